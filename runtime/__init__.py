@@ -1,0 +1,1 @@
+"""What runs: the Objective module, its backends, the command line and training."""
