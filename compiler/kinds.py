@@ -1,0 +1,54 @@
+"""Kinds: what the numbers of a value mean, and what a check may reject for certain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lossc.compiler import intervals as iv
+from lossc.compiler.intervals import Interval
+
+NUMBERS: dict[str, Interval] = {
+    "real": iv.REAL,
+    "positive": iv.POSITIVE,
+    "nonneg": iv.NONNEG,
+    "unit": iv.UNIT,
+    "sign": Interval(-1, 1, integer=True),
+    "int": iv.INTEGER,
+}
+"""Kinds that only bound a number."""
+
+DISTRIBUTIONS = ("logits", "logprob", "prob", "embedding")
+"""Kinds whose last axis is named by them: scores, log-probabilities, probabilities over it, a vector along it."""
+
+KIND_NAMES = (*NUMBERS, *DISTRIBUTIONS, "label", "mask", "weights", "model", "choice")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind. `axis` is the one that a distribution is over; `codomain` the one that a label points into."""
+
+    name: str
+    axis: str | None = None
+    codomain: str | None = None
+    bounds: Interval = iv.REAL
+    choices: tuple[str, ...] = ()
+
+    def renamed(self, old: str, new: str) -> Kind:
+        """The kind after an axis took another name."""
+        return replace(
+            self,
+            axis=new if self.axis == old else self.axis,
+            codomain=new if self.codomain == old else self.codomain,
+        )
+
+    def __str__(self) -> str:
+        return f"label in {self.codomain}" if self.name == "label" and self.codomain else self.name
+
+
+REAL = Kind("real")
+MASK = Kind("mask", bounds=iv.MASK)
+
+
+def number(bounds: Interval) -> Kind:
+    """The narrowest named kind of number for a domain."""
+    return Kind("real", bounds=bounds)
