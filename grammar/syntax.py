@@ -6,7 +6,7 @@ came from; spans and comments take no part in equality, so two spellings of one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from lossc.grammar.source import NOWHERE, Span
@@ -158,12 +158,20 @@ class Pattern(Node):
 # ---------------------------------------------------------------------------------------------- declarations
 
 
+BLANK = "\n"
+"""In a list of comment lines: an empty line of the file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Declaration(Node):
-    """A declaration with the comment lines above it and the one behind it (texts without `#`)."""
+    """A declaration with the lines above it (comments without `#`, `BLANK`) and the comment behind it.
+
+    `name_span` is the declared name alone, for messages that point to it.
+    """
 
     comments: tuple[str, ...] = field(default=(), compare=False, repr=False)
     trailing: str | None = field(default=None, compare=False, repr=False)
+    name_span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -362,7 +370,7 @@ class File(Node):
 
     def canonical(self) -> tuple[Item, ...]:
         """The declarations by section, in the order of each section; blocks of one role are joined."""
-        return tuple(sorted(self.items, key=lambda item: SECTIONS.index(section(item))))
+        return _by_section(self.items)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, File):
@@ -371,3 +379,20 @@ class File(Node):
 
     def __hash__(self) -> int:
         return hash((self.version, self.canonical()))
+
+
+def _by_section(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    joined: list[Item] = []
+    blocks: dict[str, int] = {}
+    for item in sorted(items, key=lambda item: SECTIONS.index(section(item))):
+        if isinstance(item, Setting):
+            joined.append(replace(item, items=_by_section(item.items)))
+        elif isinstance(item, Block) and item.role in blocks:
+            first = joined[blocks[item.role]]
+            assert isinstance(first, Block)
+            joined[blocks[item.role]] = replace(first, entries=first.entries + item.entries)
+        else:
+            if isinstance(item, Block):
+                blocks[item.role] = len(joined)
+            joined.append(item)
+    return tuple(joined)

@@ -1,0 +1,209 @@
+"""Reading the text surface: a source becomes a syntax tree and, in one run, all of its syntax errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from lossc.grammar import syntax
+from lossc.grammar.builder import BUILDERS, Header, Mistake, Version
+from lossc.grammar.diagnostics import Diagnostics, Note, error
+from lossc.grammar.layout import Row, lay_out, lay_out_block
+from lossc.grammar.limits import MAX_CHARACTERS, MAX_DEPTH
+from lossc.grammar.machine import Stuck, run
+from lossc.grammar.mistakes import explain
+from lossc.grammar.source import Source, Span
+from lossc.grammar.syntax import Declaration, Expr, File, Item
+from lossc.grammar.tokens import COMMENT, FAULT, Fragment, Token, tokenize
+
+_IN_SETTINGS = (
+    syntax.Use, syntax.Axis, syntax.Tensor, syntax.Param, syntax.State, syntax.Let, syntax.Reduce,
+)  # fmt: skip
+
+
+def parse_text(source: Source, problems: Diagnostics) -> File:
+    """The file that a text stands for; what cannot be read is left out of it and reported in `problems`."""
+    whole = Span(source, 0, len(source.text))
+    if len(source.text) > MAX_CHARACTERS:
+        problems.add(error("E009", f"a file may have {MAX_CHARACTERS:,} characters", Span(source, 0, 0)))
+        return File((), span=whole)
+    rows, comments = lay_out(tokenize(Fragment.whole(source), problems), problems)
+    declared = [item for row in rows for item in parse_row(row, problems)]
+    version = _version(declared, problems)
+    items = tuple(item for item in declared if not isinstance(item, Version))
+    refuse_repeated(items, problems)
+    return File(items, version, tuple(comments), span=whole)
+
+
+def parse_expression(source: Source, problems: Diagnostics, start: str = "expression") -> Any:
+    """The tree of a single expression (or of another start rule, such as `type`), or None where it cannot be read."""
+    if len(source.text) > MAX_CHARACTERS:
+        problems.add(error("E009", f"an expression may have {MAX_CHARACTERS:,} characters", Span(source, 0, 0)))
+        return None
+    return parse_fragment(Fragment.whole(source), problems, start)
+
+
+def parse_fragment(fragment: Fragment, problems: Diagnostics, start: str = "expression") -> Any:
+    """As `parse_expression`, for a text that stands inside of a file."""
+    tokens = [token for token in tokenize(fragment, problems) if token.kind != COMMENT]
+    if not tokens:
+        problems.add(error("E001", f"expected {_THINGS[start]}", fragment.span(0, len(fragment.text))))
+        return None
+    rows, _ = lay_out_block([replace(token, column=-1 if index else 0) for index, token in enumerate(tokens)], problems)
+    return None if rows[0].broken else parse_line(start, rows[0].tokens, problems)
+
+
+_THINGS = {"expression": "an expression", "type": "a kind"}
+
+
+def parse_row(row: Row, problems: Diagnostics) -> Iterable[Item | Version]:
+    """The declaration of a row with its block, in a list that is empty where it could not be read."""
+    start = "header" if row.children or _is_block(row) else "declaration"
+    item = None if row.broken else parse_line(start, row.tokens, problems)
+    if start == "header":
+        item = _block(item, row, problems)
+    return [] if item is None else [_commented(item, row)]
+
+
+def _is_block(row: Row) -> bool:
+    word = row.tokens[0].word
+    return word in ("minimize", "maximize", "monitor", "setting") or (word == "term" and not row.has("="))
+
+
+def parse_line(start: str, tokens: Sequence[Token], problems: Diagnostics, owner: str = "") -> Any:
+    """What a start rule makes of one logical line; None, and a problem, where it does not fit."""
+    faults = [token.fault for token in tokens if token.kind == FAULT and token.fault]
+    for fault in faults:
+        problems.add(fault)
+    if faults:
+        return None
+    try:
+        node = run(start, tokens, BUILDERS)
+    except Stuck as stuck:
+        problems.add(explain(stuck, start, owner))
+        return None
+    except Mistake as mistake:
+        problems.add(mistake.diagnostic)
+        return None
+    if len(tokens) > MAX_DEPTH and _depth(node) > MAX_DEPTH:
+        help = "name a part of it with `let`"
+        problems.add(error("E008", f"an expression may be {MAX_DEPTH} operations deep", tokens[0].span, help=help))
+        return None
+    return node
+
+
+def _depth(root: Any) -> int:
+    """How many nodes stand one inside the other; computed without recursion."""
+    deepest, stack = 0, [(root, 1)]
+    while stack:
+        part, depth = stack.pop()
+        if isinstance(part, tuple):
+            stack += [(inner, depth) for inner in part]
+        elif isinstance(part, syntax.Node):
+            deepest = max(deepest, depth)
+            stack += [(getattr(part, field.name), depth + 1) for field in fields(part) if field.compare]
+    return deepest
+
+
+def _commented(item: Any, row: Row) -> Any:
+    return replace(item, comments=tuple(row.comments), trailing=row.trailing)
+
+
+def _block(header: Header | None, row: Row, problems: Diagnostics) -> Item | None:
+    """The declaration of a header and its block; the lines of the block are read even where the header is wrong."""
+    word = row.tokens[0].word
+    if not row.children and header is not None:
+        problems.add(_empty(header))
+        return None
+    if word == "term":
+        return _term(header, row, problems)
+    if word == "setting":
+        return _setting(header, row, problems)
+    entries = [
+        _commented(entry, child)
+        for child in row.children
+        if not child.broken and (entry := parse_line("entry", child.tokens, problems, word))
+    ]
+    if header is None:
+        return None
+    role: Any = word
+    return syntax.Block(role, tuple(entries), span=row.span, name_span=header.name_span)
+
+
+def _empty(header: Header) -> Any:
+    if header.word == "term":
+        help = "write `= expression` behind it, or the body below, indented"
+        return error("E016", f"the term `{header.name}` has no body", header.name_span, help=help)
+    help = "write its items below, indented" if header.word == "setting" else "write `name : expression` below, indented"
+    return error("E016", f"`{header.word}` has nothing below it", header.span, help=help)
+
+
+def _term(header: Header | None, row: Row, problems: Diagnostics) -> syntax.Term | None:
+    lines = [
+        _commented(line, child) if isinstance(line, Declaration) else line
+        for child in row.children
+        if (line := None if child.broken else parse_line("body_line", child.tokens, problems)) or True
+    ]
+    if header is None or None in lines:
+        return None
+    *lets, body = lines
+    misplaced = next((line for line in lets if not isinstance(line, syntax.Let)), None)
+    if misplaced is not None or isinstance(body, syntax.Let):
+        problems.add(_body_order(header, misplaced, lines))
+        return None
+    comments = tuple(row.children[-1].comments)
+    row.comments += [text for text in comments if text != syntax.BLANK]
+    return syntax.Term(
+        header.name, header.formals, body, tuple(lets), header.result, span=row.span, name_span=header.name_span
+    )
+
+
+def _body_order(header: Header, misplaced: Expr | None, lines: list[Any]) -> Any:
+    if misplaced is None:
+        message, place = f"the body of `{header.name}` ends without an expression", lines[-1].span
+        return error("E016", message, place, label="the last line is a `let`", help="write the value of the term below")
+    note = Note("the body goes on here", lines[lines.index(misplaced) + 1].span)
+    message = f"the body of `{header.name}` has an expression before its last line"
+    help = "begin the line with `let name =`, or indent the next one deeper to continue it"
+    return error("E016", message, misplaced.span, notes=[note], help=help)
+
+
+def _setting(header: Header | None, row: Row, problems: Diagnostics) -> syntax.Setting | None:
+    items: list[Item] = []
+    for child in row.children:
+        item = None if child.broken else parse_line("declaration", child.tokens, problems, "setting")
+        if isinstance(item, _IN_SETTINGS):
+            items.append(_commented(item, child))
+        elif item is not None:
+            word = child.tokens[0]
+            message = f"`{word.text}` cannot stand in a setting"
+            problems.add(error("E016", message, word.span, help="declare it at the level of the file"))
+    refuse_repeated(items, problems)
+    if header is None:
+        return None
+    return syntax.Setting(header.name, tuple(items), span=row.span, name_span=header.name_span)
+
+
+def _version(items: Sequence[Item | Version], problems: Diagnostics) -> int:
+    versions = [item for item in items if isinstance(item, Version)]
+    for version in versions:
+        check_version(version.number, version.span, problems)
+    return 1
+
+
+def check_version(number: str, span: Span, problems: Diagnostics) -> None:
+    if number != "1":
+        problems.add(error("E019", f"this is a file of version {number}", span, help="this lossc reads version 1"))
+
+
+def refuse_repeated(items: Iterable[Item], problems: Diagnostics) -> None:
+    """A file has one title, one objective and so on, and one `reduce`."""
+    first: dict[str, Declaration] = {}
+    for item in items:
+        if isinstance(item, (syntax.Meta, syntax.Reduce)):
+            key = syntax.section(item)
+            if key in first:
+                note = Note("first given here", first[key].span)
+                problems.add(error("E018", f"`{key}` is given twice", item.span, notes=[note]))
+            first.setdefault(key, item)
