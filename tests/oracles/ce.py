@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from tests.oracles.rows import gathered
+from torch import Tensor
 
 
 def log_p(z: Tensor) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from tests.oracles.ce import ce
 from tests.oracles.preference import log_sigmoid
+from torch import Tensor
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:

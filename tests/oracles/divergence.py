@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-
 from tests.oracles.ce import log_p
+from torch import Tensor
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
-
 from tests.oracles.ce import ce
 from tests.oracles.rows import kept
+from torch import Tensor
 
 
 def token_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
