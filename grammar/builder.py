@@ -1,7 +1,7 @@
 """The syntax tree of one logical line: a function for each rule of `lossc.lark`, given what its parts were made to.
 
 A part is a `Token`, a node, or what another function here returned. Rules about what was written that the tables
-cannot state (a declared name is plain, only a name can be called) raise a `Mistake`.
+cannot state (a declared name is plain, only a name can be called) raise a `MistakeError`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Part = Any
 N = TypeVar("N", bound=Node)
 
 
-class Mistake(Exception):
+class MistakeError(Exception):
     """What was written has the right form and cannot mean anything all the same."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
@@ -89,7 +89,7 @@ def _declared(token: Token) -> str:
     """A name that is being declared: one word without dots or primes."""
     if "." in token.text or "'" in token.text:
         what = "a dot" if "." in token.text else "a prime"
-        raise Mistake(
+        raise MistakeError(
             error("E017", f"`{token.text}` is declared here, and a declared name has no dot and no prime",
                   token.span, label=f"{what} here", help=_plain_name(token.text))
         )  # fmt: skip
@@ -103,7 +103,8 @@ def _plain_name(text: str) -> str:
 def _unprimed(token: Token) -> str:
     """A name that is used where a derivative cannot stand; it may be dotted."""
     if "'" in token.text:
-        raise Mistake(error("E017", "only a term has a derivative", token.span, help=f"write `{token.text.rstrip(chr(39))}`"))
+        help = f"write `{token.text.rstrip(chr(39))}`"
+        raise MistakeError(error("E017", "only a term has a derivative", token.span, help=help))
     return token.text
 
 
@@ -205,7 +206,7 @@ def _term(parts: list[Part]) -> syntax.Term:
 def _extern(parts: list[Part]) -> syntax.Extern:
     name, formals, result = _signature(parts)
     if result is None:
-        raise Mistake(
+        raise MistakeError(
             error("E016", f"the result of `{name}` has no kind", parts[1].span, help="write `-> real` before `from`")
         )
     target = string_value(parts[-1].text)
@@ -299,7 +300,7 @@ def _model(parts: list[Part]) -> syntax.Type:
     if parts[0].text != "model":
         message = f"`{parts[0].text}` is not followed by `(`; only `model(...) -> ...` is"
         help = f"axes are written in brackets: `{parts[0].text}[b, d]`"
-        raise Mistake(error("E015", message, parts[0].span, help=help))
+        raise MistakeError(error("E015", message, parts[0].span, help=help))
     *parameters, result = _nodes(parts, syntax.Type)
     return syntax.Type("model", parameters=tuple(parameters), result=result, span=_span(parts))
 
@@ -361,7 +362,7 @@ def _call(parts: list[Part]) -> syntax.Call:
     function = parts[0]
     head = function.head if isinstance(function, syntax.Bracket) else function
     if not isinstance(head, syntax.Name):
-        raise Mistake(
+        raise MistakeError(
             error("E015", "only a name can be called", function.span, label="this is not the name of a function",
                   help="for a product write `*` before the parenthesis")
         )  # fmt: skip

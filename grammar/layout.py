@@ -59,6 +59,11 @@ class Row:
         self.tokens += other.tokens
         self.broken = self.broken or other.broken
 
+    def adopt_comments(self, child: Row) -> None:
+        """Takes the comments of a line that has no place for them."""
+        behind = [] if child.trailing is None else [child.trailing]
+        self.comments += [text for text in [*child.comments, *behind] if text != BLANK]
+
 
 def lay_out(tokens: list[Token], problems: Diagnostics) -> tuple[list[Row], list[str]]:
     """The declarations of a text, and the comments after the last one."""

@@ -14,7 +14,7 @@ END: Final = "$END"
 Builders: TypeAlias = Mapping[str, Callable[[list[Any]], Any]]
 
 
-class Stuck(Exception):
+class StuckError(Exception):
     """No program goes on with `token` (None at the end of the line) after `previous`.
 
     `expected` holds what it could go on with: words and signs as written, and NAME, NUMBER, STRING, DOC, $END.
@@ -28,7 +28,7 @@ class Stuck(Exception):
 
 
 def run(start: str, tokens: Sequence[Token], builders: Builders) -> Any:
-    """What the builders make of a logical line; raises Stuck at the first token that does not fit."""
+    """What the builders make of a logical line; raises StuckError at the first token that does not fit."""
     machine = _Machine(tables(), builders, start)
     previous: Token | None = None
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
@@ -50,7 +50,7 @@ class _Machine:
 
     def feed(self, terminal: str, token: Token | None, previous: Token | None) -> None:
         if not self._advance(terminal, token):
-            raise Stuck(token, previous, self._expected())
+            raise StuckError(token, previous, self._expected())
 
     def terminal(self, token: Token, following: Token | None) -> str:
         """A word is a keyword only where one is expected; where a name could stand too, only before another name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lossc.grammar.diagnostics import Diagnostic, error
-from lossc.grammar.machine import END, Stuck
+from lossc.grammar.machine import END, StuckError
 from lossc.grammar.source import Span
 from lossc.grammar.tokens import DECLARATIONS, DOC, NAME, NUMBER, RESERVED, STRING, Token
 from lossc.grammar.words import closest
@@ -14,7 +14,7 @@ _OPERATORS: Final = frozenset({"+", "-", "*", "/", "^"})
 _KINDS: Final = {NAME: "a name", NUMBER: "a number", STRING: "a text in quotes", DOC: 'a text in `"""`'}
 
 
-def explain(stuck: Stuck, start: str, owner: str = "") -> Diagnostic:
+def explain(stuck: StuckError, start: str, owner: str = "") -> Diagnostic:
     """The problem of a line that was to be a `start`; `owner` is the word of the block that it stands in."""
     for rule in (_unnamed_entry, _behind_header, _unknown_declaration, _assignment, _reserved, _adjacent, _position):
         if found := rule(stuck, start, owner):
@@ -22,7 +22,7 @@ def explain(stuck: Stuck, start: str, owner: str = "") -> Diagnostic:
     return error("E001", _message(stuck), _place(stuck), label=_label(stuck))
 
 
-def _place(stuck: Stuck) -> Span:
+def _place(stuck: StuckError) -> Span:
     """The token that does not fit; at the end of a line the character behind the last one."""
     if stuck.token is not None:
         return stuck.token.span
@@ -31,12 +31,12 @@ def _place(stuck: Stuck) -> Span:
     return Span(last.source, last.end, last.end + 1)
 
 
-def _message(stuck: Stuck) -> str:
+def _message(stuck: StuckError) -> str:
     after = f" after {_shown(stuck.previous)}" if stuck.previous else ""
     return f"expected {_expected(stuck.expected)}{after}"
 
 
-def _label(stuck: Stuck) -> str:
+def _label(stuck: StuckError) -> str:
     return "the line ends here" if stuck.token is None else ""
 
 
@@ -49,7 +49,7 @@ def _expected(expected: frozenset[str]) -> str:
     """What could stand here, in a few words."""
     if {NAME, NUMBER, "("} <= expected:
         return "an expression"
-    if _OPERATORS <= expected:
+    if expected >= _OPERATORS:
         closers = [f"`{sign}`" for sign in (")", "]", "}", "else", ":", "=") if sign in expected]
         return _alternatives(["an operator", *closers, *(["the end of the line"] if END in expected else [])])
     if {NAME, "{"} <= expected:
@@ -65,7 +65,7 @@ def _alternatives(options: list[str]) -> str:
     return options[0] if len(options) == 1 else ", ".join(options[:-1]) + " or " + options[-1]
 
 
-def _unnamed_entry(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
+def _unnamed_entry(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
     if start != "entry" or (stuck.expected != {":"} and stuck.previous is not None):
         return None
     what = "a quantity" if owner == "monitor" else "a term"
@@ -74,14 +74,14 @@ def _unnamed_entry(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
     return error("E001", message, _place(stuck), label="expected `:`" if stuck.previous else "", help=help)
 
 
-def _behind_header(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
+def _behind_header(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
     if start != "header" or stuck.expected != {END} or stuck.previous is None:
         return None
     message = f"nothing follows {_shown(stuck.previous)} on its line"
     return error("E001", message, _place(stuck), help="write the block below, indented, one item a line")
 
 
-def _unknown_declaration(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
+def _unknown_declaration(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
     if start != "declaration" or stuck.previous is not None or stuck.token is None:
         return None
     token = stuck.token
@@ -93,15 +93,15 @@ def _unknown_declaration(stuck: Stuck, start: str, owner: str) -> Diagnostic | N
     return error("E012", f"`{token.text}` begins no declaration", token.span, help=help)
 
 
-def _assignment(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
+def _assignment(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
     if stuck.token is None or stuck.token.text != "=" or "==" not in stuck.expected:
         return None
     message = "`=` gives a value to a name; a comparison is written `==`"
     return error("E014", message, stuck.token.span, help="write `==`")
 
 
-def _reserved(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
-    if stuck.token is None or stuck.token.kind != NAME or NAME not in stuck.expected or stuck.token.text not in RESERVED:
+def _reserved(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
+    if stuck.token is None or stuck.token.word not in RESERVED or NAME not in stuck.expected:
         return None
     if {NAME, NUMBER} <= stuck.expected and not _declares(stuck):
         return None
@@ -109,14 +109,14 @@ def _reserved(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
     return error("E013", message, stuck.token.span, help=f"write `{stuck.token.text}_`")
 
 
-def _declares(stuck: Stuck) -> bool:
+def _declares(stuck: StuckError) -> bool:
     return stuck.previous is not None and stuck.previous.text in DECLARATIONS
 
 
-def _adjacent(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
+def _adjacent(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
     """Two operands without a sign between them."""
     token, previous = stuck.token, stuck.previous
-    if token is None or previous is None or not _OPERATORS <= stuck.expected:
+    if token is None or previous is None or not stuck.expected >= _OPERATORS:
         return None
     if token.text in RESERVED or not (token.kind in (NAME, NUMBER) or token.text == "("):
         return None
@@ -124,10 +124,12 @@ def _adjacent(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
     return error("E001", message, token.span, help="for a product write `*`")
 
 
-def _position(stuck: Stuck, start: str, owner: str) -> Diagnostic | None:
+def _position(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
     """`z[0]`: brackets select by the name of an axis."""
     token, previous = stuck.token, stuck.previous
-    if token is None or previous is None or previous.text != "[" or NAME not in stuck.expected or NUMBER in stuck.expected:
+    if token is None or previous is None or previous.text != "[":
+        return None
+    if NAME not in stuck.expected or NUMBER in stuck.expected:
         return None
     help = "name the axis: `x[t = 0]`" if token.kind == NUMBER else ()
     return error("E001", "expected the name of an axis after `[`", token.span, help=help)

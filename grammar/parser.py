@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 from typing import Any
 
 from lossc.grammar import syntax
-from lossc.grammar.builder import BUILDERS, Header, Mistake, Version
+from lossc.grammar.builder import BUILDERS, Header, MistakeError, Version
 from lossc.grammar.diagnostics import Diagnostics, Note, error
 from lossc.grammar.layout import Row, lay_out, lay_out_block
 from lossc.grammar.limits import MAX_CHARACTERS, MAX_DEPTH
-from lossc.grammar.machine import Stuck, run
+from lossc.grammar.machine import StuckError, run
 from lossc.grammar.mistakes import explain
 from lossc.grammar.source import Source, Span
 from lossc.grammar.syntax import Declaration, Expr, File, Item
@@ -80,10 +80,10 @@ def parse_line(start: str, tokens: Sequence[Token], problems: Diagnostics, owner
         return None
     try:
         node = run(start, tokens, BUILDERS)
-    except Stuck as stuck:
+    except StuckError as stuck:
         problems.add(explain(stuck, start, owner))
         return None
-    except Mistake as mistake:
+    except MistakeError as mistake:
         problems.add(mistake.diagnostic)
         return None
     if len(tokens) > MAX_DEPTH and _depth(node) > MAX_DEPTH:
@@ -120,31 +120,30 @@ def _block(header: Header | None, row: Row, problems: Diagnostics) -> Item | Non
         return _term(header, row, problems)
     if word == "setting":
         return _setting(header, row, problems)
-    entries = [
-        _commented(entry, child)
-        for child in row.children
-        if not child.broken and (entry := parse_line("entry", child.tokens, problems, word))
-    ]
+    entries = [_child(child, "entry", problems, word) for child in row.children]
     if header is None:
         return None
     role: Any = word
-    return syntax.Block(role, tuple(entries), span=row.span, name_span=header.name_span)
+    return syntax.Block(role, tuple(filter(None, entries)), span=row.span, name_span=header.name_span)
+
+
+def _child(row: Row, start: str, problems: Diagnostics, owner: str = "") -> Any:
+    """A line of a block, with its comments if it is a declaration."""
+    line = None if row.broken else parse_line(start, row.tokens, problems, owner)
+    return _commented(line, row) if isinstance(line, Declaration) else line
 
 
 def _empty(header: Header) -> Any:
     if header.word == "term":
         help = "write `= expression` behind it, or the body below, indented"
         return error("E016", f"the term `{header.name}` has no body", header.name_span, help=help)
-    help = "write its items below, indented" if header.word == "setting" else "write `name : expression` below, indented"
+    items = "its items" if header.word == "setting" else "`name : expression`"
+    help = f"write {items} below, indented"
     return error("E016", f"`{header.word}` has nothing below it", header.span, help=help)
 
 
 def _term(header: Header | None, row: Row, problems: Diagnostics) -> syntax.Term | None:
-    lines = [
-        _commented(line, child) if isinstance(line, Declaration) else line
-        for child in row.children
-        if (line := None if child.broken else parse_line("body_line", child.tokens, problems)) or True
-    ]
+    lines = [_child(child, "body_line", problems) for child in row.children]
     if header is None or None in lines:
         return None
     *lets, body = lines
@@ -152,8 +151,7 @@ def _term(header: Header | None, row: Row, problems: Diagnostics) -> syntax.Term
     if misplaced is not None or isinstance(body, syntax.Let):
         problems.add(_body_order(header, misplaced, lines))
         return None
-    comments = tuple(row.children[-1].comments)
-    row.comments += [text for text in comments if text != syntax.BLANK]
+    row.adopt_comments(row.children[-1])
     return syntax.Term(
         header.name, header.formals, body, tuple(lets), header.result, span=row.span, name_span=header.name_span
     )
@@ -172,9 +170,9 @@ def _body_order(header: Header, misplaced: Expr | None, lines: list[Any]) -> Any
 def _setting(header: Header | None, row: Row, problems: Diagnostics) -> syntax.Setting | None:
     items: list[Item] = []
     for child in row.children:
-        item = None if child.broken else parse_line("declaration", child.tokens, problems, "setting")
+        item = _child(child, "declaration", problems, "setting")
         if isinstance(item, _IN_SETTINGS):
-            items.append(_commented(item, child))
+            items.append(item)
         elif item is not None:
             word = child.tokens[0]
             message = f"`{word.text}` cannot stand in a setting"

@@ -124,9 +124,7 @@ class AxisConstant(Node):
     entries: tuple[tuple[str, Expr], ...]
 
 
-Expr: TypeAlias = (
-    Number | Name | Unary | Binary | Compare | IfElse | Call | Bracket | AxisConstant
-)
+Expr: TypeAlias = Number | Name | Unary | Binary | Compare | IfElse | Call | Bracket | AxisConstant
 
 
 # ---------------------------------------------------------------------------------------------- types

@@ -82,7 +82,7 @@ def build() -> Tables:
     grammar = _grammar()
     lark = Lark(grammar, parser="lalr", lexer=NoLexer, strict=True, keep_all_tokens=True, start=list(STARTS))
     frontend: Any = lark.parser
-    analysis = LALR_Analyzer(frontend.parser_conf, strict=True)
+    analysis: Any = LALR_Analyzer(frontend.parser_conf, strict=True)
     analysis.compute_lalr()
     table: Any = analysis.parse_table
     rules = list(dict.fromkeys(frontend.parser_conf.rules))

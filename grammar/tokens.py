@@ -83,8 +83,8 @@ _PATTERN: Final = re.compile(
 _INSTEAD: Final = {
     "**": "^", "&&": "and", "&": "and", "||": "or", "|": "or", "!": "not", "~": "not", "===": "==", "!==": "!=",
     "<>": "!=", ":=": "=", "=>": "->", "//": "floor(a / b)", "%": "mod(a, b)", "@": "dot[d](x, y)", "×": "*", "·": "*",
-    "⋅": "*", "−": "-", "–": "-", "÷": "/", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "∞": "inf", "²": "^2", "³": "^3",
-    "“": '"', "”": '"', "„": '"', "'": '"', "∧": "and", "∨": "or", "¬": "not", "…": "..",
+    "⋅": "*", "−": "-", "–": "-", "÷": "/", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "∞": "inf", "²": "^2",
+    "³": "^3", "“": '"', "”": '"', "„": '"', "'": '"', "∧": "and", "∨": "or", "¬": "not", "…": "..",
 }  # fmt: skip
 """What other languages and typesetters write, and what is written here."""
 
@@ -231,3 +231,11 @@ def _escape(char: str) -> str:
         if char == meant:
             return "\\" + code
     return char if char.isprintable() or ord(char) > 0xFFFF else f"\\u{ord(char):04x}"
+
+
+def quoted_block(value: str) -> str:
+    """The docstring of a text: on one line if it has one, else between two lines of quotes."""
+    escaped = "".join(char if char in '\n"' else _escape(char) for char in value).replace('"""', '\\"""')
+    if "\n" in value:
+        return f'"""\n{escaped}\n"""'
+    return f'"""{escaped[:-1]}\\""""' if escaped.endswith('"') else f'"""{escaped}"""'
