@@ -1,0 +1,377 @@
+"""Checking a whole file: every problem in one run, and the program where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from lossc.compiler import core, lints
+from lossc.compiler.constants import constant_value
+from lossc.compiler.elaborate.context import Context, Session, axes_text, describe
+from lossc.compiler.elaborate.declarations import value_of
+from lossc.compiler.elaborate.laws import check_law
+from lossc.compiler.elaborate.terms import sound
+from lossc.compiler.elaborate.types import WEIGHTS_AXIS, bounds_text, read_type
+from lossc.compiler.gather import Gathered, Gatherer
+from lossc.compiler.normalise import Normaliser
+from lossc.compiler.program import (
+    AxisInfo,
+    ConstraintInfo,
+    LetInfo,
+    ParamInfo,
+    Program,
+    StateInfo,
+    TensorInfo,
+    TermInfo,
+)
+from lossc.compiler.suggest import did_you_mean
+from lossc.compiler.symbols import AxisSymbol, Frame, ValueSymbol
+from lossc.compiler.values import Value
+from lossc.grammar import parse, syntax
+from lossc.grammar.diagnostics import Diagnostics, Note, error
+from lossc.grammar.parser import parse_expression
+from lossc.grammar.printer import print_expr, print_text
+from lossc.grammar.source import Source, Span
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What checking found: the syntax tree, every problem, and the program where nothing is wrong.
+
+    `program` is None where there are errors, and for a file of terms and settings, which has no objective.
+    """
+
+    file: syntax.File
+    problems: Diagnostics
+    program: Program | None = None
+
+
+def check_source(source: Source, *, overrides: Mapping[str, str] | None = None) -> Checked:
+    """Reads and checks a file; `overrides` gives parameters other values, written as in the language."""
+    problems = Diagnostics()
+    return check_file(parse(source, problems), source, problems, overrides=overrides)
+
+
+def check_file(
+    file: syntax.File, source: Source, problems: Diagnostics, *, overrides: Mapping[str, str] | None = None
+) -> Checked:
+    """Checks a syntax tree; `problems` holds what reading it found already."""
+    try:
+        file = override(file, source, overrides or {}, problems)
+        return _Check(file, source, problems).run()
+    except RecursionError:
+        start = Span(source, 0, min(1, len(source.text)))
+        message = "this program is nested too deeply to be checked"
+        problems.add(error("E005", message, start, help="split the deepest expression or chain of terms with `let`"))
+        return Checked(file, problems)
+
+
+def override(
+    file: syntax.File, source: Source, values: Mapping[str, str], problems: Diagnostics
+) -> syntax.File:
+    """The file with the defaults of some parameters replaced."""
+    items = list(file.items)
+    for name, text in values.items():
+        found = [i for i, item in enumerate(items) if isinstance(item, syntax.Param) and item.name == name]
+        given = Source(f"<set {name}>", text)
+        expression = parse_expression(given, problems)
+        if not found:
+            known = [item.name for item in items if isinstance(item, syntax.Param)]
+            hint = did_you_mean(name, known) or (f"its parameters are {', '.join(known)}" if known else "it has none",)
+            problems.add(error("E406", f"this objective has no parameter `{name}`", Span(given, 0, len(text)), help=hint))
+        elif expression is not None:
+            items[found[0]] = replace(items[found[0]], default=expression)  # type: ignore[call-arg]
+    return replace(file, items=tuple(items))
+
+
+class _Check:
+    """One run over one file."""
+
+    def __init__(self, file: syntax.File, source: Source, problems: Diagnostics) -> None:
+        self.file = file
+        self.source = source
+        self.problems = problems
+        self.gathered: Gathered = Gatherer(source, problems).objective(file)
+        self.frame: Frame = self.gathered.frame
+        self.session = Session(problems, self.frame)
+        self.session.class_axes |= set(_class_axes(self.frame))
+        self.context = Context(self.session, self.frame)
+
+    def run(self) -> Checked:
+        blocks = [item for item in self.file.items if isinstance(item, syntax.Block)]
+        objective = any(block.role != "monitor" for block in blocks)
+        self._own_terms()
+        self._own_settings()
+        values = self._values()
+        params = self._params(values)
+        states = self._states(values)
+        entries = self._entries(blocks)
+        constraints = self._constraints()
+        for item in self.file.items:
+            if isinstance(item, syntax.Law):
+                check_law(self.context, item)
+            elif isinstance(item, syntax.Reduce):
+                self._reduce(item)
+        lints.unused(self.context, self.file, self.gathered, objective=objective or bool(blocks))
+        self._whole_file(blocks, objective)
+        if self.problems.errors or not objective:
+            return Checked(self.file, self.problems)
+        program = self._program(values, params, states, entries, constraints)
+        return Checked(self.file, self.problems, program)
+
+    # -------------------------------------------------------------------------------------- parts of a file
+
+    def _own_terms(self) -> None:
+        for term in list(self.frame.terms.values()):
+            if term.own and isinstance(term.declaration, syntax.Term):
+                sound(self.context, term)
+
+    def _own_settings(self) -> None:
+        """A setting of this file is checked as if it were used alone."""
+        for item in self.file.items:
+            if isinstance(item, syntax.Setting) and not any(
+                isinstance(symbol, ValueSymbol) and symbol.declaration in item.items
+                for symbol in self.frame.values.values()
+            ):
+                Alone(self, item).check()
+
+    def _values(self) -> dict[str, Value]:
+        """Every named value of the file and of its settings."""
+        found: dict[str, Value] = {}
+        for name, symbol in list(self.frame.values.items()):
+            if isinstance(symbol, ValueSymbol):
+                value = value_of(self.context, symbol)
+                if not value.wrong:
+                    found[name] = value
+        return found
+
+    def _params(self, values: dict[str, Value]) -> dict[str, ParamInfo]:
+        found: dict[str, ParamInfo] = {}
+        for name, value in values.items():
+            declaration = self._declaration(name)
+            if isinstance(declaration, syntax.Param) and isinstance(value.node, core.Param):
+                read = read_type(self._frame_of(name), declaration.type)
+                assert read is not None
+                default = self._default(name, declaration, read[0])
+                found[name] = ParamInfo(name, declaration.role, read[0], read[1], value.node, default, declaration.span)
+        return found
+
+    def _default(self, name: str, declaration: syntax.Param, kind: core.Any) -> core.Node | None:
+        written = declaration.default
+        if written is None:
+            return None
+        if kind.name == "choice":
+            if not isinstance(written, syntax.Name) or written.id not in kind.choices:
+                self.context.wrong("E401", f"`{name}` must be one of {', '.join(kind.choices)}", written.span,
+                                   notes=[Note("declared here", declaration.span)])  # fmt: skip
+                return None
+            return core.const(kind.choices.index(written.id))
+        value = self._frame_of(name).value(written)
+        if value.wrong:
+            return None
+        allowed = all(isinstance(leaf, core.Const | core.Param | core.Map) for leaf in core.walk(value.node))
+        if not allowed or value.axes:
+            self.context.wrong("E402", f"the value of `{name}` must be a constant", written.span,
+                               help="a value that depends on the batch is a `let`")  # fmt: skip
+            return None
+        number = constant_value(value.node)
+        if number is not None and float(number) not in kind.bounds:
+            self.context.wrong("E401", f"`{name}` must be {bounds_text(kind)}, and this is {float(number):g}", written.span,
+                               notes=[Note("declared here", declaration.type.span)])  # fmt: skip
+        return value.node
+
+    def _states(self, values: dict[str, Value]) -> dict[str, StateInfo]:
+        found: dict[str, StateInfo] = {}
+        for name, value in values.items():
+            declaration = self._declaration(name)
+            if isinstance(declaration, syntax.State) and isinstance(value.node, core.Param):
+                ctx = self._frame_of(name)
+                read = read_type(ctx, declaration.type)
+                initial, renewal = ctx.value(declaration.initial), ctx.value(declaration.renewal)
+                if read is None or initial.wrong or renewal.wrong:
+                    continue
+                extra = renewal.axes - set(read[1])
+                if extra:
+                    self.context.wrong("E312", f"the renewal of `{name}` still has {axes_text(ctx, extra)}",
+                                       declaration.renewal.span, label=describe(ctx, renewal))  # fmt: skip
+                    continue
+                ctx.uncompiled(f"the state `{name}`", declaration.span)
+                found[name] = StateInfo(name, read[0], read[1], value.node, initial.node, renewal.node, renewal.present,
+                                        declaration.span)  # fmt: skip
+        return found
+
+    def _entries(self, blocks: Iterable[syntax.Block]) -> list[tuple[syntax.Block, syntax.Entry, Value]]:
+        found: list[tuple[syntax.Block, syntax.Entry, Value]] = []
+        seen: dict[str, Span] = {}
+        for block in blocks:
+            for entry in block.entries:
+                if entry.name in seen:
+                    self.context.wrong("E102", f"two terms are called `{entry.name}`", entry.span,
+                                       notes=[Note("first declared here", seen[entry.name])])  # fmt: skip
+                seen.setdefault(entry.name, entry.span)
+                value = self.context.value(entry.value)
+                if not value.wrong and self._is_scalar(entry, value):
+                    found.append((block, entry, value))
+        return found
+
+    def _is_scalar(self, entry: syntax.Entry, value: Value) -> bool:
+        if value.term is not None or value.kind.name in ("model", "choice"):
+            self.context.wrong("E207", f"`{entry.name}` is not a number", entry.value.span, label=describe(self.context, value))
+            return False
+        if not value.axes:
+            return True
+        inner = print_expr(entry.value)
+        if any(axis.startswith(WEIGHTS_AXIS) for axis in value.axes):
+            help_ = f"write `total({inner})`"
+        else:
+            help_ = f"write `{self._reduction_of(value)}({inner})`"
+        self.context.wrong("E312", f"`{entry.name}` still has {axes_text(self.context, value.axes)}: it is not one number",
+                           entry.value.span, label=describe(self.context, value), help=help_)  # fmt: skip
+        return False
+
+    def _reduction_of(self, value: Value) -> str:
+        """How the setting reduces a value with these axes; the mean over all of them without a setting."""
+        for declared, frame in self.gathered.reduces:
+            if isinstance(declared.value, syntax.Bracket):
+                axes = {frame.axes[s.name].name for s in declared.value.selectors if s.name in frame.axes}
+                if value.axes <= axes or axes <= value.axes and len(value.axes - axes) == 0:
+                    return print_expr(declared.value)
+        return f"mean[{axes_text(self.context, value.axes)}]"
+
+    def _reduce(self, item: syntax.Reduce) -> None:
+        if not isinstance(item.value, syntax.Bracket) or not isinstance(item.value.head, syntax.Name):
+            self.context.wrong("E502", "`reduce` names a reduction and its axes", item.value.span,
+                               help="write `reduce mean[b]`")  # fmt: skip
+
+    def _constraints(self) -> tuple[ConstraintInfo, ...]:
+        found = []
+        for item in self.file.items:
+            if not isinstance(item, syntax.Constraint):
+                continue
+            compared = item.value
+            if not isinstance(compared, syntax.Compare) or len(compared.ops) != 1 or compared.ops[0] not in ("<=", ">=", "=="):
+                self.context.wrong("E503", f"the constraint `{item.name}` must be one comparison", item.value.span,
+                                   help="write `u <= bound`, `u >= bound` or `u == value`")  # fmt: skip
+                continue
+            left, right = (self.context.value(side) for side in compared.operands)
+            if left.wrong or right.wrong:
+                continue
+            if compared.ops[0] == ">=":
+                left, right = right, left
+            node = core.sub(left.node, right.node)
+            per = self.context.axis(item.per, item.span) if item.per else None
+            extra = node.axes - ({per.name} if per else set())
+            if extra:
+                self.context.wrong("E312", f"the constraint `{item.name}` still has {axes_text(self.context, extra)}",
+                                   item.value.span, help="reduce it, or write `per` an axis")  # fmt: skip
+                continue
+            self.context.uncompiled(f"the constraint `{item.name}`", item.span)
+            relation: Literal["<=", "=="] = "==" if compared.ops[0] == "==" else "<="
+            found.append(ConstraintInfo(item.name, relation, node, per.name if per else None, item.by, item.span))
+        return tuple(found)
+
+    def _whole_file(self, blocks: list[syntax.Block], objective: bool) -> None:
+        for block in blocks:
+            if not block.entries:
+                self.problems.add(error("E501", f"`{block.role}` has no terms", block.span, help="write `name : expression`"))
+        named = next((item for item in self.file.items if isinstance(item, syntax.Meta) and item.key == "objective"), None)
+        if named is not None and not objective:
+            help_ = "add `minimize` with at least one term below it"
+            self.problems.add(error("E501", f"the objective `{named.value}` minimises nothing", named.span, help=help_))
+
+    # -------------------------------------------------------------------------------------- the program
+
+    def _program(
+        self, values: dict[str, Value], params: dict[str, ParamInfo], states: dict[str, StateInfo],
+        entries: list[tuple[syntax.Block, syntax.Entry, Value]], constraints: tuple[ConstraintInfo, ...],
+    ) -> Program:  # fmt: skip
+        symbols = {symbol.name: symbol for symbol in self.frame.axes.values()}
+        normaliser = Normaliser(name for name, symbol in symbols.items() if symbol.batch)
+        terms = [_term(normaliser, block, entry, value) for block, entry, value in entries]
+        metas = {item.key: item.value for item in self.file.items if isinstance(item, syntax.Meta)}
+        return Program(
+            name=metas.get("objective", "objective"),
+            meta=metas,
+            axes={name: _axis(symbol) for name, symbol in symbols.items()},
+            tensors={name: self._tensor(name, value) for name, value in values.items()
+                     if isinstance(self._declaration(name), syntax.Tensor)},
+            params=params,
+            states=states,
+            lets={name: self._let(name, value) for name, value in values.items()
+                  if isinstance(self._declaration(name), syntax.Let) and value.term is None},
+            terms=tuple(term for term, (block, _, _) in zip(terms, entries, strict=True) if block.role != "monitor"),
+            monitors=tuple(term for term, (block, _, _) in zip(terms, entries, strict=True) if block.role == "monitor"),
+            constraints=constraints,
+            bindings=tuple(dict.fromkeys(self.session.bindings)),
+            spans=self.session.spans,
+            uncompiled=tuple(dict.fromkeys(self.session.uncompiled)),
+            canonical=print_text(self.file),
+        )  # fmt: skip
+
+    def _declaration(self, name: str) -> syntax.Declaration:
+        symbol = self.frame.values[name]
+        assert isinstance(symbol, ValueSymbol)
+        return symbol.declaration
+
+    def _frame_of(self, name: str) -> Context:
+        symbol = self.frame.values[name]
+        assert isinstance(symbol, ValueSymbol)
+        return Context(self.session, symbol.frame)
+
+    def _tensor(self, name: str, value: Value) -> TensorInfo:
+        declaration = self._declaration(name)
+        assert isinstance(declaration, syntax.Tensor) and isinstance(value.node, core.Input)
+        read = read_type(self._frame_of(name), declaration.type)
+        assert read is not None
+        return TensorInfo(name, declaration.role, read[0], read[1], value.node, declaration.span)
+
+    def _let(self, name: str, value: Value) -> LetInfo:
+        positions = {axis: at for at, axis in enumerate(symbol.name for symbol in self.frame.axes.values())}
+        order = tuple(sorted(value.axes, key=lambda axis: (positions.get(axis, len(positions)), axis)))
+        return LetInfo(name, value.kind, order, value.node, value.present, value.declared or self._declaration(name).span)
+
+
+class Alone:
+    """A setting of the file, with its lets evaluated in its own frame."""
+
+    def __init__(self, check: _Check, setting: syntax.Setting) -> None:
+        self.check_ = check
+        gathered = Gatherer(check.source, check.problems).objective(
+            syntax.File((*(i for i in check.file.items if isinstance(i, syntax.Use | syntax.Term | syntax.Extern)),
+                         *setting.items))
+        )  # fmt: skip
+        self.frame = gathered.frame
+        self.reduces = gathered.reduces
+
+    def check(self) -> None:
+        session = Session(self.check_.problems, self.frame, class_axes=set(_class_axes(self.frame)))
+        ctx = Context(session, self.frame)
+        for symbol in list(self.frame.values.values()):
+            if isinstance(symbol, ValueSymbol):
+                value_of(ctx, symbol)
+
+
+def _class_axes(frame: Frame) -> Iterable[str]:
+    """Axes that scores, probabilities or labels run over."""
+    for symbol in frame.values.values():
+        if isinstance(symbol, ValueSymbol) and isinstance(symbol.declaration, syntax.Tensor):
+            type_ = symbol.declaration.type
+            named = type_.axes[-1:] if type_.kind in ("logits", "prob") and type_.axes else ()
+            within = (type_.within,) if type_.kind == "label" and isinstance(type_.within, str) else ()
+            for name in (*named, *within):
+                if name in symbol.frame.axes:
+                    yield symbol.frame.axes[name].name
+
+
+def _axis(symbol: AxisSymbol) -> AxisInfo:
+    return AxisInfo(symbol.name, symbol.span, symbol.batch, symbol.positions)
+
+
+def _term(normaliser: Normaliser, block: syntax.Block, entry: syntax.Entry, value: Value) -> TermInfo:
+    sign: Literal[1, -1] = -1 if block.role == "maximize" else 1
+    parts = normaliser.parts(value.node, value.present)
+    return TermInfo(entry.name, sign, parts, value.node, entry.span, print_expr(entry.value))
+
+
+__all__ = ["Checked", "check_file", "check_source", "override"]

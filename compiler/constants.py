@@ -1,0 +1,75 @@
+"""Constant expressions: their exact value where it is rational, else a float."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+
+from lossc.compiler.core import Const, Map, Node, Param, walk
+from lossc.compiler.primitives import PRIMITIVES
+
+Number = Fraction | float
+
+_EXACT_POWER = 64
+"""Integer powers up to this exponent are computed exactly; a larger one is rounded."""
+
+
+def constant_value(node: Node, params: Mapping[str, Number] | None = None) -> Number | None:
+    """The value of a scalar expression of constants (and of the parameters given); None where it has other parts."""
+    values: dict[Node, Number] = {}
+    for part in walk(node):
+        value = _value(part, values, params or {})
+        if value is None:
+            return None
+        values[part] = value
+    return values[node]
+
+
+def _value(part: Node, values: dict[Node, Number], params: Mapping[str, Number]) -> Number | None:
+    match part:
+        case Const(value=Fraction() as exact):
+            return exact
+        case Const():
+            return float(part)
+        case Param(name=name):
+            return params.get(name)
+        case Map(function=function, arguments=arguments):
+            return evaluate(function, tuple(values[argument] for argument in arguments))
+    return None
+
+
+def evaluate(function: str, arguments: tuple[Number, ...]) -> Number | None:
+    """A primitive on numbers: exact where it is arithmetic on rationals; None where it is not a number."""
+    if all(isinstance(argument, Fraction) for argument in arguments):
+        exact = _exact(function, arguments)  # type: ignore[arg-type]
+        if exact is not None:
+            return exact
+    try:
+        value = PRIMITIVES[function].value(*(_float(argument) for argument in arguments))
+    except (ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return None if math.isnan(value) else value
+
+
+def _exact(function: str, arguments: tuple[Fraction, ...]) -> Fraction | None:
+    if function == "add":
+        return sum(arguments, Fraction(0))
+    if function == "mul":
+        return math.prod(arguments, start=Fraction(1))
+    if function == "div":
+        return arguments[0] / arguments[1] if arguments[1] else None
+    if function == "pow":
+        base, exponent = arguments
+        small = exponent.denominator == 1 and abs(exponent) <= _EXACT_POWER and (base != 0 or exponent >= 0)
+        return base ** int(exponent) if small else None
+    if function in ("min", "max"):
+        return min(arguments) if function == "min" else max(arguments)
+    return abs(arguments[0]) if function == "abs" else None
+
+
+def _float(value: Number) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)

@@ -1,0 +1,278 @@
+"""Operators: their nodes, the kind of the result, and absence, which spreads through all of them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from lossc.compiler import core
+from lossc.compiler.core import Const, Map, Node
+from lossc.compiler.elaborate.context import Context, declared_note, describe
+from lossc.compiler.kinds import NUMBERS, REAL, Kind
+from lossc.compiler.primitives import PRIMITIVES
+from lossc.compiler.values import WRONG, Value, is_true, mask
+from lossc.grammar import syntax
+from lossc.grammar.source import Span
+
+_COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False),
+                "!=": ("ne", False)}  # fmt: skip
+
+
+def negate(ctx: Context, expr: syntax.Unary) -> Value:
+    operand = ctx.value(expr.operand)
+    if operand.wrong or not _is_number(ctx, operand, expr.operand.span, expr.op):
+        return WRONG
+    if expr.op == "+":
+        return operand
+    kind = operand.kind if operand.kind.name in ("logits", "embedding", "weights") else REAL
+    return Value(core.neg(operand.node), kind, operand.present)
+
+
+def logical_not(ctx: Context, expr: syntax.Unary) -> Value:
+    operand = ctx.value(expr.operand)
+    if operand.wrong or not need_mask(ctx, operand, expr.operand.span, "`not`"):
+        return WRONG
+    return mask(core.apply("not", operand.node), operand.present)
+
+
+def logical(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Binary) -> Value:
+    if not need_mask(ctx, left, expr.left.span, f"`{op}`") or not need_mask(ctx, right, expr.right.span, f"`{op}`"):
+        return WRONG
+    return mask(core.apply(op, left.node, right.node), core.all_of(left.present, right.present))
+
+
+def arithmetic(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Binary) -> Value:
+    if not (_is_number(ctx, left, expr.left.span, op) and _is_number(ctx, right, expr.right.span, op)):
+        return WRONG
+    if op == "^" and _huge_power(left.node, right.node):
+        return ctx.wrong("E404", "this power is too large to be a number of any use", expr.span,
+                         help="write the number, or compute with its logarithm")  # fmt: skip
+    if op == "/" and right.node is core.ZERO:
+        return ctx.wrong("E403", "division by the constant 0", expr.right.span)
+    build = {"+": core.add, "-": core.sub, "*": core.mul, "/": core.div, "^": core.power}[op]
+    node = _fold(build(left.node, right.node))
+    if op == "/":
+        lint_zero(ctx, right.node, expr.right.span)
+    kind = _kind_of(ctx, op, left.kind, right.kind, node)
+    return Value(node, kind, core.all_of(left.present, right.present))
+
+
+def compare(ctx: Context, expr: syntax.Compare) -> Value:
+    operands = [ctx.value(expr.operands[0])]
+    for written in expr.operands[1:]:
+        operands.append(_choice(operands[0], written) or ctx.value(written))
+    if any(operand.wrong for operand in operands):
+        return WRONG
+    for operand, written in zip(operands, expr.operands, strict=True):
+        if operand.kind.name != "choice" and not _is_number(ctx, operand, written.span, "a comparison"):
+            return WRONG
+    result: Value | None = None
+    for op, left, right in zip(expr.ops, operands[:-1], operands[1:], strict=True):
+        function, swapped = _COMPARISONS[op]
+        pair = (right.node, left.node) if swapped else (left.node, right.node)
+        present = core.all_of(left.present, right.present)
+        link = mask(core.apply(function, *pair), present)
+        result = link if result is None else mask(core.apply("and", result.node, link.node),
+                                                  core.all_of(result.present, link.present))  # fmt: skip
+    return result or WRONG
+
+
+def _choice(first: Value, written: syntax.Expr) -> Value | None:
+    """`mode == token`: the choice by its number, where the other side is a parameter with choices."""
+    if first.kind.name == "choice" and isinstance(written, syntax.Name) and written.id in first.kind.choices:
+        return Value(core.const(first.kind.choices.index(written.id)), first.kind)
+    return None
+
+
+def if_else(ctx: Context, expr: syntax.IfElse) -> Value:
+    condition = ctx.value(expr.condition)
+    then, otherwise = ctx.value(expr.then), ctx.value(expr.otherwise)
+    if condition.wrong or then.wrong or otherwise.wrong:
+        return WRONG
+    if not need_mask(ctx, condition, expr.condition.span, "the condition of `if`"):
+        return WRONG
+    if then.is_mask != otherwise.is_mask and not (_plain(then) and _plain(otherwise)):
+        return ctx.wrong("E205", "the branches of `if` are a mask and a number", expr.span,
+                         label=f"{describe(ctx, then)} and {describe(ctx, otherwise)}")  # fmt: skip
+    chosen = is_true(condition)
+    kind = then.kind if then.kind == otherwise.kind else REAL
+    present = None
+    if then.present is not None or otherwise.present is not None:
+        yes = core.apply("eq", core.ZERO, core.ZERO)
+        present = core.apply("where", chosen, then.present or yes, otherwise.present or yes)
+    return Value(core.where(chosen, then.node, otherwise.node), kind, present)
+
+
+def _plain(value: Value) -> bool:
+    return value.is_mask or value.kind.name in NUMBERS
+
+
+def need_mask(ctx: Context, value: Value, span: Span, what: str) -> bool:
+    if value.wrong:
+        return False
+    if not value.is_mask:
+        ctx.wrong("E205", f"{what} needs a mask, and this is a number", span, label=describe(ctx, value),
+                  notes=declared_note(value), help="compare it: `x > 0`, `labels >= 0`")  # fmt: skip
+        return False
+    return True
+
+
+def _is_number(ctx: Context, value: Value, span: Span, op: str) -> bool:
+    if value.wrong:
+        return False
+    if value.term is not None:
+        ctx.wrong("E207", f"`{value.term.name}` is a term, not a value", span, notes=declared_note(value),
+                  help=f"call it: `{value.term.name}(…)`")  # fmt: skip
+        return False
+    if value.kind.name in ("model", "choice"):
+        what = "a model" if value.kind.name == "model" else "a choice"
+        ctx.wrong("E207", f"{what} cannot be an operand of {_op_text(op)}", span, notes=declared_note(value),
+                  help="call the model on its inputs" if value.kind.name == "model" else
+                  f"compare it with one of {', '.join(value.kind.choices)}")  # fmt: skip
+        return False
+    return True
+
+
+def _op_text(op: str) -> str:
+    return op if " " in op else f"`{op}`"
+
+
+def _kind_of(ctx: Context, op: str, left: Kind, right: Kind, node: Node) -> Kind:
+    """The rules of the language page, section Values."""
+    if "weights" in (left.name, right.name):
+        return Kind("weights")
+    if op in "+-":
+        return _kind_of_sum(ctx, op, left, right, node)
+    for kind, other in ((left, right), (right, left)):
+        if kind.name in ("logits", "embedding") and _scales(other) and (op == "*" or (op == "/" and kind is left)):
+            return kind
+    if op == "/" and (axis := convex_axis(ctx, node)):
+        return _distribution(ctx, node, axis)
+    return REAL
+
+
+def _kind_of_sum(ctx: Context, op: str, left: Kind, right: Kind, node: Node) -> Kind:
+    if left.name == right.name == "logits":
+        return left if op == "+" and left == right else REAL
+    if left.name == right.name == "embedding" and left == right:
+        return left
+    if left.name == right.name == "logprob" and op == "+" and left == right:
+        return left
+    for kind, other in ((left, right), (right, left)):
+        if kind.name in ("logits", "embedding") and _scales(other):
+            return kind
+    if op == "+" and (axis := convex_axis(ctx, node)):
+        return _distribution(ctx, node, axis)
+    return REAL
+
+
+def _scales(kind: Kind) -> bool:
+    return kind.name in (*NUMBERS, "mask")
+
+
+def _distribution(ctx: Context, node: Node, axis: str) -> Kind:
+    ctx.session.distributions[node] = axis
+    return Kind("prob", axis=axis, bounds=core.iv.UNIT)
+
+
+def convex_axis(ctx: Context, node: Node) -> str | None:
+    """The axis of a convex mix of distributions over it; None where the node is not known to be one."""
+    known = ctx.session.distributions
+    divisor = core.ONE
+    if isinstance(node, Map) and node.function == "div":
+        node, divisor = node.arguments
+    terms = node.arguments if isinstance(node, Map) and node.function == "add" else (node,)
+    weights: list[Node] = []
+    axes: set[str] = set()
+    for term in terms:
+        factors = term.arguments if isinstance(term, Map) and term.function == "mul" else (term,)
+        mixed = [factor for factor in factors if factor in known]
+        if len(mixed) != 1:
+            return None
+        axes.add(known[mixed[0]])
+        weights.append(core.mul(*(factor for factor in factors if factor is not mixed[0])))
+    if len(axes) != 1 or not _sum_to(weights, divisor):
+        return None
+    return axes.pop()
+
+
+def _sum_to(weights: list[Node], total: Node) -> bool:
+    """Whether the weights are constants that sum to `total`, or w and 1 - w for one w in [0, 1]."""
+    if all(isinstance(weight, Const) and isinstance(weight.value, Fraction) for weight in (*weights, total)):
+        values = [weight.value for weight in weights]  # type: ignore[attr-defined]
+        return sum(values) == total.value and all(value >= 0 for value in values)  # type: ignore[attr-defined]
+    if len(weights) != 2 or total is not core.ONE:
+        return False
+    first, second = weights
+    complement = core.sub(core.ONE, first) is second or core.sub(core.ONE, second) is first
+    return complement and all(weight.domain.meets(core.iv.UNIT) for weight in weights)
+
+
+def _fold(node: Node) -> Node:
+    """A quotient of literals is the exact rational: `1/3`."""
+    if isinstance(node, Map) and node.function == "div":
+        top, bottom = node.arguments
+        if isinstance(top, Const) and isinstance(bottom, Const):
+            if isinstance(top.value, Fraction) and isinstance(bottom.value, Fraction) and bottom.value:
+                return Const(top.value / bottom.value)
+    return node
+
+
+def _huge_power(base: Node, exponent: Node) -> bool:
+    """Whether a power of literals, or a literal exponent, is past the bound on literals (10^400)."""
+    from lossc.compiler.constants import constant_value
+
+    value = constant_value(exponent)
+    if value is None:
+        return False
+    if abs(value) > 10_000:
+        return True
+    literal = constant_value(base)
+    if not isinstance(literal, Fraction) or literal == 0:
+        return False
+    digits = max(len(str(literal.numerator)), len(str(literal.denominator)))
+    return digits * abs(value) > 800 and abs(literal) != 1
+
+
+def lint_zero(ctx: Context, divisor: Node, span: Span) -> None:
+    domain = divisor.domain
+    if 0.0 in domain and (domain.lo == 0 or domain.hi == 0):
+        ctx.warn("W202", f"this divisor lies in {domain} and may be 0", span,
+                 help="add a small constant, or exclude those entries with `where` or `if`")  # fmt: skip
+
+
+def elementwise(ctx: Context, name: str, values: list[Value], expr: syntax.Call) -> Value:
+    """A primitive of the table under its own name."""
+    for value, argument in zip(values, expr.arguments, strict=True):
+        if not _is_number(ctx, value, argument.value.span, f"`{name}`"):
+            return WRONG
+    primitive = PRIMITIVES[name]
+    for value, argument, domain in zip(values, expr.arguments, primitive.domain, strict=False):
+        if domain is not None and not _in_domain(ctx, name, value, argument.value.span, domain):
+            return WRONG
+    node = core.apply(name, *(value.node for value in values))
+    kind = _kind_of_function(ctx, name, values[0].kind, node)
+    if any(value.kind.name == "weights" for value in values):
+        kind = Kind("weights")
+    return Value(node, kind, core.all_of(*(value.present for value in values)))
+
+
+def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: core.Interval) -> bool:
+    actual = value.node.domain
+    if not actual.meets(domain):
+        ctx.wrong("E405", f"`{name}` is defined on {domain}, and this lies in {actual}", span,
+                  label=describe(ctx, value), notes=declared_note(value))  # fmt: skip
+        return False
+    singular = domain.lo if domain.lo > -core.iv.INF else domain.hi
+    touches = singular in actual or not actual.within(domain)
+    if touches and name in ("log", "log2", "log1p", "xlogy"):
+        ctx.warn("W201", f"the argument of `{name}` lies in {actual}: the logarithm may not be finite", span,
+                 help="restrict it with `clip`, or exclude those entries with `where` or `if`")  # fmt: skip
+    return True
+
+
+def _kind_of_function(ctx: Context, name: str, kind: Kind, node: Node) -> Kind:
+    if name == "exp" and kind.name == "logprob":
+        return _distribution(ctx, node, kind.axis) if kind.axis else Kind("unit", bounds=core.iv.UNIT)
+    if name == "log" and kind.name == "prob":
+        return Kind("logprob", axis=kind.axis, bounds=core.iv.LOGPROB)
+    return REAL

@@ -1,0 +1,134 @@
+"""What the elaboration of one objective shares, and what one expression can see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lossc.compiler.core import Node
+from lossc.compiler.program import Binding
+from lossc.compiler.suggest import did_you_mean
+from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
+from lossc.compiler.values import WRONG, Value
+from lossc.grammar import syntax
+from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error, warning
+from lossc.grammar.source import Span
+
+
+@dataclass
+class Session:
+    """One check of one objective: its problems, and what was found on the way."""
+
+    problems: Diagnostics
+    top: Frame
+    bindings: list[Binding] = field(default_factory=list)
+    uncompiled: list[Diagnostic] = field(default_factory=list)
+    spans: dict[Node, Span] = field(default_factory=dict)
+    distributions: dict[Node, str] = field(default_factory=dict)
+    """Nodes known to be distributions, with their axis; a convex mix is recognised by them."""
+    class_axes: set[str] = field(default_factory=set)
+    """Axes that scores, probabilities or labels run over."""
+    values: dict[ValueSymbol, Value] = field(default_factory=dict)
+    open: list[ValueSymbol] = field(default_factory=list)
+    open_terms: list[TermSymbol] = field(default_factory=list)
+    calls: dict[Any, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """The frame of an expression, how deep in term calls it stands, and where problems go."""
+
+    session: Session
+    frame: Frame
+    depth: int = 0
+    quiet: bool = False
+    """Inside a term that was called: its own text has been checked already, so lints are silent."""
+
+    def value(self, expression: syntax.Expr) -> Value:
+        from lossc.compiler.elaborate.expressions import evaluate
+
+        result = evaluate(self, expression)
+        if not result.wrong:
+            self.session.spans.setdefault(result.node, expression.span)
+        return result
+
+    def inside(self, frame: Frame, *, quiet: bool = False, depth: int | None = None) -> Context:
+        return replace(self, frame=frame, quiet=self.quiet or quiet, depth=self.depth if depth is None else depth)
+
+    def wrong(
+        self, code: str, message: str, span: Span, *, label: str = "", notes: Iterable[Note] = (),
+        help: Iterable[str] | str = (),
+    ) -> Value:  # fmt: skip
+        """Reports an error and returns the value that stands for it."""
+        self.session.problems.add(error(code, message, span, label=label, notes=notes, help=help))
+        return WRONG
+
+    def warn(self, code: str, message: str, span: Span, *, help: Iterable[str] | str = ()) -> None:
+        """A lint; only the user's own text is linted."""
+        if self.frame.own and not self.quiet:
+            self.session.problems.add(warning(code, message, span, help=help))
+
+    def uncompiled(self, what: str, span: Span) -> None:
+        """Notes a form that is checked here and compiled by no later stage of this version."""
+        message = f"{what} is checked, but this version does not compile it yet"
+        help_ = "`check`, `fmt` and `show` work; `plan`, `compile` and `train` will say this again"
+        self.session.uncompiled.append(error("E601", message, span, help=help_))
+
+    # -------------------------------------------------------------------------------------- axes
+
+    def axis(self, name: str, span: Span) -> AxisSymbol | None:
+        """The axis of this name, or None after reporting that there is none."""
+        symbol = self.frame.axes.get(name)
+        if symbol is None:
+            where = "this term" if self.frame.kind == "term" else "this file"
+            hints = list(did_you_mean(name, self.frame.axes))
+            if self.frame.kind == "term":
+                hints.append("a term sees only the axes that its arguments name")
+            self.wrong("E301", f"{where} has no axis `{name}`", span, help=hints)
+        return symbol
+
+    def new_axis(self, name: str, span: Span) -> AxisSymbol:
+        """The axis made by `-> name`: one of the file at its level, apart from all others inside a term."""
+        if name not in self.frame.axes:
+            made = f"{name}'{self.depth}" if self.frame.kind == "term" else self.frame.full(name)
+            self.frame.axes[name] = AxisSymbol(made, span, declared=False)
+        return self.frame.axes[name]
+
+    def axis_named(self, core_name: str) -> AxisSymbol | None:
+        """The axis that has this name in the core."""
+        top = self.session.top
+        for axes in (self.frame.axes, top.axes):
+            for symbol in axes.values():
+                if symbol.name == core_name:
+                    return symbol
+        return None
+
+    def written(self, core_name: str) -> str:
+        """How this frame writes the axis that has this name in the core."""
+        for name, symbol in self.frame.axes.items():
+            if symbol.name == core_name:
+                return name
+        return core_name
+
+
+def declared_note(value: Value) -> list[Note]:
+    return [Note("declared here", value.declared)] if value.declared is not None else []
+
+
+def axes_text(ctx: Context, axes: Iterable[str]) -> str:
+    """Axes for a message: `b, t`, or a word where there are none."""
+    return ", ".join(sorted(ctx.written(axis) for axis in axes)) or "no axes"
+
+
+def describe(ctx: Context, value: Value) -> str:
+    """A value's kind and axes as a type is written: `prob[b, t, v]`."""
+    if value.term is not None:
+        return f"the term `{value.term.name}`"
+    last = value.kind.axis if value.kind.axis in value.axes else None
+    names = [ctx.written(axis) for axis in sorted(value.axes) if axis != last]
+    if last is not None:
+        names.append(ctx.written(last))
+    inner = f"[{', '.join(names)}]" if names else ""
+    codomain = f" in {ctx.written(value.kind.codomain)}" if value.kind.codomain else ""
+    return f"{value.kind.name}{inner}{codomain}"

@@ -1,0 +1,189 @@
+"""Selections `x[v = y]`, slices, renamed axes, and constants along a named axis."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from lossc.compiler import core
+from lossc.compiler.core import Const, Node
+from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
+from lossc.compiler.kinds import REAL, Kind
+from lossc.compiler.suggest import did_you_mean
+from lossc.compiler.symbols import AxisSymbol
+from lossc.compiler.values import WRONG, Value
+from lossc.grammar import syntax
+
+
+def selection(ctx: Context, expr: syntax.Bracket) -> Value:
+    value = ctx.value(expr.head)
+    if value.wrong:
+        return WRONG
+    if value.term is not None:
+        return ctx.wrong("E207", f"`{value.term.name}` is a term, not a value", expr.head.span,
+                         help=f"call it: `{value.term.name}[…](…)`")  # fmt: skip
+    if expr.where is not None:
+        return ctx.wrong("E306", "a selection takes no `where`", expr.where.span,
+                         help="`where` belongs to a reduction: `mean[t where m](x)`")  # fmt: skip
+    for selector in expr.selectors:
+        value = _select(ctx, selector, value)
+        if value.wrong:
+            return WRONG
+    return value
+
+
+def _select(ctx: Context, selector: syntax.Selector, value: Value) -> Value:
+    axis = ctx.axis(selector.name, selector.span)
+    if axis is None:
+        return WRONG
+    if axis.name not in value.axes:
+        return ctx.wrong("E304", f"this has no axis `{selector.name}` to select from", selector.span,
+                         label=f"it has {axes_text(ctx, value.axes)}", notes=declared_note(value))  # fmt: skip
+    match selector.form:
+        case "at":
+            return _at(ctx, selector, axis, value)
+        case "rename":
+            return _rename(ctx, selector, axis, value)
+        case "slice":
+            return ctx.wrong("E306", "a slice needs a name for its shorter axis", selector.span,
+                             help=f"write `{selector.name} -> part = …`: an axis has one extent in a file")  # fmt: skip
+    return ctx.wrong("E306", "this is not a selection", selector.span,
+                     help=f"write `x[{selector.name} = …]`, or reduce with `mean[{selector.name}](x)`")  # fmt: skip
+
+
+def _at(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value) -> Value:
+    written = selector.value
+    assert written is not None
+    if axis.positions is not None and isinstance(written, syntax.Name):
+        if written.id in axis.positions:
+            return _at_position(axis.name, axis.positions.index(written.id), value)
+        if written.id not in ctx.frame.values:
+            return ctx.wrong("E307", f"axis `{selector.name}` has no position `{written.id}`", written.span,
+                             help=did_you_mean(written.id, axis.positions)
+                             or f"its positions are {', '.join(axis.positions)}")  # fmt: skip
+    index = ctx.value(written)
+    if index.wrong:
+        return WRONG
+    if index.is_label:
+        return _at_label(ctx, selector, axis, value, index)
+    if isinstance(index.node, Const) and isinstance(index.node.value, Fraction):
+        if index.node.value.denominator == 1 and index.node.value >= 0:
+            return _at_position(axis.name, int(index.node.value), value)
+    if not index.node.domain.integer or index.is_mask:
+        return ctx.wrong("E208", f"axis `{selector.name}` is read at a label or a whole number", written.span,
+                         label=describe(ctx, index), notes=declared_note(index))  # fmt: skip
+    return _gather(axis.name, value, index)
+
+
+def _at_position(axis: str, position: int, value: Value) -> Value:
+    present = core.Select(value.present, axis, position) if _has(value.present, axis) else value.present
+    return Value(core.Select(value.node, axis, position), _kind(value.kind, axis), present)
+
+
+def _at_label(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value, label: Value) -> Value:
+    assert selector.value is not None
+    if label.kind.codomain != axis.name:
+        target = ctx.written(label.kind.codomain or "")
+        return ctx.wrong("E209", f"this label points into `{target}`, not into `{selector.name}`", selector.value.span,
+                         label=describe(ctx, label), notes=declared_note(label),
+                         help=f"write `[{target} = …]`, or declare the label `in {selector.name}`")  # fmt: skip
+    return _gather(axis.name, value, label)
+
+
+def _gather(axis: str, value: Value, index: Value) -> Value:
+    """The entry at an index; what a *none* label reads is absent."""
+    exists = None if index.node.domain.nonneg else core.apply("le", core.ZERO, index.node)
+    there = core.Select(value.present, axis, index.node) if _has(value.present, axis) else value.present
+    return Value(
+        core.Select(value.node, axis, index.node),
+        _kind(value.kind, axis),
+        core.all_of(exists, index.present, there),
+    )
+
+
+def _has(node: Node | None, axis: str) -> bool:
+    return node is not None and axis in node.axes
+
+
+def _kind(kind: Kind, axis: str) -> Kind:
+    if kind.axis != axis:
+        return kind
+    if kind.name == "prob":
+        return Kind("unit", bounds=core.iv.UNIT)
+    return Kind("logprob", bounds=core.iv.LOGPROB) if kind.name == "logprob" else REAL
+
+
+def _rename(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value) -> Value:
+    assert selector.new is not None
+    new = ctx.new_axis(selector.new, selector.span).name
+    if new in value.axes:
+        return ctx.wrong("E305", f"the value already has an axis `{selector.new}`", selector.span,
+                         label=f"it has {axes_text(ctx, value.axes)}", help="choose another name for the new axis")  # fmt: skip
+    kind = value.kind.renamed(axis.name, new)
+    if selector.value is None or selector.upper is None:
+        return _known(ctx, Value(_renamed(value.node, axis.name, new), kind, _moved(value.present, axis.name, new)))
+    bounds = [_position(ctx, end) for end in (selector.value, selector.upper)]
+    if bounds[0] is None or bounds[1] is None:
+        return WRONG
+    start, stop = bounds[0], bounds[1]
+    if stop <= start:
+        return ctx.wrong("E306", f"the slice {start}..{stop} is empty", selector.span,
+                         help="a slice `a..b` holds the positions a to b - 1")  # fmt: skip
+    present = value.present
+    if present is not None and axis.name in present.axes:
+        present = core.Slice(present, axis.name, new, start, stop)
+    return Value(core.Slice(value.node, axis.name, new, start, stop), REAL if kind.axis == new else kind, present)
+
+
+def _renamed(node: Node, old: str, new: str) -> Node:
+    """The node with its axis renamed; a rename of a rename is one."""
+    if isinstance(node, core.Rename) and node.new == old:
+        return _renamed(node.body, node.old, new) if node.old != new else node.body
+    return core.Rename(node, old, new)
+
+
+def _moved(present: Node | None, old: str, new: str) -> Node | None:
+    return _renamed(present, old, new) if present is not None and old in present.axes else present
+
+
+def _known(ctx: Context, value: Value) -> Value:
+    if value.kind.name == "prob" and value.kind.axis:
+        ctx.session.distributions[value.node] = value.kind.axis
+    return value
+
+
+def _position(ctx: Context, expr: syntax.Expr) -> int | None:
+    value = ctx.value(expr)
+    if value.wrong:
+        return None
+    if isinstance(value.node, Const) and isinstance(value.node.value, Fraction):
+        if value.node.value.denominator == 1 and value.node.value >= 0:
+            return int(value.node.value)
+    ctx.wrong("E306", "the ends of a slice are whole numbers from 0", expr.span)
+    return None
+
+
+def axis_constant(ctx: Context, expr: syntax.AxisConstant) -> Value:
+    """`side{chosen: 1, rejected: -1}`: one value for each position, as a choice by the index along the axis."""
+    axis = ctx.axis(expr.axis, expr.span)
+    if axis is None:
+        return WRONG
+    if axis.positions is None:
+        return ctx.wrong("E307", f"axis `{expr.axis}` has no named positions", expr.span,
+                         help=f"declare them: `axis {expr.axis} = {{a, b}}`")  # fmt: skip
+    given = dict(expr.entries)
+    for name, value in expr.entries:
+        if name not in axis.positions:
+            return ctx.wrong("E307", f"axis `{expr.axis}` has no position `{name}`", value.span,
+                             help=did_you_mean(name, axis.positions))  # fmt: skip
+    missing = [position for position in axis.positions if position not in given]
+    if missing or len(given) != len(expr.entries):
+        what = f"`{missing[0]}` has no value" if missing else "a position is given twice"
+        return ctx.wrong("E307", f"{what} in this constant along `{expr.axis}`", expr.span)
+    values = [ctx.value(given[position]) for position in axis.positions]
+    if any(value.wrong for value in values):
+        return WRONG
+    node, present = values[-1].node, core.all_of(*(value.present for value in values))
+    for position in range(len(values) - 2, -1, -1):
+        here = core.apply("eq", core.Index(axis.name), core.const(position))
+        node = core.where(here, values[position].node, node)
+    return Value(node, REAL, present)

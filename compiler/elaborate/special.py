@@ -1,0 +1,291 @@
+"""The functions that are neither elementwise nor reductions: stop-gradient, extents, draws, searches, linear algebra."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lossc.compiler import core
+from lossc.compiler.core import Node
+from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
+from lossc.compiler.elaborate.signature import take
+from lossc.compiler.elaborate.types import WEIGHTS_AXIS, read_type
+from lossc.compiler.kinds import NUMBERS, REAL
+from lossc.compiler.symbols import Frame, ValueSymbol
+from lossc.compiler.values import WRONG, Value
+from lossc.grammar import syntax
+
+
+def run_value(ctx: Context, expr: syntax.Name) -> Value:
+    """`step` (from 0) and `progress` (0 to 1) of the run."""
+    ctx.uncompiled(f"`{expr.id}`", expr.span)
+    bounds = core.iv.UNIT if expr.id == "progress" else core.Interval(0, core.iv.INF, integer=True)
+    return Value(core.Param(expr.id, "run", (), bounds))
+
+
+def extent(ctx: Context, name: str, bracket: syntax.Bracket) -> Value:
+    """`index[k]`, the position along an axis, and `size[k]`, its extent."""
+    if len(bracket.selectors) != 1 or bracket.selectors[0].form != "axis" or bracket.where is not None:
+        return ctx.wrong("E306", f"`{name}` takes the name of one axis", bracket.span, help=f"write `{name}[k]`")
+    axis = ctx.axis(bracket.selectors[0].name, bracket.selectors[0].span)
+    if axis is None:
+        return WRONG
+    return Value(core.Index(axis.name) if name == "index" else core.Size(axis.name))
+
+
+def plain(ctx: Context, name: str, call: syntax.Call) -> Value:
+    """Functions called without a bracket that are not elementwise."""
+    match name:
+        case "sg":
+            given = take(ctx, name, call, ("x",), 1)
+            return WRONG if given is None else _stop(given.values["x"])
+        case "fill":
+            return _fill(ctx, call)
+        case "total":
+            return _total(ctx, call)
+        case "ramp":
+            return _ramp(ctx, call)
+        case "limit":
+            return _limit(ctx, call)
+    return _draw(ctx, name, call)
+
+
+def _stop(value: Value) -> Value:
+    return replace(value, node=core.StopGrad(value.node))
+
+
+def _fill(ctx: Context, call: syntax.Call) -> Value:
+    """`fill(x, v)`: `v` where `x` is absent."""
+    given = take(ctx, "fill", call, ("x", "value"), 2)
+    if given is None:
+        return WRONG
+    value, other = given.values["x"], given.values["value"]
+    if value.present is None:
+        return value
+    if value.is_mask and not other.is_mask and other.node not in (core.ZERO, core.ONE):
+        return ctx.wrong("E205", "a mask is filled with a mask", given.span("value"), help="write `0 == 1` for false")
+    filler = other.node if value.is_mask == other.is_mask else core.apply("ne", other.node, core.ZERO)
+    return Value(core.where(value.present, value.node, filler), value.kind, other.present)
+
+
+def _total(ctx: Context, call: syntax.Call) -> Value:
+    """`total(w)`: the sum over every entry of a group of weights."""
+    given = take(ctx, "total", call, ("w",), 1)
+    if given is None:
+        return WRONG
+    value = given.values["w"]
+    over = tuple(sorted(axis for axis in value.axes if axis.startswith(WEIGHTS_AXIS)))
+    if value.kind.name != "weights" or not over:
+        return ctx.wrong("E204", "`total` sums a group of weights", given.span("w"), label=describe(ctx, value),
+                         notes=declared_note(value), help="reduce anything else over its axes: `sum[d](x)`")  # fmt: skip
+    if len(over) > 1:
+        return ctx.wrong("E302", "two groups of weights with different patterns meet here", given.span("w"),
+                         help="operations act leaf by leaf, so both must have the same pattern")  # fmt: skip
+    return Value(core.Reduce("sum", over, value.node), REAL, value.present)
+
+
+def _ramp(ctx: Context, call: syntax.Call) -> Value:
+    """`ramp(a -> b, over = n)`: linear in the step from a to b, then b."""
+    first = call.arguments[0] if call.arguments else None
+    over = next((argument for argument in call.arguments[1:] if argument.name == "over"), None)
+    if first is None or first.to is None or over is None or len(call.arguments) != 2:
+        return ctx.wrong("E201", "`ramp` takes two values and a number of steps", call.span,
+                         help="write `ramp(0 -> 1, over = 1000)`")  # fmt: skip
+    start, stop, steps = ctx.value(first.value), ctx.value(first.to), ctx.value(over.value)
+    if start.wrong or stop.wrong or steps.wrong:
+        return WRONG
+    ctx.uncompiled("`ramp`", call.span)
+    step = core.Param("step", "run", (), core.Interval(0, core.iv.INF, integer=True))
+    share = core.apply("clip", core.div(step, steps.node), core.ZERO, core.ONE)
+    return Value(core.add(start.node, core.mul(core.sub(stop.node, start.node), share)))
+
+
+def _limit(ctx: Context, call: syntax.Call) -> Value:
+    """`limit(tau -> inf, u)`, in laws only."""
+    first = call.arguments[0] if call.arguments else None
+    if ctx.frame.kind != "law" or first is None or first.to is None or len(call.arguments) != 2:
+        return ctx.wrong("E203", "`limit` is a form of laws", call.span, help='`law "…" : limit(tau -> inf, u) == …`')
+    if not isinstance(first.value, syntax.Name) or ctx.value(first.to).wrong:
+        return ctx.wrong("E203", "`limit` runs over a name", first.span, help="write `limit(tau -> inf, u)`")
+    values = {**ctx.frame.values, first.value.id: Value(core.Input(first.value.id, ()))}
+    return ctx.inside(replace_values(ctx.frame, values)).value(call.arguments[1].value)
+
+
+def _draw(ctx: Context, name: str, call: syntax.Call) -> Value:
+    """`normal(b, d)` and `uniform(b)`: seeded draws over the axes named."""
+    order: list[str] = []
+    for argument in call.arguments:
+        if not isinstance(argument.value, syntax.Name) or argument.name is not None:
+            return ctx.wrong("E203", f"`{name}` takes names of axes", argument.span, help=f"write `{name}(b, d)`")
+        axis = ctx.axis(argument.value.id, argument.span)
+        if axis is None:
+            return WRONG
+        order.append(axis.name)
+    ctx.uncompiled(f"`{name}`", call.span)
+    distribution: core.Literal["normal", "uniform"] = "normal" if name == "normal" else "uniform"
+    return Value(core.Draw(distribution, tuple(order), call.span.start))
+
+
+# ------------------------------------------------------------------------------------------------ models and searches
+
+
+def is_model(symbol: ValueSymbol) -> bool:
+    return isinstance(symbol.declaration, syntax.Tensor) and symbol.declaration.type.kind == "model"
+
+
+def model_call(ctx: Context, symbol: ValueSymbol, call: syntax.Call) -> Value:
+    """A model called again: its result has the type that its declaration states."""
+    symbol.used = True
+    type_ = symbol.declaration.type  # type: ignore[union-attr]
+    inner = Context(ctx.session, symbol.frame)
+    if type_.result is None:
+        return ctx.wrong("E206", f"the model `{symbol.name}` has no result type", type_.span,
+                         help="write `model(real[b, d]) -> logits[b, v]`")  # fmt: skip
+    if len(call.arguments) != len(type_.parameters):
+        return ctx.wrong("E201", f"`{symbol.name}` takes {len(type_.parameters)} arguments", call.span)
+    values = [ctx.value(argument.value) for argument in call.arguments]
+    read = read_type(inner, type_.result)
+    if read is None or any(value.wrong for value in values):
+        return WRONG
+    for value, parameter, argument in zip(values, type_.parameters, call.arguments, strict=True):
+        wanted = read_type(inner, parameter)
+        if wanted is None:
+            return WRONG
+        if not set(wanted[1]) <= value.axes:
+            return ctx.wrong("E304", f"`{symbol.name}` needs {axes_text(ctx, wanted[1])} here", argument.span,
+                             label=describe(ctx, value))  # fmt: skip
+    kind, order = read
+    ctx.uncompiled(f"calling the model `{symbol.name}`", call.span)
+    consumed = tuple(sorted(frozenset().union(*(value.axes for value in values)) - set(order)))
+    node = core.Call(f"model:{symbol.name}", tuple(value.node for value in values), consumed, order, kind.bounds)
+    return Value(node, REAL if kind.name in NUMBERS else kind)
+
+
+def search(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    """`grad[x](u)`, `worst[delta : type in ball(…), steps = n](u)`, `root[x in lo..hi](f)`."""
+    if len(call.arguments) != 1 or not bracket.selectors:
+        return ctx.wrong("E201", f"`{name}` takes one expression", call.span)
+    return {"grad": _grad, "worst": _worst, "root": _root}[name](ctx, bracket, call)
+
+
+def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    selector = bracket.selectors[0]
+    if len(bracket.selectors) != 1 or selector.form != "axis":
+        return ctx.wrong("E306", "`grad` takes the name of one value", bracket.span, help="write `grad[x](u)`")
+    of = ctx.value(syntax.Name(selector.name, span=selector.span))
+    value = ctx.value(call.arguments[0].value)
+    if of.wrong or value.wrong:
+        return WRONG
+    if not any(of.node is part for part in core.walk(value.node)):
+        return ctx.wrong("E311", f"this does not depend on `{selector.name}`: its gradient is 0", call.span,
+                         notes=declared_note(of))  # fmt: skip
+    ctx.uncompiled("`grad`", call.span)
+    consumed = tuple(sorted(value.axes - of.axes))
+    return Value(core.Call("grad", (value.node, of.node), consumed, tuple(sorted(of.axes))))
+
+
+def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    selector = bracket.selectors[0]
+    if selector.form != "typed" or selector.type is None or not isinstance(selector.type.within, syntax.Call):
+        return ctx.wrong("E306", "`worst` names what it searches and the ball that it lies in", bracket.span,
+                         help="write `worst[delta : real[b, d] in ball(inf, eps), steps = 10](u)`")  # fmt: skip
+    read = read_type(ctx, replace(selector.type, within=None))
+    radii = [ctx.value(argument.value) for argument in selector.type.within.arguments]
+    options = [ctx.value(option.value) for option in bracket.selectors[1:] if option.value is not None]
+    if read is None or any(value.wrong for value in (*radii, *options)):
+        return WRONG
+    kind, order = read
+    unknown = core.Input(selector.name, order, kind.name, kind.bounds)
+    inner = ctx.inside(replace_values(ctx.frame, {**ctx.frame.values, selector.name: Value(unknown)}))
+    value = inner.value(call.arguments[0].value)
+    if value.wrong:
+        return WRONG
+    ctx.uncompiled("`worst`", call.span)
+    arguments = (value.node, unknown, *(v.node for v in radii), *(v.node for v in options))
+    consumed = tuple(sorted(frozenset().union(*(a.axes for a in arguments)) - set(order)))
+    return Value(core.Call("worst", arguments, consumed, order))
+
+
+def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    selector = bracket.selectors[0]
+    if selector.form != "range" or selector.value is None or selector.upper is None:
+        return ctx.wrong("E306", "`root` names the unknown and where it lies", bracket.span,
+                         help="write `root[x in 0..1](f)`")  # fmt: skip
+    ends = [ctx.value(selector.value), ctx.value(selector.upper)]
+    unknown = core.Input(selector.name, ())
+    inner = ctx.inside(replace_values(ctx.frame, {**ctx.frame.values, selector.name: Value(unknown)}))
+    value = inner.value(call.arguments[0].value)
+    if value.wrong or any(end.wrong for end in ends):
+        return WRONG
+    ctx.uncompiled("`root`", call.span)
+    return Value(core.Call("root", (value.node, unknown, *(end.node for end in ends))), REAL, value.present)
+
+
+def replace_values(frame: Frame, values: dict[str, core.Any]) -> Frame:
+    """The same frame with other values; the original is not touched."""
+    return Frame(frame.kind, frame.own, frame.prefix, values, frame.terms, frame.axes, frame.settings, frame.objective)
+
+
+# ------------------------------------------------------------------------------------------------ linear algebra
+
+_SIGNATURES: dict[str, tuple[tuple[str, ...], int, int]] = {
+    "dot": (("x", "y"), 2, 1), "norm": (("x",), 1, 1), "cov": (("x",), 1, 2), "svdvals": (("x",), 1, 2),
+    "logdet": (("x",), 1, 2), "trace": (("x",), 1, 2), "solve": (("a", "b"), 2, 2), "sinkhorn": (("cost", "eps"), 2, 2),
+}  # fmt: skip
+"""Arguments, how many of them are required, and how many axes the bracket names."""
+
+
+def linear(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    names, required, number = _SIGNATURES[name]
+    given = take(ctx, name, call, names, required)
+    if given is None:
+        return WRONG
+    if len(bracket.selectors) != number or bracket.where is not None:
+        return ctx.wrong("E306", f"`{name}` names {number} ax{'es' if number > 1 else 'is'}", bracket.span)
+    axes: list[str] = []
+    made: list[str] = []
+    for selector in bracket.selectors:
+        axis = ctx.axis(selector.name, selector.span)
+        if axis is None:
+            return WRONG
+        if not any(axis.name in given.values[n].axes for n in names[:required]):
+            return ctx.wrong("E304", f"`{name}` works along `{selector.name}`, which its argument does not have",
+                             selector.span, label=describe(ctx, given.values[names[0]]))  # fmt: skip
+        axes.append(axis.name)
+        if selector.form == "rename" and selector.new is not None:
+            made.append(ctx.new_axis(selector.new, selector.span).name)
+    values = [given.values[n] for n in names if n in given.values]
+    present = core.all_of(*(value.present for value in values))
+    if name == "dot":
+        return _along_vector(ctx, "dot", axes[0], core.mul(values[0].node, values[1].node), present)
+    if name == "norm":
+        return _along_vector(ctx, "norm", axes[0], values[0].node, present)
+    ctx.uncompiled(f"`{name}`", call.span)
+    consumed, produced = _shape(name, axes, made)
+    return Value(core.Call(name, tuple(value.node for value in values), consumed, produced, text=",".join(axes)))
+
+
+def _along_vector(ctx: Context, name: str, axis: str, node: Node, present: Node | None) -> Value:
+    """A sum of products, or the Euclidean norm, over the entries that exist."""
+    from lossc.compiler.elaborate.reductions import Scope, reduce
+
+    scope = Scope((axis,), None)
+    if name == "dot":
+        return reduce(ctx, "sum", scope, Value(node, REAL, present))
+    if present is not None and axis in present.axes:
+        node = core.where(present, node, core.ZERO)
+        present = core.Reduce("any", (axis,), present)
+    return Value(core.Call("norm", (node,), (axis,), (), core.iv.NONNEG), REAL, present)
+
+
+def _shape(name: str, axes: list[str], made: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    match name:
+        case "cov":
+            return (axes[0],), tuple(made)
+        case "svdvals":
+            return tuple(axes), tuple(made)
+        case "logdet" | "trace":
+            return tuple(axes), ()
+        case "solve":
+            return (axes[0],), ()
+    return (), ()
+

@@ -1,0 +1,385 @@
+"""Calls of terms: arguments, defaults, the binding of formal axes, and the body put in place of the call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lossc.compiler import core
+from lossc.compiler.elaborate.binding import bind_axes, formal_axes
+from lossc.compiler.elaborate.context import Context, declared_note, describe
+from lossc.compiler.elaborate.signature import match_arguments
+from lossc.compiler.elaborate.types import bounds_text, fits, in_bounds, read_type
+from lossc.compiler.kinds import NUMBERS, REAL, Kind
+from lossc.compiler.program import Binding
+from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
+from lossc.compiler.values import WRONG, Value
+from lossc.grammar import syntax
+from lossc.grammar.diagnostics import Diagnostics, Note
+from lossc.grammar.printer import print_expr
+from lossc.grammar.source import Span
+
+TERM = Kind("term")
+_REAL_TYPE = syntax.Type("real")
+
+
+def built_in(ctx: Context, function: str) -> TermSymbol:
+    """A function of the language handed over as a term: `fdiv(exp, p, q)`."""
+    body = syntax.Call(syntax.Name(function), (syntax.Argument(syntax.Name("x")),))
+    declaration = syntax.Term(function, (syntax.Formal("x", _REAL_TYPE),), body)
+    return TermSymbol(function, declaration, Frame("objective", own=False), own=False, sound=True)
+
+
+ABSTRACT = TermSymbol(
+    "f", syntax.Term("f", (syntax.Formal("x", _REAL_TYPE),), syntax.Name("x")), Frame("objective", own=False), own=False
+)
+"""What stands for a term that is an argument, while the body around it is checked on its own."""
+
+
+def call(ctx: Context, term: TermSymbol, bracket: syntax.Bracket | None, expr: syntax.Call) -> Value:
+    term.used = True
+    if not sound(ctx, term):
+        return WRONG
+    formals = term.declaration.formals
+    arguments = _arguments(ctx, term, formals, expr)
+    if arguments is None:
+        return WRONG
+    if term is ABSTRACT:
+        value = arguments["x"][0]
+        return Value(core.Call("abstract", (value.node,)), REAL, value.present)
+    axes = bind_axes(ctx, term, bracket, {name: value for name, (value, _) in arguments.items()}, expr)
+    if axes is None:
+        return WRONG
+    frame = Frame("term", own=term.own, terms=term.frame.terms, axes=dict(axes), objective=ctx.session.top)
+    inner = ctx.inside(frame, quiet=True, depth=ctx.depth + 1)
+    for formal in formals:
+        value = _bound(ctx, inner, term, formal, arguments, expr)
+        if value is None:
+            return WRONG
+        frame.values[formal.name] = value
+    return _memoised(ctx, inner, term, expr)
+
+
+def _arguments(
+    ctx: Context, term: TermSymbol, formals: tuple[syntax.Formal, ...], expr: syntax.Call
+) -> dict[str, tuple[Value, Span]] | None:
+    """The arguments that are written or captured by `from`, evaluated where the call stands."""
+    placed = match_arguments(ctx, term.name, expr, tuple(formal.name for formal in formals))
+    if placed is None:
+        return None
+    found: dict[str, tuple[Value, Span]] = {}
+    for formal in formals:
+        if formal.name in placed:
+            written = placed[formal.name].value
+            found[formal.name] = (ctx.value(written), written.span)
+        elif isinstance(formal.default, syntax.From):
+            captured = _captured(ctx, term, formal, formal.default, expr)
+            if captured is None:
+                return None
+            found[formal.name] = (captured, expr.span)
+        elif formal.default is None:
+            _missing(ctx, term, formal, expr)
+            return None
+    return None if any(value.wrong for value, _ in found.values()) else found
+
+
+def _captured(
+    ctx: Context, term: TermSymbol, formal: syntax.Formal, default: syntax.From, expr: syntax.Call
+) -> Value | None:
+    """`from name`: the value of that name at the level of the objective, nowhere else."""
+    symbol = ctx.frame.values.get(default.name) if ctx.frame.kind in ("objective", "setting") else None
+    if not isinstance(symbol, ValueSymbol):
+        where = "nothing of that name is in this file" if ctx.frame.kind != "term" else "a term captures nothing"
+        ctx.wrong("E201", f"`{term.name}` needs `{formal.name}`: it is taken from `{default.name}`, and {where}",
+                  expr.span, notes=[Note("declared here", formal.span)],
+                  help=f"write `{term.name}({formal.name} = …)`, or use a setting that has `{default.name}`")  # fmt: skip
+        return None
+    value = ctx.value(syntax.Name(default.name, span=expr.span))
+    if not value.wrong and ctx.frame.kind == "objective":
+        ctx.session.bindings.append(Binding(term.name, formal.name, default.name, expr.span))
+    return value
+
+
+def _missing(ctx: Context, term: TermSymbol, formal: syntax.Formal, expr: syntax.Call) -> None:
+    type_text = f" : {formal.type.kind}" if formal.type is not None else ""
+    ctx.wrong("E201", f"`{term.name}` needs `{formal.name}{type_text}`", expr.span,
+              notes=[Note("declared here", formal.span)],
+              help=f"its arguments are {', '.join(f.name for f in term.declaration.formals)}")  # fmt: skip
+
+
+def _bound(
+    ctx: Context, inner: Context, term: TermSymbol, formal: syntax.Formal,
+    arguments: dict[str, tuple[Value, Span]], expr: syntax.Call,
+) -> Value | None:  # fmt: skip
+    """The value of a formal inside the body, after its kind, domain and axes are checked."""
+    if formal.name in arguments:
+        value, span = arguments[formal.name]
+    else:
+        assert formal.default is not None and not isinstance(formal.default, syntax.From)
+        value, span = inner.value(formal.default), expr.span
+        if value.wrong:
+            return None
+        if ctx.frame.kind == "objective":
+            text = print_expr(formal.default)
+            ctx.session.bindings.append(Binding(term.name, formal.name, text, expr.span))
+    read = read_type(inner, formal.type or _REAL_TYPE)
+    if read is None:
+        return None
+    kind, order = read
+    if not _accepted(ctx, inner, term, formal, kind, order, value, span):
+        return None
+    if kind.name == "prob" and kind.axis:
+        ctx.session.distributions[value.node] = kind.axis
+    return replace(value, kind=_inner_kind(kind, value), declared=value.declared or formal.span)
+
+
+def _inner_kind(kind: Kind, value: Value) -> Kind:
+    if kind.name in NUMBERS:
+        return value.kind if value.is_label or value.kind.name == "weights" else REAL
+    return value.kind if kind.name in ("weights", "term") else kind
+
+
+def _accepted(
+    ctx: Context, inner: Context, term: TermSymbol, formal: syntax.Formal, kind: Kind, order: tuple[str, ...], value: Value,
+    span: Span,
+) -> bool:  # fmt: skip
+    notes = [Note("declared here", value.declared)] if value.declared else []
+    notes.append(Note(f"`{formal.name}` of `{term.name}`", formal.span))
+    if not fits(kind, value):
+        message = f"`{term.name}` expects {_wanted(inner, kind)}, but {_named(span)} is {_found(value)}"
+        ctx.wrong("E204", message, span, label=describe(ctx, value), notes=notes, help=_hint(kind, value, span))
+        return False
+    missing = [axis for axis in order if axis not in value.axes and kind.name != "weights"]
+    if missing:
+        ctx.wrong("E304", f"`{formal.name}` of `{term.name}` needs axis `{ctx.written(missing[0])}`", span,
+                  label=describe(ctx, value), notes=notes)  # fmt: skip
+        return False
+    if kind.name in NUMBERS and not in_bounds(kind, value):
+        ctx.wrong("E401", f"`{formal.name}` of `{term.name}` must be {bounds_text(kind)}", span,
+                  label=f"lies in {value.node.domain}", notes=notes)  # fmt: skip
+        return False
+    if kind.name == "label" and kind.codomain is not None and value.kind.codomain != kind.codomain:
+        ctx.wrong("E209", f"`{formal.name}` of `{term.name}` must point into `{ctx.written(kind.codomain)}`", span,
+                  label=describe(ctx, value), notes=notes)  # fmt: skip
+        return False
+    return True
+
+
+def _wanted(ctx: Context, kind: Kind) -> str:
+    over = f" over `{ctx.written(kind.axis)}`" if kind.axis else ""
+    named = {"logits": f"logits{over}", "prob": f"a distribution{over}", "logprob": f"log-probabilities{over}",
+             "embedding": f"a vector{over}", "mask": "a mask", "label": "a label", "term": "a term",
+             "weights": "a group of weights", "model": "a model"}  # fmt: skip
+    return named.get(kind.name, f"a number ({kind.name})")
+
+
+def _found(value: Value) -> str:
+    named = {"prob": "a distribution", "logprob": "a log-probability", "logits": "logits", "mask": "a mask",
+             "label": "a label", "embedding": "a vector", "weights": "a group of weights", "model": "a model",
+             "term": "a term", "choice": "a choice"}  # fmt: skip
+    if value.kind.name in NUMBERS:
+        return f"a number in {value.node.domain}"
+    return named.get(value.kind.name, f"a {value.kind.name}")
+
+
+def _named(span: Span) -> str:
+    text = " ".join(span.text.split())
+    return f"`{text}`" if 0 < len(text) <= 40 else "this"
+
+
+def _hint(kind: Kind, value: Value, span: Span) -> str:
+    text = " ".join(span.text.split()) or "x"
+    match kind.name, value.kind.name:
+        case "logits", "prob":
+            return f"scores of a distribution are its logarithms: `log({text})`; a target distribution is another argument"
+        case "prob", "logits":
+            return "make it a distribution: `softmax[v](…)`"
+        case "prob", "logprob":
+            return f"write `exp({text})`"
+        case "logprob", "logits":
+            return "write `log_softmax[v](…)`"
+        case "logprob", "prob":
+            return f"write `log({text})`"
+        case "mask", _:
+            return "a number is never a mask; compare it: `x > 0`"
+        case ("label", _) | (_, "label"):
+            return "are two arguments in each other's place?"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------ the body
+
+
+def _memoised(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> Value:
+    """The body once for equal arguments, so that terms over terms grow with their text and not beyond."""
+    key = (
+        term,
+        tuple((v.node, v.kind, v.present, v.term) for v in inner.frame.values.values() if isinstance(v, Value)),
+        tuple((name, symbol.name) for name, symbol in inner.frame.axes.items()),
+    )
+    calls = ctx.session.calls
+    if key not in calls:
+        calls[key] = _body(ctx, inner, term, expr)
+    return calls[key]
+
+
+def _body(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> Value:
+    if isinstance(term.declaration, syntax.Extern):
+        return _extern(ctx, inner, term, expr)
+    outer, ctx.session.problems = ctx.session.problems, Diagnostics()
+    try:
+        value = evaluate_body(inner, term.declaration)
+        faults = ctx.session.problems.errors
+    finally:
+        ctx.session.problems = outer
+    if not value.wrong:
+        return value
+    for fault in faults[:1]:
+        notes = [Note("in its body", fault.span), *fault.notes]
+        ctx.wrong(fault.code, f"this call of `{term.name}` does not fit: {fault.message}", expr.span, notes=notes,
+                  label=fault.label, help=fault.help)  # fmt: skip
+    return WRONG
+
+
+def evaluate_body(ctx: Context, term: syntax.Term) -> Value:
+    """The lets of a term in their order, then its expression, against the result that its signature promises."""
+    for let in term.lets:
+        if let.name in ctx.frame.values:
+            return ctx.wrong("E102", f"`{let.name}` is already a name in this term", let.span)
+        value = ctx.value(let.value)
+        if value.wrong:
+            return WRONG
+        ctx.frame.values[let.name] = replace(value, declared=let.span)
+    value = ctx.value(term.body)
+    if value.wrong or term.result is None:
+        return value
+    read = read_type(ctx, term.result)
+    if read is None:
+        return WRONG
+    kind, order = read
+    missing = [ctx.written(axis) for axis in order if axis not in value.axes]
+    if missing:
+        return ctx.wrong("E310", f"the result of `{term.name}` is declared with axis `{missing[0]}` and has none",
+                         term.body.span, label=describe(ctx, value), notes=[Note("declared here", term.result.span)])  # fmt: skip
+    if not fits(kind, value):
+        return ctx.wrong("E204", f"the result of `{term.name}` is declared as {_wanted(ctx, kind)}, and it is"
+                         f" {_found(value)}", term.body.span, notes=[Note("declared here", term.result.span)])  # fmt: skip
+    return value if kind.name in NUMBERS else replace(value, kind=kind)
+
+
+def _extern(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> Value:
+    declaration = term.declaration
+    assert isinstance(declaration, syntax.Extern)
+    read = read_type(inner, declaration.result)
+    if read is None:
+        return WRONG
+    kind, order = read
+    values = [value for value in inner.frame.values.values() if isinstance(value, Value)]
+    consumed = tuple(sorted({inner.frame.axes[name].name for name in formal_axes(declaration)} - set(order)))
+    node = core.Call(f"extern:{term.name}", tuple(value.node for value in values), consumed, order, kind.bounds)
+    ctx.uncompiled(f"the extern `{term.name}`", expr.span)
+    return Value(node, REAL if kind.name in NUMBERS else kind, core.all_of(*(value.present for value in values)))
+
+
+# ------------------------------------------------------------------------------------------------ a term on its own
+
+
+def sound(ctx: Context, term: TermSymbol) -> bool:
+    """Checks the body of a term on its own, once; a term that calls itself is reported."""
+    if term in ctx.session.open_terms:
+        ctx.wrong("E106", f"the term `{term.name}` calls itself", term.span, help="a term is an equation, not a program")
+        return False
+    if term.sound is None:
+        ctx.session.open_terms.append(term)
+        outer, ctx.session.problems = ctx.session.problems, Diagnostics()
+        _check(ctx, term)
+        found, ctx.session.problems = ctx.session.problems, outer
+        ctx.session.open_terms.pop()
+        term.sound = not found.errors
+        for problem in found.found:
+            ctx.session.problems.add(problem)
+    return term.sound
+
+
+def _check(ctx: Context, term: TermSymbol) -> None:
+    frame = Frame("term", own=term.own, terms=term.frame.terms, objective=ctx.session.top)
+    inner = Context(ctx.session, frame, depth=1)
+    for name in formal_axes(term.declaration):
+        frame.axes[name] = AxisSymbol(name, term.span, declared=False)
+    for formal in term.declaration.formals:
+        if formal.name in frame.values:
+            ctx.wrong("E102", f"`{formal.name}` is declared twice", formal.span)
+        frame.values[formal.name] = formal_value(inner, formal)
+    if isinstance(term.declaration, syntax.Term) and not any(
+        isinstance(value, Value) and value.wrong for value in frame.values.values()
+    ):
+        for formal in term.declaration.formals:
+            if formal.default is not None and not isinstance(formal.default, syntax.From):
+                _check_default(inner, term, formal)
+        evaluate_body(inner, term.declaration)
+        _unused(inner, term.declaration)
+
+
+def _check_default(ctx: Context, term: TermSymbol, formal: syntax.Formal) -> None:
+    assert formal.default is not None and not isinstance(formal.default, syntax.From)
+    value = ctx.value(formal.default)
+    read = read_type(ctx, formal.type or _REAL_TYPE)
+    if read is not None and not value.wrong and read[0].name in NUMBERS and not in_bounds(read[0], value):
+        ctx.wrong("E401", f"the default of `{formal.name}` must be {bounds_text(read[0])}", formal.default.span,
+                  label=f"lies in {value.node.domain}")  # fmt: skip
+
+
+def _unused(ctx: Context, term: syntax.Term) -> None:
+    from lossc.compiler.gather import syntax_nodes
+
+    read = {node.id.split(".")[0] for node in syntax_nodes((term.body, term.lets)) if isinstance(node, syntax.Name)}
+    read |= {
+        node.id for formal in term.formals for node in syntax_nodes(formal.default) if isinstance(node, syntax.Name)
+    }
+    for item in (*term.formals, *term.lets):
+        if item.name not in read:
+            ctx.warn("W101", f"`{item.name}` of `{term.name}` is never used", item.span, help="remove it")
+
+
+def formal_value(ctx: Context, formal: syntax.Formal) -> Value:
+    """A formal argument as an unknown of its kind."""
+    read = read_type(ctx, formal.type or _REAL_TYPE)
+    if read is None:
+        return WRONG
+    kind, order = read
+    if kind.name == "term":
+        return Value(core.ZERO, TERM, declared=formal.span, term=ABSTRACT)
+    node = core.Input(f"{formal.name}", order, kind.name, kind.bounds)
+    if kind.name == "prob" and kind.axis:
+        ctx.session.distributions[node] = kind.axis
+    return Value(node, REAL if kind.name in NUMBERS else kind, None, formal.span)
+
+
+def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value:
+    """`f'(u)`: the symbolic derivative of a one-argument term, at u."""
+    from lossc.compiler.derivative import derivative
+
+    given = ctx.frame.values.get(head.id)
+    term = given.term if isinstance(given, Value) else ctx.frame.terms.get(head.id)
+    if term is None:
+        term = built_in(ctx, head.id) if head.id in core.PRIMITIVES else None
+    if term is None:
+        return ctx.wrong("E107", f"there is no term `{head.id}` to differentiate", head.span)
+    required = [formal for formal in term.declaration.formals if formal.default is None]
+    if len(expr.arguments) != 1 or len(required) > 1 or formal_axes(term.declaration):
+        return ctx.wrong("E203", f"`{head.id}'` is the derivative of a term of one argument without axes", expr.span,
+                         notes=declared_note(Value(core.ZERO, declared=term.span)))  # fmt: skip
+    at = ctx.value(expr.arguments[0].value)
+    if at.wrong:
+        return WRONG
+    if term is ABSTRACT:
+        return Value(core.Call("abstract", (at.node,)), REAL, at.present)
+    unknown = core.Input("'", tuple(sorted(at.axes)), "real", at.node.domain)
+    frame = Frame("term", own=False, values={"'": Value(unknown)}, terms={head.id: term}, objective=ctx.session.top)
+    inner = ctx.inside(frame, quiet=True)
+    value = call(inner, term, None, syntax.Call(syntax.Name(head.id), (syntax.Argument(syntax.Name("'")),), span=expr.span))
+    if value.wrong:
+        return WRONG
+    node = value.node
+    for _ in range(head.primes):
+        node = derivative(node, unknown)
+    return Value(core.substitute(node, {unknown: at.node}), REAL, at.present)

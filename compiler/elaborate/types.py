@@ -1,0 +1,137 @@
+"""Types as written against kinds: reading them, and deciding whether a value may stand where one is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lossc.compiler import core
+from lossc.compiler.constants import constant_value
+from lossc.compiler.elaborate.context import Context
+from lossc.compiler.intervals import Interval
+from lossc.compiler.kinds import DISTRIBUTIONS, KIND_NAMES, MASK, NUMBERS, Kind
+from lossc.compiler.suggest import did_you_mean
+from lossc.compiler.values import Value
+from lossc.grammar import syntax
+
+WEIGHTS_AXIS = "#weights"
+"""The hidden axis along which a group of parameters is laid out flat, one for each pattern of names."""
+
+_OTHER_KINDS = ("term",)
+
+
+def read_type(ctx: Context, type_: syntax.Type) -> tuple[Kind, tuple[str, ...]] | None:
+    """The kind of a type and its axes in order, by their names in the core; None after a report."""
+    if type_.kind not in (*KIND_NAMES, *_OTHER_KINDS):
+        known = [name for name in KIND_NAMES if name != "choice"]
+        ctx.wrong("E206", f"there is no kind `{type_.kind}`", type_.span,
+                  help=did_you_mean(type_.kind, known) or (f"the kinds are {', '.join(known)}",))  # fmt: skip
+        return None
+    order: list[str] = []
+    for name in type_.axes or ():
+        symbol = ctx.axis(name, type_.span)
+        if symbol is None:
+            return None
+        if symbol.name in order:
+            ctx.wrong("E302", f"axis `{name}` is named twice in one type", type_.span)
+            return None
+        order.append(symbol.name)
+    kind = _kind(ctx, type_, order)
+    if kind is None:
+        return None
+    if kind.name == "weights":
+        pattern = type_.within.text if isinstance(type_.within, syntax.Pattern) else ""
+        return kind, (f"{WEIGHTS_AXIS}{pattern}",)
+    return kind, tuple(order)
+
+
+def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
+    match type_.kind:
+        case "logits" | "prob" | "embedding" if not order:
+            ctx.wrong("E303", f"`{type_.kind}` needs the axis that it is over", type_.span,
+                      help=f"write `{type_.kind}[…, v]`; the axis named last is the one it is over")  # fmt: skip
+            return None
+        case name if name in DISTRIBUTIONS:
+            over = order[-1] if order and not _per_entry(ctx, type_, order) else None
+            bounds = {"prob": Interval(0, 1), "logprob": Interval(-core.iv.INF, 0)}.get(name, Interval())
+            return Kind(name, axis=over, bounds=bounds)
+        case "label":
+            return _label(ctx, type_)
+        case "mask":
+            return MASK
+        case "choice":
+            return Kind("choice", choices=type_.choices, bounds=Interval(0, len(type_.choices) - 1, integer=True))
+        case "weights" | "model" | "term":
+            return Kind(type_.kind)
+    bounds = NUMBERS[type_.kind]
+    if isinstance(type_.within, tuple):
+        limits = [constant_value(ctx.value(end).node) for end in type_.within]
+        if limits[0] is None or limits[1] is None or not limits[0] <= limits[1]:
+            ctx.wrong("E402", "the bounds of a type are two constants, the smaller first", type_.span)
+            return None
+        bounds = Interval(float(limits[0]), float(limits[1])).intersect(bounds)
+    return Kind(type_.kind if type_.within is None else "real", bounds=bounds)
+
+
+def _label(ctx: Context, type_: syntax.Type) -> Kind | None:
+    if not isinstance(type_.within, str):
+        ctx.wrong("E303", "a label needs the axis that it points into", type_.span, help="write `label[…] in v`")
+        return None
+    symbol = ctx.axis(type_.within, type_.span)
+    if symbol is None:
+        return None
+    return Kind("label", codomain=symbol.name, bounds=Interval(-core.iv.INF, core.iv.INF, integer=True))
+
+
+def _per_entry(ctx: Context, type_: syntax.Type, order: list[str]) -> bool:
+    """Whether a `logprob` is one number an entry (`logprob[pair, side]`) and not a distribution over its last axis.
+
+    In a file, only an axis that scores, probabilities or labels elsewhere run over is one that a distribution can be
+    over; a term names only what it consumes, so there the last axis always is.
+    """
+    if type_.kind != "logprob" or ctx.frame.kind in ("term", "law"):
+        return False
+    return order[-1] not in ctx.session.class_axes
+
+
+def fits(formal: Kind, actual: Value) -> bool:
+    """Whether a value may stand where a kind is asked for: what is known to be wrong is refused, not what is unproven."""
+    name, node = actual.kind.name, actual.node
+    if formal.name == "term" or name == "term":
+        return formal.name == name
+    if formal.name in ("weights", "model"):
+        return name == formal.name
+    if name in ("model", "choice"):
+        return False
+    if formal.name == "mask":
+        return name == "mask"
+    if formal.name == "label":
+        return name == "label"
+    if formal.name == "logits":
+        return name in ("logits", "weights", *NUMBERS) or (name == "logprob" and actual.kind.axis is not None)
+    if formal.name == "prob":
+        return name in ("prob", *NUMBERS) and node.domain.meets(formal.bounds)
+    if formal.name == "logprob":
+        return name in ("logprob", *NUMBERS) and node.domain.meets(formal.bounds)
+    if formal.name == "embedding":
+        return name in ("embedding", "logits", *NUMBERS)
+    return True
+
+
+def in_bounds(formal: Kind, actual: Value) -> bool:
+    """Whether a number can lie in the domain of the kind that is asked for."""
+    value = constant_value(actual.node)
+    if value is not None:
+        return float(value) in formal.bounds
+    return actual.node.domain.meets(formal.bounds)
+
+
+def bounds_text(kind: Kind) -> str:
+    """The domain of a kind of number, for a message."""
+    known = {"positive": "greater than 0", "nonneg": "at least 0", "unit": "in [0, 1]", "sign": "-1 or 1",
+             "int": "a whole number"}  # fmt: skip
+    return known.get(kind.name, f"in {kind.bounds}")
+
+
+def with_bounds(kind: Kind) -> Kind:
+    """A number kind as the kind of a value: the domain is the node's from here on."""
+    return replace(kind, name="real") if kind.name in NUMBERS else kind

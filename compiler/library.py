@@ -1,0 +1,85 @@
+"""Where `use` finds a file: the shipped library, and files beside the one that names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+from lossc.grammar import parse
+from lossc.grammar.diagnostics import Diagnostics
+from lossc.grammar.source import Source
+from lossc.grammar.syntax import File, Setting, Term
+
+
+@dataclass(frozen=True)
+class Module:
+    """A parsed file of the library or of the user, with its terms and settings by name."""
+
+    path: str
+    source: Source
+    file: File
+    shipped: bool
+    problems: Diagnostics = field(compare=False, default_factory=Diagnostics)
+
+    @property
+    def terms(self) -> dict[str, Term]:
+        return {item.name: item for item in self.file.items if isinstance(item, Term)}
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        return {item.name: item for item in self.file.items if isinstance(item, Setting)}
+
+
+def read_module(path: str, source: Source, *, shipped: bool) -> Module:
+    problems = Diagnostics()
+    return Module(path, source, parse(source, problems), shipped, problems)
+
+
+@cache
+def shipped_modules() -> tuple[str, ...]:
+    """The dotted names of the library's modules, `std.ce` and so on, sorted."""
+    root = files("lossc.specs").joinpath("std")
+    return tuple(
+        sorted(f"std.{entry.name.removesuffix('.loss')}" for entry in root.iterdir() if entry.name.endswith(".loss"))
+    )
+
+
+@cache
+def shipped_module(path: str) -> Module | None:
+    """The library's module of this dotted name; None where there is none."""
+    if path not in shipped_modules():
+        return None
+    file = files("lossc.specs").joinpath(*path.split(".")[:-1], f"{path.rsplit('.', 1)[-1]}.loss")
+    source = Source(f"lossc/specs/{path.replace('.', '/')}.loss", file.read_text(encoding="utf-8"))
+    return read_module(path, source, shipped=True)
+
+
+def file_module(path: str, user: Source) -> Module | str:
+    """A file named in quotes, beside the file that names it; the reason where it cannot be read.
+
+    Only files below the folder of the naming file are read: a spec is untrusted input.
+    """
+    inner = PurePosixPath(path)
+    if inner.is_absolute() or ".." in inner.parts or "\\" in path:
+        return "only files in the folder of this file, or below it, can be used"
+    folder = Path(user.name).parent
+    target = folder / inner
+    try:
+        if not target.resolve().is_relative_to(folder.resolve()):
+            return "only files in the folder of this file, or below it, can be used"
+        text = target.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as fault:
+        return f"it cannot be read ({getattr(fault, 'strerror', None) or 'not a UTF-8 text'})"
+    return read_module(path, Source(str(target), text), shipped=False)
+
+
+@cache
+def home_of(term: str) -> str | None:
+    """The library's module that declares a term of this name."""
+    for path in shipped_modules():
+        module = shipped_module(path)
+        if module is not None and term in module.terms:
+            return path
+    return None

@@ -1,0 +1,133 @@
+"""Every term as `sum_k c_k * N_k / D_k + f`: numerators and denominators stay apart to the very end.
+
+N and D are sums over batch axes, c and f are free of them; then accumulation over micro-batches and ranks is exact.
+What has no such form depends on how the batch is split and becomes one `coupled` part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lossc.compiler import core
+from lossc.compiler.core import Map, Node, Reduce
+from lossc.compiler.program import Part
+
+
+class Normaliser:
+    """Splits scalar expressions, given which axes are split over micro-batches and ranks."""
+
+    def __init__(self, batch: Iterable[str]) -> None:
+        self.batch = frozenset(batch)
+        self._batchy: dict[Node, bool] = {}
+        self._local: dict[Node, bool] = {}
+
+    def parts(self, node: Node, present: Node | None) -> tuple[Part, ...]:
+        """The parts of a scalar; what is absent (nothing is left of it) counts as 0."""
+        found = self._split(node, core.ONE)
+        if any(part.form == "coupled" for part in found) and present is not None:
+            return (Part("coupled", core.ONE, core.where(present, node, core.ZERO)),)
+        return tuple(found)
+
+    def _split(self, node: Node, coefficient: Node) -> list[Part]:
+        if not self.depends(node):
+            return [Part("once", coefficient, node)]
+        match node:
+            case Map(function="add", arguments=terms):
+                return [part for term in terms for part in self._split(term, coefficient)]
+            case Map(function="mul", arguments=factors):
+                split = [factor for factor in factors if self.depends(factor)]
+                fixed = core.mul(*(factor for factor in factors if not self.depends(factor)))
+                if len(split) == 1:
+                    return self._split(split[0], _times(coefficient, fixed))
+            case Map(function="div", arguments=(top, bottom)):
+                if not self.depends(bottom):
+                    return self._split(top, core.div(coefficient, bottom))
+                ratio = self._ratio(top, bottom, coefficient)
+                if ratio is not None:
+                    return [ratio]
+            case Reduce():
+                reduced = self._reduce(node, coefficient)
+                if reduced is not None:
+                    return [reduced]
+        return [Part("coupled", coefficient, node)]
+
+    def _reduce(self, node: Reduce, coefficient: Node) -> Part | None:
+        if node.op not in ("sum", "mean", "count") or node.groups is not None or not self._is_sum(node):
+            return None
+        body = core.ONE if node.op == "count" else node.body
+        entry = Part("sum", coefficient, node, None, body, None, node.where, node.over)
+        if node.op != "mean":
+            return entry
+        numerator = Reduce("sum", node.over, node.body, node.where)
+        denominator = Reduce("count", node.over, node.body, node.where)
+        return replace(entry, form="ratio", numerator=numerator, denominator=denominator)
+
+    def _ratio(self, top: Node, bottom: Node, coefficient: Node) -> Part | None:
+        """A quotient of two sums over the batch, as a weighted mean is."""
+        bottom = _unguarded(bottom)
+        factor, numerator = self._scaled_sum(top)
+        inner_factor, denominator = self._scaled_sum(bottom)
+        if numerator is None or denominator is None:
+            return None
+        scale = factor if inner_factor is core.ONE else core.div(factor, inner_factor)
+        body = numerator.body if numerator.op == "sum" else core.ONE
+        return Part("ratio", _times(coefficient, scale), numerator, denominator, body, None, numerator.where,
+                    numerator.over)  # fmt: skip
+
+    def _scaled_sum(self, node: Node) -> tuple[Node, Reduce | None]:
+        """`c * sum(...)` as (c, the sum); the sum is None where the node is not of that form."""
+        factors = node.arguments if isinstance(node, Map) and node.function == "mul" else (node,)
+        split = [factor for factor in factors if self.depends(factor)]
+        fixed = core.mul(*(factor for factor in factors if not self.depends(factor)))
+        if len(split) == 1 and isinstance(split[0], Reduce) and split[0].op in ("sum", "count"):
+            if split[0].groups is None and self._is_sum(split[0]):
+                return fixed, split[0]
+        return core.ONE, None
+
+    def _is_sum(self, node: Reduce) -> bool:
+        """Whether the reduction is a sum over rows, each computed from its own row alone."""
+        return bool(self.batch & set(node.over)) and all(self.local(child) for child in node.children)
+
+    def depends(self, node: Node) -> bool:
+        """Whether the value depends on which rows are in the batch."""
+        for part in core.walk(node):
+            if part not in self._batchy:
+                own = isinstance(part, core.Input | core.Draw | core.Index) and bool(part.axes & self.batch)
+                own = own or (isinstance(part, core.Size) and part.axis in self.batch)
+                self._batchy[part] = own or any(self._batchy[child] for child in part.children)
+        return self._batchy[node]
+
+    def local(self, node: Node) -> bool:
+        """Whether each row of the value is computed from that row alone."""
+        for part in core.walk(node):
+            if part not in self._local:
+                self._local[part] = not self._mixes(part) and all(self._local[child] for child in part.children)
+        return self._local[node]
+
+    def _mixes(self, part: Node) -> bool:
+        match part:
+            case Reduce(over=over):
+                return bool(self.batch & set(over))
+            case core.Along(axis=axis) | core.Select(axis=axis) | core.Slice(axis=axis) | core.Index(axis=axis):
+                return axis in self.batch
+            case core.Rename(old=old):
+                return old in self.batch
+            case core.Size(axis=axis):
+                return axis in self.batch
+            case core.Call(consumed=consumed, function=function):
+                return function != "norm" or bool(self.batch & set(consumed))
+        return False
+
+
+def _times(left: Node, right: Node) -> Node:
+    return right if left is core.ONE else left if right is core.ONE else core.mul(left, right)
+
+
+def _unguarded(node: Node) -> Node:
+    """A denominator without its guard `d if d != 0 else 1`: an empty one is guarded where parts are divided."""
+    if isinstance(node, Map) and node.function == "where":
+        condition, then, otherwise = node.arguments
+        if otherwise is core.ONE and condition is core.apply("ne", then, core.ZERO):
+            return then
+    return node
