@@ -31,7 +31,7 @@ def sigmoid_pairs(s: Tensor, scale: float = 10.0, bias: float = -10.0) -> Tensor
 
 def triplet(a: Tensor, p: Tensor, n: Tensor, margin: float = 1.0) -> Tensor:
     """max(0, |a - p| - |a - n| + margin) (Schroff et al. 2015)."""
-    return (torch.linalg.norm(a - p, dim=-1) - torch.linalg.norm(a - n, dim=-1) + margin).clamp(min=0)
+    return torch.relu(torch.linalg.norm(a - p, dim=-1) - torch.linalg.norm(a - n, dim=-1) + margin)
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -51,4 +51,4 @@ def sup_con(s: Tensor, y: Tensor, tau: float = 0.1) -> Tensor:
         positives = [partition - s[b, j] / tau for j in others if y[j] == y[b]]
         if positives:
             rows.append(torch.stack(positives).mean())
-    return torch.stack(rows)
+    return torch.stack(rows) if rows else 0 * s[:0].sum(-1)

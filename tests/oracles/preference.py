@@ -28,7 +28,7 @@ def ipo(margin: Tensor, tau: float = 0.1) -> Tensor:
 
 def hinge(margin: Tensor, beta: float = 0.1) -> Tensor:
     """max(0, 1 - beta margin) (Zhao et al. 2023)."""
-    return (1 - beta * margin).clamp(min=0)
+    return torch.relu(1 - beta * margin)
 
 
 def cdpo(margin: Tensor, beta: float = 0.1, eps: float = 0.1) -> Tensor:

@@ -25,7 +25,7 @@ def huber(error: Tensor, delta: float = 1.0) -> Tensor:
 
 def pinball(error: Tensor, tau: float = 0.5) -> Tensor:
     """max(tau e, (tau - 1) e), e = target - quantile (Koenker & Bassett 1978)."""
-    return torch.where(error >= 0, tau * error, (tau - 1) * error)
+    return torch.maximum(tau * error, (tau - 1) * error)
 
 
 def expectile(error: Tensor, tau: float = 0.5) -> Tensor:

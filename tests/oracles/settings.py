@@ -43,7 +43,7 @@ def pair_logps(logits: Tensor, labels: Tensor, mask: Tensor) -> Iterator[tuple[i
 def margins(logits: Tensor, labels: Tensor, mask: Tensor, ref_logp: Tensor) -> Tensor:
     """(log p - log ref) of chosen minus that of rejected, for each pair that is present."""
     rows = [w - ref_logp[i, 0] - (r - ref_logp[i, 1]) for i, w, r in pair_logps(logits, labels, mask)]
-    return torch.stack(rows) if rows else logits[:0].sum().reshape(1)[:0]
+    return torch.stack(rows) if rows else logits[:0].flatten()
 
 
 def averages(logits: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def averages(logits: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tens
     for i, w, r in pair_logps(logits, labels, mask):
         chosen.append(w / max(sequence_length(labels[i, 0], mask[i, 0]), 1))
         rejected.append(r / max(sequence_length(labels[i, 1], mask[i, 1]), 1))
-    return torch.stack(chosen), torch.stack(rejected)
+    return (torch.stack(chosen), torch.stack(rejected)) if chosen else (logits[:0].flatten(), logits[:0].flatten())
 
 
 def sft(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
