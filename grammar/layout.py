@@ -59,6 +59,12 @@ class Row:
         self.tokens += other.tokens
         self.broken = self.broken or other.broken
 
+    def continue_with(self, other: Row) -> None:
+        """Takes in a row that has its own comments only inside."""
+        self.comments += other.comments
+        self.tokens += other.tokens
+        self.broken = self.broken or other.broken
+
     def adopt_comments(self, child: Row) -> None:
         """Takes the comments of a line that has no place for them."""
         behind = [] if child.trailing is None else [child.trailing]
@@ -75,6 +81,12 @@ def lay_out_block(tokens: list[Token], problems: Diagnostics) -> tuple[list[Row]
     """The items of a text that is a block by itself, and the comments after the last one."""
     rows, comments = _rows(tokens, problems)
     return (_items(rows, problems) if rows else []), comments
+
+
+def check_brackets(row: Row, problems: Diagnostics) -> None:
+    """Reports a bracket of a row that has no counterpart."""
+    _match_brackets(row.tokens, row, problems)
+    _report_open(row, problems)
 
 
 def comment_text(token: str) -> str:

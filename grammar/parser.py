@@ -9,7 +9,7 @@ from typing import Any
 from lossc.grammar import syntax
 from lossc.grammar.builder import BUILDERS, Header, MistakeError, Version
 from lossc.grammar.diagnostics import Diagnostics, Note, error
-from lossc.grammar.layout import Row, lay_out, lay_out_block
+from lossc.grammar.layout import Row, check_brackets, comment_text, lay_out
 from lossc.grammar.limits import MAX_CHARACTERS, MAX_DEPTH
 from lossc.grammar.machine import StuckError, run
 from lossc.grammar.mistakes import explain
@@ -46,19 +46,25 @@ def parse_expression(source: Source, problems: Diagnostics, start: str = "expres
 
 def parse_fragment(fragment: Fragment, problems: Diagnostics, start: str = "expression") -> Any:
     """As `parse_expression`, for a text that stands inside of a file."""
-    tokens = [token for token in tokenize(fragment, problems) if token.kind != COMMENT]
-    if not tokens:
-        problems.add(error("E001", f"expected {_THINGS[start]}", fragment.span(0, len(fragment.text))))
+    row = logical_line(fragment, problems)
+    if not row.tokens:
+        what = "a kind" if start == "type" else "an expression"
+        problems.add(error("E001", f"expected {what}", fragment.span(0, len(fragment.text))))
         return None
-    rows, _ = lay_out_block([replace(token, column=-1 if index else 0) for index, token in enumerate(tokens)], problems)
-    return None if rows[0].broken else parse_line(start, rows[0].tokens, problems)
+    return None if row.broken else parse_line(start, row.tokens, problems)
 
 
-_THINGS = {"expression": "an expression", "type": "a kind"}
+def logical_line(fragment: Fragment, problems: Diagnostics) -> Row:
+    """All of a text as one logical line, whatever its lines; it may be empty."""
+    tokens = tokenize(fragment, problems)
+    comments = [comment_text(token.text) for token in tokens if token.kind == COMMENT]
+    row = Row([token for token in tokens if token.kind != COMMENT], 0, comments)
+    check_brackets(row, problems)
+    return row
 
 
-def parse_row(row: Row, problems: Diagnostics) -> Iterable[Item | Version]:
-    """The declaration of a row with its block, in a list that is empty where it could not be read."""
+def parse_row(row: Row, problems: Diagnostics) -> list[Any]:
+    """The declaration of a row with its block, an `Item` or a `Version`; an empty list where it could not be read."""
     start = "header" if row.children or _is_block(row) else "declaration"
     item = None if row.broken else parse_line(start, row.tokens, problems)
     if start == "header":
@@ -120,14 +126,14 @@ def _block(header: Header | None, row: Row, problems: Diagnostics) -> Item | Non
         return _term(header, row, problems)
     if word == "setting":
         return _setting(header, row, problems)
-    entries = [_child(child, "entry", problems, word) for child in row.children]
+    entries = [parse_child(child, "entry", problems, word) for child in row.children]
     if header is None:
         return None
     role: Any = word
     return syntax.Block(role, tuple(filter(None, entries)), span=row.span, name_span=header.name_span)
 
 
-def _child(row: Row, start: str, problems: Diagnostics, owner: str = "") -> Any:
+def parse_child(row: Row, start: str, problems: Diagnostics, owner: str = "") -> Any:
     """A line of a block, with its comments if it is a declaration."""
     line = None if row.broken else parse_line(start, row.tokens, problems, owner)
     return _commented(line, row) if isinstance(line, Declaration) else line
@@ -143,7 +149,7 @@ def _empty(header: Header) -> Any:
 
 
 def _term(header: Header | None, row: Row, problems: Diagnostics) -> syntax.Term | None:
-    lines = [_child(child, "body_line", problems) for child in row.children]
+    lines = [parse_child(child, "body_line", problems) for child in row.children]
     if header is None or None in lines:
         return None
     *lets, body = lines
@@ -170,7 +176,7 @@ def _body_order(header: Header, misplaced: Expr | None, lines: list[Any]) -> Any
 def _setting(header: Header | None, row: Row, problems: Diagnostics) -> syntax.Setting | None:
     items: list[Item] = []
     for child in row.children:
-        item = _child(child, "declaration", problems, "setting")
+        item = parse_child(child, "declaration", problems, "setting")
         if isinstance(item, _IN_SETTINGS):
             items.append(item)
         elif item is not None:

@@ -175,11 +175,16 @@ def _lines(item: Declaration, columns: _Columns, indent: int) -> list[str]:
             return [" " * indent + role, *_items(entries, indent + 2)]
         case syntax.Setting(name=name, items=items):
             return [" " * indent + f"setting {name}", *_items(items, indent + 2)]
-        case syntax.Term(lets=lets, body=body) if lets:
-            header = ("term ", signature_doc(item.name, item.formals, item.result))
-            return [*_rendered(header, indent), *_items(lets, indent + 2), *_rendered(expr_doc(body), indent + 2)]
+        case syntax.Term(name=name, formals=formals, result=result, lets=lets) if lets:
+            header = _rendered(("term ", signature_doc(name, formals, result)), indent)
+            return [*header, *print_body(item, indent + 2)]
         case _:
             return _rendered(_doc(item, columns), indent)
+
+
+def print_body(item: syntax.Term, indent: int = 0) -> list[str]:
+    """The lines of a term's block: its `let`s and its value."""
+    return [*_items(item.lets, indent), *_rendered(expr_doc(item.body), indent)]
 
 
 def _rendered(doc: Doc, indent: int) -> list[str]:
@@ -211,10 +216,15 @@ def _word(text: str) -> str:
 
 
 def _use(item: syntax.Use, columns: _Columns) -> Doc:
+    return "use ", use_doc(item)
+
+
+def use_doc(item: syntax.Use) -> Doc:
+    """What follows the word `use`."""
     alias = f" as {item.alias}" if item.alias is not None else ""
     sharing: Doc = (" sharing ", enclosed("(", item.sharing, ")")) if item.sharing else ""
     names: Doc = (" ", enclosed("(", item.names, ")")) if item.names is not None else ""
-    return "use ", quoted(item.path) if item.is_file else item.path, names, alias, sharing
+    return quoted(item.path) if item.is_file else item.path, names, alias, sharing
 
 
 def _axis(item: syntax.Axis, columns: _Columns) -> Doc:

@@ -134,8 +134,8 @@ Expr: TypeAlias = Number | Name | Unary | Binary | Compare | IfElse | Call | Bra
 class Type(Node):
     """`kind[axes] in within`, `{a, b}` (kind `choice`), or `model(parameters) -> result`.
 
-    `within` is a name (`label[b] in v`), a pair of bounds (`real in [0, 1]`), a call (`real[b, d] in ball(inf, eps)`) or
-    a quoted pattern of parameter names (`weights in "encoder.*"`). `axes` is None where no bracket was written.
+    `within` is a name (`label[b] in v`), a pair of bounds (`real in [0, 1]`), a call (`real[b, d] in ball(inf, eps)`)
+    or a quoted pattern of parameter names (`weights in "encoder.*"`). `axes` is None where no bracket was written.
     """
 
     kind: str
@@ -388,9 +388,16 @@ def _by_section(items: tuple[Item, ...]) -> tuple[Item, ...]:
         elif isinstance(item, Block) and item.role in blocks:
             first = joined[blocks[item.role]]
             assert isinstance(first, Block)
-            joined[blocks[item.role]] = replace(first, entries=first.entries + item.entries)
+            joined[blocks[item.role]] = replace(first, entries=first.entries + _with_comments_of(item))
         else:
             if isinstance(item, Block):
                 blocks[item.role] = len(joined)
             joined.append(item)
     return tuple(joined)
+
+
+def _with_comments_of(block: Block) -> tuple[Entry, ...]:
+    """The entries of a block that is joined to an earlier one; its first entry takes the comments of the block."""
+    behind = () if block.trailing is None else (block.trailing,)
+    first, *others = block.entries
+    return replace(first, comments=(*block.comments, *behind, *first.comments)), *others

@@ -1,0 +1,150 @@
+"""YAML as text only: mappings, sequences and scalars with their places, read from PyYAML's events.
+
+`yes`, `010`, `1:30` and `null` are the texts as written; anchors, aliases, tags, duplicate keys and keys that are no
+scalars are errors. Nothing is constructed, so nothing can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import yaml
+
+from lossc.grammar.diagnostics import Diagnostics, Note, error
+from lossc.grammar.source import Source, Span
+from lossc.grammar.tokens import Fragment
+from lossc.grammar.yaml_scalars import scalar_fragment
+
+MAX_NESTING: Final = 8
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A text. `fragment` knows where each of its characters stands in the file."""
+
+    span: Span
+    fragment: Fragment
+    style: str
+
+    @property
+    def text(self) -> str:
+        return self.fragment.text
+
+
+@dataclass(frozen=True)
+class Mapping:
+    span: Span
+    entries: tuple[tuple[Scalar, YamlNode], ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    span: Span
+    items: tuple[YamlNode, ...]
+
+
+YamlNode: TypeAlias = Scalar | Mapping | Listing
+
+
+class _Refusal(Exception):
+    """The file cannot be read further; the problem has been reported."""
+
+
+def read_yaml(source: Source, problems: Diagnostics) -> YamlNode | None:
+    """The one document of a YAML file; None where it is empty or not YAML."""
+    try:
+        return _Reader(source, problems).document()
+    except _Refusal:
+        return None
+    except yaml.MarkedYAMLError as problem:
+        mark: Any = problem.problem_mark or problem.context_mark
+        at = mark.index if mark is not None else 0
+        problems.add(_not_yaml(problem.problem or problem.context or "", Span(source, at, at + 1)))
+    except yaml.reader.ReaderError as problem:
+        shown = f"U+{ord(source.text[problem.position]):04X}"
+        place = Span(source, problem.position, problem.position + 1)
+        problems.add(error("E020", f"the character {shown} cannot stand in YAML", place))
+    return None
+
+
+_HELP: Final = {
+    "mapping values are not allowed here": "quote a key or value that contains `: `",
+    "expected <block end>": "quote a value that begins with a bracket or a quote and goes on behind it",
+    "found character '\\t'": "indent with spaces",
+}
+
+
+def _not_yaml(problem: str, place: Span) -> Any:
+    help = [text for begin, text in _HELP.items() if problem.startswith(begin)]
+    return error("E020", f"this is not YAML: {problem.replace('<', '').replace('>', '')}", place, help=help)
+
+
+class _Reader:
+    """Makes nodes of events; PyYAML's own composer recurses without bound and resolves tags."""
+
+    def __init__(self, source: Source, problems: Diagnostics) -> None:
+        self.source = source
+        self.problems = problems
+        self.events: Iterator[Any] = yaml.parse(source.text, Loader=yaml.BaseLoader)
+
+    def document(self) -> YamlNode | None:
+        for _ in ("stream", "document"):
+            if isinstance(next(self.events), yaml.StreamEndEvent):
+                return None
+        node = self._node(next(self.events), 0)
+        next(self.events)
+        following = next(self.events)
+        if not isinstance(following, yaml.StreamEndEvent):
+            self.problems.add(error("E020", "a file is one YAML document; another begins here", self._span(following)))
+        return node
+
+    def _span(self, first: Any, last: Any = None) -> Span:
+        return Span(self.source, first.start_mark.index, (last or first).end_mark.index)
+
+    def _node(self, event: Any, depth: int) -> YamlNode:
+        self._refuse_features(event)
+        if depth > MAX_NESTING:
+            self.problems.add(error("E008", f"YAML may be nested {MAX_NESTING} deep", self._span(event)))
+            raise _Refusal
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(event, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._listing(event, depth)
+        span = self._span(event)
+        if isinstance(event, yaml.AliasEvent):
+            return Scalar(span, Fragment("", self.source, [span.start]), "")
+        return Scalar(span, scalar_fragment(self.source, event), event.style or "")
+
+    def _refuse_features(self, event: Any) -> None:
+        what = None
+        if isinstance(event, yaml.AliasEvent):
+            what = f"the alias `*{event.anchor}`"
+        elif event.anchor is not None:
+            what = f"the anchor `&{event.anchor}`"
+        elif event.tag is not None:
+            what = f"the tag `{event.tag}`"
+        if what is not None:
+            help = "write the value out" if "tag" not in what else "leave it out; every value is a text"
+            message = f"{what} is not accepted: a file says what it means in place"
+            self.problems.add(error("E021", message, self._span(event), help=help))
+
+    def _mapping(self, start: Any, depth: int) -> Mapping:
+        entries: dict[str, tuple[Scalar, YamlNode]] = {}
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key, value = self._node(event, depth + 1), self._node(next(self.events), depth + 1)
+            if not isinstance(key, Scalar):
+                self.problems.add(error("E025", "a key is a text", key.span))
+            elif key.text in entries:
+                note = Note("first given here", entries[key.text][0].span)
+                self.problems.add(error("E022", f"the key `{key.text}` is given twice", key.span, notes=[note]))
+            else:
+                entries[key.text] = key, value
+        return Mapping(self._span(start, event), tuple(entries.values()))
+
+    def _listing(self, start: Any, depth: int) -> Listing:
+        items: list[YamlNode] = []
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            items.append(self._node(event, depth + 1))
+        return Listing(self._span(start, event), tuple(items))
