@@ -1,0 +1,45 @@
+"""`lossc fmt`: one look for every spec, and conversion between the two surfaces."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lossc.runtime.cli.options import SpecsArgument, read_source
+from lossc.runtime.files import write_text
+
+
+class Surface(str, Enum):
+    text = "text"
+    yaml = "yaml"
+
+
+def register(application: typer.Typer) -> None:
+    application.command("fmt", epilog="Example: `lossc fmt my.loss --to yaml` prints the YAML form.")(fmt)
+
+
+def fmt(
+    files: SpecsArgument,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; status 1 where a file would change.")] = False,
+    to: Annotated[Surface | None, typer.Option("--to", help="Print the file in this surface, change nothing.")] = None,
+) -> None:
+    """Format specs in place; comments stay. `-` and `--to` print instead."""
+    from lossc.grammar import format_source
+
+    changed = []
+    for path in files:
+        source = read_source(path)
+        text = format_source(source, to.value if to else None)
+        if to or (path == "-" and not check):
+            typer.echo(text, nl=False)
+        elif text != source.text:
+            changed.append(path)
+            if not check:
+                write_text(Path(path), text)
+    for path in changed:
+        typer.echo(f"{path}: {'would be formatted' if check else 'formatted'}", err=True)
+    if check and changed:
+        raise typer.Exit(1)

@@ -1,0 +1,70 @@
+"""Writing files so that an interruption leaves the old file or the new one, never a part of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from lossc.grammar.diagnostics import Diagnostic, LosscError, error
+from lossc.grammar.source import Source, Span
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file by `text` at once; E830 where the folder cannot be written, E831 where the disk is full."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and is gone otherwise."""
+    with reporting_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(_mode_of(path))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _mode_of(path: Path) -> int:
+    """The permissions of the file that is replaced, or those that a new file gets."""
+    try:
+        return path.stat().st_mode & 0o7777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+@contextlib.contextmanager
+def reporting_writes(path: Path) -> Iterator[None]:
+    """Turns a failure to write below `path` into E830 (not allowed) or E831 (no space left)."""
+    try:
+        yield
+    except OSError as failure:
+        raise LosscError([write_problem(path, failure)]) from failure
+
+
+def write_problem(path: Path, failure: OSError) -> Diagnostic:
+    where = path_span(path)
+    if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return error(
+            "E831", f"no space left to write `{path}`", where, help="free some space; what was saved before is whole"
+        )
+    reason = (failure.strerror or str(failure)).lower()
+    return error("E830", f"cannot write `{path}`: {reason}", where, help="choose a folder that you may write to")
+
+
+def path_span(path: Path) -> Span:
+    """A path as a place: the path itself, underlined."""
+    source = Source("<path>", str(path))
+    return Span(source, 0, len(source.text))

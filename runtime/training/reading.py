@@ -1,0 +1,206 @@
+"""From the text of a run file to a `Run`: every problem with its place in the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lossc.compiler.suggest import did_you_mean, nearest
+from lossc.grammar.diagnostics import Diagnostic, Diagnostics, LosscError, error
+from lossc.grammar.source import Source, Span
+from lossc.runtime.training.runfile import Run
+
+Location = tuple[int | str, ...]
+
+
+class Places:
+    """Where each key and value of a YAML document stands, by its path of keys."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.keys: dict[Location, Span] = {}
+        self.values: dict[Location, Span] = {}
+        self.nodes: set[int] = set()
+
+    def span(self, start: yaml.Mark, end: yaml.Mark) -> Span:
+        text = self.source.text[start.index : end.index]
+        return Span(self.source, start.index, start.index + max(1, len(text.rstrip())))
+
+    def value(self, location: Location) -> Span:
+        """The value at `location`, or of the nearest place above it."""
+        while location and location not in self.values:
+            location = location[:-1]
+        return self.values.get(location, Span(self.source, 0, 0))
+
+    def key(self, location: Location) -> Span:
+        return self.keys.get(location) or self.value(location)
+
+
+def read_run(source: Source) -> Run:
+    """The run that a file describes; E810 for its YAML, E811 to E813 for its keys and values, all in one go."""
+    problems = Diagnostics()
+    places = Places(source)
+    data = _load(source, places, problems)
+    problems.raise_errors()
+    return validate_run(data, places)
+
+
+def validate_run(data: Any, places: Places) -> Run:
+    """As `read_run`, for values that have been read already."""
+    try:
+        return Run.model_validate(data)
+    except ValidationError as failure:
+        found = Diagnostics([_problem(dict(entry), places) for entry in failure.errors()])
+        raise LosscError(found.sorted()) from None
+
+
+def _load(source: Source, places: Places, problems: Diagnostics) -> Any:
+    try:
+        root = yaml.compose(source.text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as failure:
+        mark = failure.problem_mark or failure.context_mark
+        at = Span(source, mark.index, mark.index + 1) if mark else Span(source, 0, 0)
+        problems.add(error("E810", f"this is not YAML: {failure.problem or failure}", at))
+        return {}
+    except (yaml.YAMLError, RecursionError) as failure:
+        reason = "it is nested too deep" if isinstance(failure, RecursionError) else str(failure).splitlines()[0]
+        problems.add(error("E810", f"this is not YAML: {reason}", Span(source, 0, 0)))
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        problems.add(error("E810", "a run file is a mapping of keys to values", Span(source, 0, len(source.text))))
+        return {}
+    return _value(root, (), places, problems)
+
+
+def _value(node: yaml.Node, location: Location, places: Places, problems: Diagnostics) -> Any:
+    """Scalars as the text that was written, so that `1e-4` and `010` mean what they say."""
+    here = places.span(node.start_mark, node.end_mark)
+    if location in places.values:
+        problems.add(error("E810", f"`{location[-1]}` is given twice", here))
+    if id(node) in places.nodes:
+        problems.add(error("E810", "an alias (`*name`) is not read in a run file; write the value again", here))
+        return ""
+    places.nodes.add(id(node))
+    places.values[location] = here
+    if isinstance(node, yaml.ScalarNode):
+        return node.value
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*location, i), places, problems) for i, item in enumerate(node.value)]
+    values = {}
+    for key, item in node.value:
+        inner = (*location, str(key.value))
+        places.keys[inner] = places.span(key.start_mark, key.end_mark)
+        values[str(key.value)] = _value(item, inner, places, problems)
+    return values
+
+
+def _problem(entry: Mapping[str, Any], places: Places) -> Diagnostic:
+    """What pydantic found, as one of our problems."""
+    location = _written(entry["loc"], places)
+    kind = entry["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(location, entry["loc"], places)
+    if kind in ("missing", "union_tag_not_found"):
+        name = "kind" if kind == "union_tag_not_found" else location[-1]
+        at = places.key(location if kind == "union_tag_not_found" else location[:-1])
+        return error("E813", f"`{name}` is missing", at, help=_choices(entry))
+    label = ".".join(str(part) for part in location)
+    value = places.value(location)
+    return error("E812", f"`{label}` {_demand(entry)}", value, help=_nearest_choice(entry, value))
+
+
+def _written(location: Location, places: Places) -> Location:
+    """The path without the names of variants that pydantic puts in (`model.mlp.hidden`), as far as the file goes."""
+    path: Location = ()
+    for index, part in enumerate(location):
+        inner = (*path, part)
+        if inner in places.values or index == len(location) - 1:
+            path = inner
+    return path
+
+
+def _unknown_key(location: Location, raw: Location, places: Places) -> Diagnostic:
+    known = _fields_at(raw[:-1])
+    name = str(location[-1])
+    where = ".".join(str(part) for part in location[:-1])
+    return error(
+        "E811", f"`{name}` is not a key of {f'`{where}`' if where else 'a run file'}", places.key(location),
+        help=did_you_mean(name, known) or (f"the keys are {', '.join(known)}",),
+    )  # fmt: skip
+
+
+def _fields_at(location: Location) -> list[str]:
+    """The keys that the section at `location` has."""
+    schema: dict[str, Any] = Run.model_json_schema()
+    here: dict[str, Any] = schema
+    for part in location:
+        here = _inner(schema, here, part)
+    return list(_resolved(schema, here).get("properties", {}))
+
+
+def _inner(schema: dict[str, Any], here: dict[str, Any], part: int | str) -> dict[str, Any]:
+    here = _resolved(schema, here)
+    if part in here.get("properties", {}):
+        inner: dict[str, Any] = here["properties"][part]
+        return inner
+    for variant in here.get("anyOf", []) + here.get("oneOf", []):
+        found = _resolved(schema, variant)
+        mapping = found.get("discriminator", {}).get("mapping", {})
+        if part in mapping:
+            return {"$ref": mapping[part]}
+    mapping = here.get("discriminator", {}).get("mapping", {})
+    return {"$ref": mapping[part]} if part in mapping else here
+
+
+def _resolved(schema: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in here:
+        found: dict[str, Any] = schema["$defs"][here["$ref"].rsplit("/", 1)[-1]]
+        return found
+    return here
+
+
+_DEMANDS = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be a single text",
+    "dict_type": "must be a mapping of names to values",
+    "list_type": "must be a list",
+}
+
+
+def _demand(entry: Mapping[str, Any]) -> str:
+    kind, context = entry["type"], entry.get("ctx") or {}
+    if kind in ("model_type", "model_attributes_type"):
+        return "must be a mapping of keys to values"
+    if kind == "literal_error":
+        return f"must be {context['expected']}"
+    if kind == "union_tag_invalid":
+        return f"has no kind `{context['tag']}`; the kinds are {context['expected_tags']}"
+    if kind == "value_error":
+        return f"is incomplete: {context['error']}"
+    return _DEMANDS.get(kind) or entry["msg"].replace("Input should be", "must be")
+
+
+def _choices(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("kinds: linear, mlp, llama, transformers, python",) if entry["type"] == "union_tag_not_found" else ()
+
+
+def _nearest_choice(entry: Mapping[str, Any], value: Span) -> tuple[str, ...]:
+    context = entry.get("ctx") or {}
+    expected = context.get("expected") or context.get("expected_tags") or ""
+    choices = [choice.strip("' ") for choice in str(expected).replace(" or ", ", ").split(",")]
+    written = str(context.get("tag") or entry["input"])
+    match = nearest(written, [choice for choice in choices if choice])
+    return (f"did you mean `{match}`?",) if match else ()
+
+
+def run_keys(section: type[BaseModel]) -> list[str]:
+    """The keys of a section, in the order of the documentation."""
+    return list(section.model_fields)

@@ -1,0 +1,48 @@
+"""Where rows come from: files, the sets that scikit-learn carries, and the documentation of Python itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lossc.compiler.suggest import did_you_mean
+from lossc.grammar.diagnostics import Diagnostic, LosscError, error
+from lossc.grammar.source import Source, Span
+from lossc.runtime.training.rows import Rows
+from lossc.runtime.training.sources.csv_files import read_csv
+from lossc.runtime.training.sources.jsonl_files import read_jsonl
+from lossc.runtime.training.sources.python_docs import read_python_docs
+from lossc.runtime.training.sources.scikit import read_scikit
+
+READERS: dict[str, Callable[[Path], Rows]] = {".jsonl": read_jsonl, ".csv": read_csv}
+BUILT_IN: dict[str, Callable[[str], Rows]] = {"sklearn": read_scikit, "python-docs": read_python_docs}
+
+
+def read_rows(source: str, folder: Path) -> Rows:
+    """The rows of a source; a relative path counts from `folder`. E820 where there is no such source."""
+    scheme, _, rest = source.partition(":")
+    if scheme in BUILT_IN:
+        return BUILT_IN[scheme](rest)
+    path = folder / source
+    reader = READERS.get(path.suffix)
+    if reader is None:
+        raise LosscError([_no_reader(source)])
+    try:
+        return reader(path)
+    except OSError as failure:
+        reason = (failure.strerror or str(failure)).lower()
+        raise LosscError([error("E820", f"cannot read the data `{path}`: {reason}", _span(source))]) from None
+    except UnicodeDecodeError as failure:
+        reason = f"byte {failure.start} is not UTF-8"
+        raise LosscError([error("E820", f"cannot read the data `{path}`: {reason}", _span(source))]) from None
+
+
+def _no_reader(source: str) -> Diagnostic:
+    return error(
+        "E820", f"`{source}` is no source of data", _span(source),
+        help=did_you_mean(source, BUILT_IN) or ("data is a .jsonl or .csv file, sklearn:NAME or python-docs",),
+    )  # fmt: skip
+
+
+def _span(source: str) -> Span:
+    return Span(Source("<data>", source), 0, len(source))
