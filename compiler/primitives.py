@@ -88,6 +88,8 @@ def _normcdf(x: float) -> float:
 
 
 def _log_normcdf(x: float) -> float:
+    if x > 0:
+        return math.log1p(-_normcdf(-x))
     if x > -10:
         return math.log(_normcdf(x))
     tail = 1 - 1 / x**2 + 3 / x**4 - 15 / x**6 + 105 / x**8
@@ -210,7 +212,7 @@ _TABLE = (
     Primitive("log1mexp", 1, iv.decreasing(_log1mexp), ("-1 / expm1(-x)",), _log1mexp, "operations.log1mexp",
               r"\log(1 - e^{{{0}}})", "log(1 - exp(x)) for x < 0, exact near 0", domain=(Interval(-INF, 0),), safe=(-1.0,),
               trend=("decreasing",), curvature="concave"),
-    Primitive("logaddexp", 2, _logaddexp_image, ("sigmoid(x - y)", "sigmoid(y - x)"), _logaddexp, "torch.logaddexp",
+    Primitive("logaddexp", 2, _logaddexp_image, ("sigmoid(x - y)", "sigmoid(y - x)"), _logaddexp, "operations.logaddexp",
               r"\log(e^{{{0}}} + e^{{{1}}})", "log(exp(x) + exp(y))", safe=(0.0, 0.0), trend=("increasing", "increasing"),
               curvature="convex"),
     Primitive("xlogy", 2, _xlogy_image, ("log(y)", "x / y"), lambda x, y: 0.0 if x == 0 and not math.isnan(y) else

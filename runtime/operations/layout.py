@@ -1,0 +1,60 @@
+"""Dimensions, types and positions: what aligns operands before a function is applied to them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def align(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """A view with a dimension of extent 1 at each of `dims` (positions in the result, ascending)."""
+    for dim in dims:
+        x = x.unsqueeze(dim)
+    return x
+
+
+def expand(x: Tensor, size: int, dim: int) -> Tensor:
+    """A view with a new dimension of extent `size` at `dim`."""
+    x = x.unsqueeze(dim)
+    return x.expand(*x.shape[:dim], size, *x.shape[dim + 1 :])
+
+
+def number(x: Tensor, like: Tensor) -> Tensor:
+    """A mask as 0 and 1, or an integer, in the type of the computation."""
+    return x.to(like.dtype)
+
+
+def integer(x: Tensor) -> Tensor:
+    """Whole numbers as an index."""
+    return torch.round(x.detach()).to(torch.int64)
+
+
+def constant(value: float, like: Tensor) -> Tensor:
+    """A number in the type and on the device of the computation."""
+    return torch.full((), value, dtype=like.dtype, device=like.device)
+
+
+def index(size: int, like: Tensor) -> Tensor:
+    """The positions 0 … size - 1."""
+    return torch.arange(size, dtype=torch.int64, device=like.device)
+
+
+def take(x: Tensor, at: Tensor) -> Tensor:
+    """The entry of x[.., n] at at[.., k..] along its last dimension; a negative index, *none*, reads entry 0."""
+    leading = x.dim() - 1
+    flat = at.clamp(min=0).unsqueeze(-1) if at.dim() == leading else at.clamp(min=0).flatten(leading)
+    taken = torch.take_along_dim(x, flat, dim=-1)
+    return taken.reshape(*taken.shape[:-1], *at.shape[leading:])
+
+
+def shifted_mask(mask: Tensor, dim: int, amount: int) -> Tensor:
+    """At i the value of the mask at i + amount, false outside: the entries that a shift by `amount` reads."""
+    size = mask.shape[dim]
+    source = torch.arange(size, device=mask.device) + amount
+    inside = ((source >= 0) & (source < size)).reshape(-1, *[1] * (mask.dim() - 1 - dim))
+    return mask.index_select(dim, source.clamp(0, max(size - 1, 0))) & inside
+
+
+def suffix_any(mask: Tensor, dim: int) -> Tensor:
+    """At i whether the mask is true at i or later."""
+    return mask.flip(dim).to(torch.int64).cumsum(dim).gt(0).flip(dim)
