@@ -169,7 +169,7 @@ class Size(Node):
     axis: str
 
     def _domain(self) -> Interval:
-        return Interval(0, iv.INF, integer=True)
+        return Interval(1, iv.INF, integer=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -379,7 +379,7 @@ class Along(Node):
     def _domain(self) -> Interval:
         body = self.body.domain
         if self.op == "softmax":
-            return iv.UNIT if self.where is not None else Interval(0, 1, True, False)
+            return iv.UNIT if self.where is not None else Interval(0, 1, True, True)
         if self.op == "log_softmax":
             return iv.LOGPROB
         if self.op == "rank":

@@ -177,7 +177,7 @@ def scale(x: Interval, factor: float) -> Interval:
 
 
 def reciprocal(x: Interval) -> Interval:
-    if not x.nonzero:
+    if x.lo < 0 < x.hi or x.lo == x.hi == 0:
         return REAL
     lo = -INF if x.hi == 0 else 1 / x.hi
     hi = INF if x.lo == 0 else 1 / x.lo

@@ -21,6 +21,8 @@ class AxisSymbol:
     batch: bool = False
     positions: tuple[str, ...] | None = None
     declared: bool = True
+    formal: bool = False
+    """An axis of a signature while its term is checked on its own: its positions are those of the caller's axis."""
 
 
 @dataclass(eq=False)

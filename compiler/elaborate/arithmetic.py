@@ -85,7 +85,8 @@ def _choice(first: Value, written: syntax.Expr) -> Value | None:
 
 def if_else(ctx: Context, expr: syntax.IfElse) -> Value:
     condition = ctx.value(expr.condition)
-    then, otherwise = ctx.value(expr.then), ctx.value(expr.otherwise)
+    inside = ctx if condition.wrong or not condition.is_mask else ctx.assuming(condition.node)
+    then, otherwise = inside.value(expr.then), ctx.value(expr.otherwise)
     if condition.wrong or then.wrong or otherwise.wrong:
         return WRONG
     if not need_mask(ctx, condition, expr.condition.span, "the condition of `if`"):
@@ -235,7 +236,7 @@ def _huge_power(base: Node, exponent: Node) -> bool:
 
 def lint_zero(ctx: Context, divisor: Node, span: Span) -> None:
     domain = divisor.domain
-    if 0.0 in domain and (domain.lo == 0 or domain.hi == 0):
+    if 0.0 in domain and (domain.lo == 0 or domain.hi == 0) and divisor not in ctx.nonzero:
         ctx.warn("W202", f"this divisor lies in {domain} and may be 0", span,
                  help="add a small constant, or exclude those entries with `where` or `if`")  # fmt: skip
 
@@ -264,7 +265,7 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: core.I
         return False
     singular = domain.lo if domain.lo > -core.iv.INF else domain.hi
     touches = singular in actual or not actual.within(domain)
-    if touches and name in ("log", "log2", "log1p", "xlogy"):
+    if touches and value.node not in ctx.nonzero and name in ("log", "log2", "log1p", "xlogy"):
         ctx.warn("W201", f"the argument of `{name}` lies in {actual}: the logarithm may not be finite", span,
                  help="restrict it with `clip`, or exclude those entries with `where` or `if`")  # fmt: skip
     return True

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lossc.compiler.core import Node
+from lossc.compiler.core import Map, Node
 from lossc.compiler.program import Binding
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
@@ -44,6 +44,8 @@ class Context:
     depth: int = 0
     quiet: bool = False
     """Inside a term that was called: its own text has been checked already, so lints are silent."""
+    nonzero: frozenset[Node] = frozenset()
+    """Nodes that are not 0 where this expression counts, by a `where`, an `if` or a factor in front."""
 
     def value(self, expression: syntax.Expr) -> Value:
         from lossc.compiler.elaborate.expressions import evaluate
@@ -55,6 +57,10 @@ class Context:
 
     def inside(self, frame: Frame, *, quiet: bool = False, depth: int | None = None) -> Context:
         return replace(self, frame=frame, quiet=self.quiet or quiet, depth=self.depth if depth is None else depth)
+
+    def assuming(self, condition: Node | None) -> Context:
+        """The context in which a condition holds."""
+        return replace(self, nonzero=self.nonzero | set(_not_zero(condition))) if condition is not None else self
 
     def wrong(
         self, code: str, message: str, span: Span, *, label: str = "", notes: Iterable[Note] = (),
@@ -110,6 +116,18 @@ class Context:
             if symbol.name == core_name:
                 return name
         return core_name
+
+
+def _not_zero(condition: Node) -> Iterator[Node]:
+    """What a condition says is not 0: `x > 0`, `x != 0`, and both sides of `and`."""
+    if isinstance(condition, Map):
+        first, *rest = condition.arguments
+        if condition.function == "and":
+            yield from (node for part in condition.arguments for node in _not_zero(part))
+        elif condition.function == "lt" and first.domain.nonneg:
+            yield rest[0]
+        elif condition.function == "ne":
+            yield from (first, rest[0])
 
 
 def declared_note(value: Value) -> list[Note]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
@@ -54,11 +55,19 @@ def _chain(ctx: Context, expr: syntax.Binary) -> Value:
         links, left = [expr], expr.left
     value = ctx.value(left)
     for link in reversed(links):
-        right = ctx.value(link.right)
+        right = _after_factor(ctx, link, value).value(link.right)
         value = WRONG if value.wrong or right.wrong else _operate(ctx, value, right, link)
         if not value.wrong:
             ctx.session.spans.setdefault(value.node, link.span)
     return value
+
+
+def _after_factor(ctx: Context, link: syntax.Binary, factor: Value) -> Context:
+    """In `p * log(p)` the logarithm is not reached where p is 0."""
+    if link.op == "*" and isinstance(link.right, syntax.Call) and not factor.wrong:
+        factors = factor.node.arguments if isinstance(factor.node, core.Map) and factor.node.function == "mul" else ()
+        return replace(ctx, nonzero=ctx.nonzero | {factor.node, *factors})
+    return ctx
 
 
 def _operate(ctx: Context, left: Value, right: Value, expr: syntax.Binary) -> Value:

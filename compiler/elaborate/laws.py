@@ -14,7 +14,7 @@ from lossc.grammar import syntax
 def check_law(ctx: Context, law: syntax.Law) -> Value:
     """The claim as a mask over an own frame in which the names of `for` are unknowns."""
     frame = Frame("law", own=True, terms=ctx.frame.terms, objective=ctx.session.top)
-    inner = Context(ctx.session, frame, depth=1)
+    inner = Context(ctx.session, frame, depth=1, quiet=True)
     bound = {formal.name for formal in law.formals}
     types = {formal.name: formal.type or _implied(ctx, law, formal.name) for formal in law.formals}
     for type_ in types.values():

@@ -39,8 +39,9 @@ class Scope:
 
 def reduction(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     options = {"mean": ("weight",), "quantile": ("level",), "var": ("ddof",), "std": ("ddof",)}.get(name, ())
-    given = take(ctx, name, call, ("x", *options), required=1 + (name == "quantile"))
     scope = read_scope(ctx, name, bracket)
+    inside = ctx.assuming(scope.where) if scope is not None else ctx
+    given = take(inside, name, call, ("x", *options), required=1 + (name == "quantile"))
     if given is None or scope is None:
         return WRONG
     value = given.values["x"]

@@ -60,6 +60,12 @@ def _at(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value)
             return ctx.wrong("E307", f"axis `{selector.name}` has no position `{written.id}`", written.span,
                              help=did_you_mean(written.id, axis.positions)
                              or f"its positions are {', '.join(axis.positions)}")  # fmt: skip
+    if isinstance(written, syntax.Name) and axis.positions is None and written.id not in ctx.frame.values:
+        if axis.formal:
+            return _at_position(axis.name, 0, value)
+        if ctx.frame.kind == "term":
+            return ctx.wrong("E307", f"axis `{ctx.written(axis.name)}` has no position `{written.id}`", written.span,
+                             help=f"declare them: `axis {axis.name} = {{{written.id}, …}}`")  # fmt: skip
     index = ctx.value(written)
     if index.wrong:
         return WRONG

@@ -133,6 +133,8 @@ def _bound(
 
 
 def _inner_kind(kind: Kind, value: Value) -> Kind:
+    if kind.name == "label" and kind.codomain is None:
+        return value.kind
     if kind.name in NUMBERS:
         return value.kind if value.is_label or value.kind.name == "weights" else REAL
     return value.kind if kind.name in ("weights", "term") else kind
@@ -304,7 +306,7 @@ def _check(ctx: Context, term: TermSymbol) -> None:
     frame = Frame("term", own=term.own, terms=term.frame.terms, objective=ctx.session.top)
     inner = Context(ctx.session, frame, depth=1)
     for name in formal_axes(term.declaration):
-        frame.axes[name] = AxisSymbol(name, term.span, declared=False)
+        frame.axes[name] = AxisSymbol(name, term.span, declared=False, formal=True)
     for formal in term.declaration.formals:
         if formal.name in frame.values:
             ctx.wrong("E102", f"`{formal.name}` is declared twice", formal.span)

@@ -73,13 +73,15 @@ def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
 
 
 def _label(ctx: Context, type_: syntax.Type) -> Kind | None:
+    if type_.within is None and ctx.frame.kind in ("term", "law"):
+        return Kind("label", bounds=core.iv.INTEGER)
     if not isinstance(type_.within, str):
         ctx.wrong("E303", "a label needs the axis that it points into", type_.span, help="write `label[…] in v`")
         return None
     symbol = ctx.axis(type_.within, type_.span)
     if symbol is None:
         return None
-    return Kind("label", codomain=symbol.name, bounds=Interval(-core.iv.INF, core.iv.INF, integer=True))
+    return Kind("label", codomain=symbol.name, bounds=core.iv.INTEGER)
 
 
 def _per_entry(ctx: Context, type_: syntax.Type, order: list[str]) -> bool:
