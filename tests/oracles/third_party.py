@@ -78,7 +78,7 @@ def torch_losses() -> dict[str, Callable[[Batch], Tensor]]:
         "gaussian_nll(error, variance)": lambda b: F.gaussian_nll_loss(
             b["pred"], b["target"], b["variance"], full=True
         ),
-        "poisson_nll(pred, count)": lambda b: F.poisson_nll_loss(b["pred"], b["count"]),
+        "poisson_nll(pred, events)": lambda b: F.poisson_nll_loss(b["pred"], b["events"]),
         "info_nce()": info_nce,
         "triplet(x, y, n)": lambda b: F.triplet_margin_loss(b["x"], b["y"], b["n"], eps=0),
         "cosine_distance()": lambda b: (1 - F.cosine_similarity(b["x"], b["y"])).mean(),

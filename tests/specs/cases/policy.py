@@ -15,7 +15,7 @@ from torch import Tensor
 Term = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def per_token(call: str, term: Term) -> Case:
+def per_token(call: str, term: Term, *names: str) -> Case:
     """A case of a term of (logp, ratio, advantage, ref) at each token, averaged over tokens."""
 
     def closed(batch: Batch) -> Tensor:
@@ -26,9 +26,9 @@ def per_token(call: str, term: Term) -> Case:
         advantage = advantages(batch["reward"]).unsqueeze(-1).expand(keep.shape)[keep]
         return mean(term(logp, (logp - batch["old_logp"][keep]).exp(), advantage, batch["ref_logp"][keep]))
 
-    name = call.partition("(")[0]
+    names = names or (call.partition("(")[0],)
     expression = f"mean[q, sample, t where mask]({call})"
-    return Case(call, "rollouts", expression, closed, uses=f"policy ({name})", finite=False)
+    return Case(call, "rollouts", expression, closed, uses=f"policy ({', '.join(names)})", finite=False)
 
 
 CASES = (
@@ -45,5 +45,7 @@ CASES = (
     per_token(
         "grpo() + 0.04 * k3()",
         lambda logp, ratio, advantage, ref: oracle.grpo(ratio, advantage) + 0.04 * oracle.k3(logp, ref),
+        "grpo",
+        "k3",
     ),
 )

@@ -53,13 +53,13 @@ CASES = (
     with_spread("gaussian_nll(error, variance)", "variance"),
     with_spread("laplace_nll(error, scale)", "scale"),
     Case(
-        "poisson_nll(pred, count)",
+        "poisson_nll(pred, events)",
         "regression",
-        "mean[b, k](poisson_nll(pred, count))",
-        lambda batch: mean(oracle.poisson_nll(batch["pred"], batch["count"])),
+        "mean[b, k](poisson_nll(pred, events))",
+        lambda batch: mean(oracle.poisson_nll(batch["pred"], batch["events"])),
         uses="regression (poisson_nll)",
-        declarations="data count : nonneg[b, k]",
-        extra=lambda batch: {"count": (4 * batch["target"].abs()).floor()},
+        declarations="data events : nonneg[b, k]",
+        extra=lambda batch: {"events": (4 * batch["target"].abs()).floor()},
         finite=False,
     ),
 )
