@@ -1,0 +1,157 @@
+"""The symbolic derivative of an elementwise graph, by the chain rule over the table of primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from lossc.compiler.core import ONE, ZERO, Const, Map, Node, StopGrad, add, apply, div, mul, power, walk, where
+from lossc.compiler.faults import InternalError
+from lossc.compiler.formula import formula
+from lossc.compiler.primitives import PRIMITIVES
+
+_NAMES = ("x", "y", "z")
+
+
+def derivative(node: Node, wrt: Node) -> Node:
+    """d node / d wrt, entry by entry: both are functions of the same position.
+
+    What is not elementwise is a leaf and does not depend on `wrt`; `StopGrad` has derivative 0. A graph in which `wrt`
+    stands below a reduction, a selection or an operation along an axis has no derivative of this form; asking for it is
+    a fault of the caller.
+    """
+    slopes: dict[Node, Node] = {wrt: ONE}
+    for part in walk(node):
+        if part not in slopes:
+            slopes[part] = _slope(part, slopes, wrt)
+    return slopes[node]
+
+
+def _slope(node: Node, slopes: dict[Node, Node], wrt: Node) -> Node:
+    if isinstance(node, Map):
+        return _of_map(node, slopes)
+    if not isinstance(node, StopGrad) and any(child is wrt or slopes[child] is not ZERO for child in node.children):
+        raise InternalError(f"a derivative was asked through `{type(node).__name__}`, which is not elementwise")
+    return ZERO
+
+
+def _of_map(node: Map, slopes: dict[Node, Node]) -> Node:
+    inner = [slopes[argument] for argument in node.arguments]
+    if all(slope is ZERO for slope in inner):
+        return ZERO
+    special = _SPECIAL.get(node.function)
+    if special is not None:
+        return special(node.arguments, inner)
+    partials = (partial(node, k) if slope is not ZERO else ZERO for k, slope in enumerate(inner))
+    return total(*(product(p, slope) for p, slope in zip(partials, inner, strict=True)))
+
+
+def partial(node: Map, position: int) -> Node:
+    """The derivative of a primitive with respect to one of its arguments, at those arguments."""
+    texts = PRIMITIVES[node.function].derivatives
+    text = texts[position] if position < len(texts) else ""
+    if not text:
+        return ZERO
+    return tidy(formula(text, dict(zip(_NAMES, node.arguments, strict=False))))
+
+
+# ------------------------------------------------------------------------------------------------ own rules
+
+
+def _of_add(_: tuple[Node, ...], inner: list[Node]) -> Node:
+    return total(*inner)
+
+
+def _of_mul(arguments: tuple[Node, ...], inner: list[Node]) -> Node:
+    terms = []
+    for k, slope in enumerate(inner):
+        if slope is not ZERO:
+            terms.append(product(slope, *arguments[:k], *arguments[k + 1 :]))
+    return total(*terms)
+
+
+def _of_where(arguments: tuple[Node, ...], inner: list[Node]) -> Node:
+    """The slope of the branch that is taken; the other is not read."""
+    return where(arguments[0], inner[1], inner[2])
+
+
+def _of_extremum(function: str) -> Callable[[tuple[Node, ...], list[Node]], Node]:
+    def rule(arguments: tuple[Node, ...], inner: list[Node]) -> Node:
+        """Those that attain the extremum share the slope evenly."""
+        extremum = Map(function, arguments)
+        attained = [apply("eq", argument, extremum) for argument in arguments]
+        shares = (product(slope, chosen) for slope, chosen in zip(inner, attained, strict=True))
+        return div(total(*shares), add(*attained))
+
+    return rule
+
+
+_SPECIAL: dict[str, Callable[[tuple[Node, ...], list[Node]], Node]] = {
+    "add": _of_add,
+    "mul": _of_mul,
+    "where": _of_where,
+    "min": _of_extremum("min"),
+    "max": _of_extremum("max"),
+}
+
+
+# ------------------------------------------------------------------------------------------------ tidy construction
+
+
+def total(*terms: Node) -> Node:
+    """A sum without its zeros, constants added up."""
+    return _folded(add, ZERO, lambda x, y: x + y, [term for term in terms if term is not ZERO])
+
+
+def product(*factors: Node) -> Node:
+    """A product without its ones, 0 where a factor is 0, constants multiplied up."""
+    if any(factor is ZERO for factor in factors):
+        return ZERO
+    return _folded(mul, ONE, lambda x, y: x * y, [factor for factor in factors if factor is not ONE])
+
+
+def _folded(
+    build: Callable[..., Node], unit: Const, join: Callable[[Fraction, Fraction], Fraction], parts: list[Node]
+) -> Node:
+    flat = build(*parts)
+    operands = flat.arguments if isinstance(flat, Map) and flat.function == build.__name__ else (flat,)
+    assert isinstance(unit.value, Fraction)
+    constant, others = unit.value, []
+    for operand in operands:
+        if isinstance(operand, Const) and isinstance(operand.value, Fraction):
+            constant = join(constant, operand.value)
+        else:
+            others.append(operand)
+    return build(*others) if constant == unit.value and others else build(Const(constant), *others)
+
+
+def tidy(node: Node) -> Node:
+    """The graph with constants folded where a derivative text meets constant arguments: `y * x^(y - 1)` at y = 2."""
+    done: dict[Node, Node] = {}
+    for part in walk(node):
+        children = tuple(done[child] for child in part.children)
+        done[part] = _tidied(part if children == part.children else part.rebuild(children))
+    return done[node]
+
+
+def _tidied(node: Node) -> Node:
+    match node:
+        case Map(function="add", arguments=terms):
+            return total(*terms)
+        case Map(function="mul", arguments=factors):
+            return product(*factors)
+        case Map(function="div", arguments=(x, y)) if y is ONE or x is ZERO:
+            return x
+        case Map(function="pow", arguments=(x, y)) if y is ONE:
+            return x
+        case Map(function="pow", arguments=(_, y)) if y is ZERO:
+            return ONE
+        case Map(function="pow", arguments=(x, Const(value=Fraction() as exponent))) if isinstance(x, Const):
+            return _constant_power(x, exponent)
+    return node
+
+
+def _constant_power(base: Const, exponent: Fraction) -> Node:
+    if isinstance(base.value, Fraction) and exponent.denominator == 1 and 0 <= exponent <= 16:
+        return Const(base.value ** int(exponent))
+    return power(base, Const(exponent))
