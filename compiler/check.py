@@ -14,6 +14,7 @@ from lossc.compiler.elaborate.laws import check_law
 from lossc.compiler.elaborate.terms import sound
 from lossc.compiler.elaborate.types import WEIGHTS_AXIS, bounds_text, read_type
 from lossc.compiler.gather import Gathered, Gatherer
+from lossc.compiler.kinds import Kind
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import (
     AxisInfo,
@@ -67,9 +68,7 @@ def check_file(
         return Checked(file, problems)
 
 
-def override(
-    file: syntax.File, source: Source, values: Mapping[str, str], problems: Diagnostics
-) -> syntax.File:
+def override(file: syntax.File, source: Source, values: Mapping[str, str], problems: Diagnostics) -> syntax.File:
     """The file with the defaults of some parameters replaced."""
     items = list(file.items)
     for name, text in values.items():
@@ -79,9 +78,11 @@ def override(
         if not found:
             known = [item.name for item in items if isinstance(item, syntax.Param)]
             hint = did_you_mean(name, known) or (f"its parameters are {', '.join(known)}" if known else "it has none",)
-            problems.add(error("E406", f"this objective has no parameter `{name}`", Span(given, 0, len(text)), help=hint))
+            problems.add(
+                error("E406", f"this objective has no parameter `{name}`", Span(given, 0, len(text)), help=hint)
+            )
         elif expression is not None:
-            items[found[0]] = replace(items[found[0]], default=expression)  # type: ignore[call-arg]
+            items[found[0]] = replace(items[found[0]], default=expression)
     return replace(file, items=tuple(items))
 
 
@@ -157,7 +158,7 @@ class _Check:
                 found[name] = ParamInfo(name, declaration.role, read[0], read[1], value.node, default, declaration.span)
         return found
 
-    def _default(self, name: str, declaration: syntax.Param, kind: core.Any) -> core.Node | None:
+    def _default(self, name: str, declaration: syntax.Param, kind: Kind) -> core.Node | None:
         written = declaration.default
         if written is None:
             return None
@@ -217,7 +218,9 @@ class _Check:
 
     def _is_scalar(self, entry: syntax.Entry, value: Value) -> bool:
         if value.term is not None or value.kind.name in ("model", "choice"):
-            self.context.wrong("E207", f"`{entry.name}` is not a number", entry.value.span, label=describe(self.context, value))
+            self.context.wrong(
+                "E207", f"`{entry.name}` is not a number", entry.value.span, label=describe(self.context, value)
+            )
             return False
         if not value.axes:
             return True
@@ -235,7 +238,7 @@ class _Check:
         for declared, frame in self.gathered.reduces:
             if isinstance(declared.value, syntax.Bracket):
                 axes = {frame.axes[s.name].name for s in declared.value.selectors if s.name in frame.axes}
-                if value.axes <= axes or axes <= value.axes and len(value.axes - axes) == 0:
+                if value.axes <= axes or (axes <= value.axes and len(value.axes - axes) == 0):
                     return print_expr(declared.value)
         return f"mean[{axes_text(self.context, value.axes)}]"
 
@@ -250,7 +253,11 @@ class _Check:
             if not isinstance(item, syntax.Constraint):
                 continue
             compared = item.value
-            if not isinstance(compared, syntax.Compare) or len(compared.ops) != 1 or compared.ops[0] not in ("<=", ">=", "=="):
+            if (
+                not isinstance(compared, syntax.Compare)
+                or len(compared.ops) != 1
+                or compared.ops[0] not in ("<=", ">=", "==")
+            ):
                 self.context.wrong("E503", f"the constraint `{item.name}` must be one comparison", item.value.span,
                                    help="write `u <= bound`, `u >= bound` or `u == value`")  # fmt: skip
                 continue
@@ -274,8 +281,12 @@ class _Check:
     def _whole_file(self, blocks: list[syntax.Block], objective: bool) -> None:
         for block in blocks:
             if not block.entries:
-                self.problems.add(error("E501", f"`{block.role}` has no terms", block.span, help="write `name : expression`"))
-        named = next((item for item in self.file.items if isinstance(item, syntax.Meta) and item.key == "objective"), None)
+                self.problems.add(
+                    error("E501", f"`{block.role}` has no terms", block.span, help="write `name : expression`")
+                )
+        named = next(
+            (item for item in self.file.items if isinstance(item, syntax.Meta) and item.key == "objective"), None
+        )
         if named is not None and not objective:
             help_ = "add `minimize` with at least one term below it"
             self.problems.add(error("E501", f"the objective `{named.value}` minimises nothing", named.span, help=help_))
@@ -289,7 +300,7 @@ class _Check:
         symbols = {symbol.name: symbol for symbol in self.frame.axes.values()}
         normaliser = Normaliser(name for name, symbol in symbols.items() if symbol.batch)
         terms = [_term(normaliser, block, entry, value) for block, entry, value in entries]
-        metas = {item.key: item.value for item in self.file.items if isinstance(item, syntax.Meta)}
+        metas: dict[str, str] = {item.key: item.value for item in self.file.items if isinstance(item, syntax.Meta)}
         return Program(
             name=metas.get("objective", "objective"),
             meta=metas,
@@ -329,7 +340,9 @@ class _Check:
     def _let(self, name: str, value: Value) -> LetInfo:
         positions = {axis: at for at, axis in enumerate(symbol.name for symbol in self.frame.axes.values())}
         order = tuple(sorted(value.axes, key=lambda axis: (positions.get(axis, len(positions)), axis)))
-        return LetInfo(name, value.kind, order, value.node, value.present, value.declared or self._declaration(name).span)
+        return LetInfo(
+            name, value.kind, order, value.node, value.present, value.declared or self._declaration(name).span
+        )
 
 
 class Alone:

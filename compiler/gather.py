@@ -31,7 +31,19 @@ from lossc.grammar.syntax import (
 
 REDUCTIONS = ("sum", "mean", "prod", "max", "min", "logsumexp", "std", "var", "any", "all", "argmax", "quantile", "median",
               "count")  # fmt: skip
-ALONG = ("softmax", "log_softmax", "cumsum", "cumprod", "cummax", "cumlogsumexp", "rank", "shift", "scan", "sort", "topk")
+ALONG = (
+    "softmax",
+    "log_softmax",
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "cumlogsumexp",
+    "rank",
+    "shift",
+    "scan",
+    "sort",
+    "topk",
+)
 LINEAR = ("dot", "norm", "cov", "svdvals", "logdet", "trace", "solve", "sinkhorn")
 SEARCHES = ("grad", "worst", "root")
 PLAIN = ("sg", "fill", "ramp", "normal", "uniform", "total", "limit")
@@ -149,7 +161,9 @@ class Gatherer:
             message = f"`{written}` is declared here and imported from `{use.path}` as well"
             notes = [Note("declared here", clash.span)]
             self.problems.add(
-                error("E103", message, _inside(use.span, name), notes=notes, help=f"rename one, or `use {use.path} as …`")
+                error(
+                    "E103", message, _inside(use.span, name), notes=notes, help=f"rename one, or `use {use.path} as …`"
+                )
             )
             return
         frame.terms[written] = term
@@ -158,9 +172,7 @@ class Gatherer:
 
     # -------------------------------------------------------------------------------------- settings
 
-    def _instantiate(
-        self, use: Use, setting: Setting, home: Frame, frame: Frame, gathered: Gathered | None
-    ) -> None:
+    def _instantiate(self, use: Use, setting: Setting, home: Frame, frame: Frame, gathered: Gathered | None) -> None:
         inner = Frame("setting", own=home.own, prefix=use.alias or "", terms=home.terms, settings=home.settings)
         inner.objective = frame.objective
         for shared in use.sharing:

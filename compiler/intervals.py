@@ -167,7 +167,7 @@ def _times(x: float, y: float) -> float:
 
 
 def _open(x: float, x_open: bool, y: float, y_open: bool) -> bool:
-    if x == 0 and not x_open or y == 0 and not y_open:
+    if (x == 0 and not x_open) or (y == 0 and not y_open):
         return False
     return x_open or y_open
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from lossc.compiler.core import Node, Param
 from lossc.compiler.core import Input as InputNode
+from lossc.compiler.core import Node, Param
 from lossc.compiler.kinds import Kind
 from lossc.grammar.diagnostics import Diagnostic
 from lossc.grammar.source import Span

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from lossc.compiler import core
+from lossc.compiler import intervals as iv
+from lossc.compiler.constants import constant_value
 from lossc.compiler.core import Const, Map, Node
 from lossc.compiler.elaborate.context import Context, declared_note, describe
+from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.primitives import PRIMITIVES
 from lossc.compiler.values import WRONG, Value, is_true, mask
 from lossc.grammar import syntax
 from lossc.grammar.source import Span
 
+_BUILD: dict[str, Callable[[Node, Node], Node]] = {
+    "+": core.add, "-": core.sub, "*": core.mul, "/": core.div, "^": core.power,
+}  # fmt: skip
 _COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False),
                 "!=": ("ne", False)}  # fmt: skip
 
@@ -48,8 +55,7 @@ def arithmetic(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Bi
                          help="write the number, or compute with its logarithm")  # fmt: skip
     if op == "/" and right.node is core.ZERO:
         return ctx.wrong("E403", "division by the constant 0", expr.right.span)
-    build = {"+": core.add, "-": core.sub, "*": core.mul, "/": core.div, "^": core.power}[op]
-    node = _fold(build(left.node, right.node))
+    node = _fold(_BUILD[op](left.node, right.node))
     if op == "/":
         lint_zero(ctx, right.node, expr.right.span)
     kind = _kind_of(ctx, op, left.kind, right.kind, node)
@@ -172,13 +178,13 @@ def _scales(kind: Kind) -> bool:
 
 def _distribution(ctx: Context, node: Node, axis: str) -> Kind:
     ctx.session.distributions[node] = axis
-    return Kind("prob", axis=axis, bounds=core.iv.UNIT)
+    return Kind("prob", axis=axis, bounds=iv.UNIT)
 
 
 def convex_axis(ctx: Context, node: Node) -> str | None:
     """The axis of a convex mix of distributions over it; None where the node is not known to be one."""
     known = ctx.session.distributions
-    divisor = core.ONE
+    divisor: Node = core.ONE
     if isinstance(node, Map) and node.function == "div":
         node, divisor = node.arguments
     terms = node.arguments if isinstance(node, Map) and node.function == "add" else (node,)
@@ -198,14 +204,15 @@ def convex_axis(ctx: Context, node: Node) -> str | None:
 
 def _sum_to(weights: list[Node], total: Node) -> bool:
     """Whether the weights are constants that sum to `total`, or w and 1 - w for one w in [0, 1]."""
-    if all(isinstance(weight, Const) and isinstance(weight.value, Fraction) for weight in (*weights, total)):
-        values = [weight.value for weight in weights]  # type: ignore[attr-defined]
-        return sum(values) == total.value and all(value >= 0 for value in values)  # type: ignore[attr-defined]
+    exact = [constant_value(weight) for weight in (*weights, total)]
+    if all(isinstance(value, Fraction) for value in exact):
+        *parts, whole = (Fraction(value) for value in exact if value is not None)
+        return sum(parts) == whole and all(part >= 0 for part in parts)
     if len(weights) != 2 or total is not core.ONE:
         return False
     first, second = weights
     complement = core.sub(core.ONE, first) is second or core.sub(core.ONE, second) is first
-    return complement and all(weight.domain.meets(core.iv.UNIT) for weight in weights)
+    return complement and all(weight.domain.meets(iv.UNIT) for weight in weights)
 
 
 def _fold(node: Node) -> Node:
@@ -220,8 +227,6 @@ def _fold(node: Node) -> Node:
 
 def _huge_power(base: Node, exponent: Node) -> bool:
     """Whether a power of literals, or a literal exponent, is past the bound on literals (10^400)."""
-    from lossc.compiler.constants import constant_value
-
     value = constant_value(exponent)
     if value is None:
         return False
@@ -257,13 +262,13 @@ def elementwise(ctx: Context, name: str, values: list[Value], expr: syntax.Call)
     return Value(node, kind, core.all_of(*(value.present for value in values)))
 
 
-def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: core.Interval) -> bool:
+def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interval) -> bool:
     actual = value.node.domain
     if not actual.meets(domain):
         ctx.wrong("E405", f"`{name}` is defined on {domain}, and this lies in {actual}", span,
                   label=describe(ctx, value), notes=declared_note(value))  # fmt: skip
         return False
-    singular = domain.lo if domain.lo > -core.iv.INF else domain.hi
+    singular = domain.lo if domain.lo > -iv.INF else domain.hi
     touches = singular in actual or not actual.within(domain)
     if touches and value.node not in ctx.nonzero and name in ("log", "log2", "log1p", "xlogy"):
         ctx.warn("W201", f"the argument of `{name}` lies in {actual}: the logarithm may not be finite", span,
@@ -273,7 +278,7 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: core.I
 
 def _kind_of_function(ctx: Context, name: str, kind: Kind, node: Node) -> Kind:
     if name == "exp" and kind.name == "logprob":
-        return _distribution(ctx, node, kind.axis) if kind.axis else Kind("unit", bounds=core.iv.UNIT)
+        return _distribution(ctx, node, kind.axis) if kind.axis else Kind("unit", bounds=iv.UNIT)
     if name == "log" and kind.name == "prob":
-        return Kind("logprob", axis=kind.axis, bounds=core.iv.LOGPROB)
+        return Kind("logprob", axis=kind.axis, bounds=iv.LOGPROB)
     return REAL

@@ -63,7 +63,9 @@ def _explicit(
     found: dict[str, dict[str, str]] = {}
     for selector in bracket.selectors if bracket is not None else ():
         target = selector.value.id if isinstance(selector.value, syntax.Name) else selector.name
-        if selector.form not in ("at", "axis") or (selector.form == "at" and not isinstance(selector.value, syntax.Name)):
+        if selector.form not in ("at", "axis") or (
+            selector.form == "at" and not isinstance(selector.value, syntax.Name)
+        ):
             ctx.wrong("E306", f"a bracket behind `{term.name}` binds its axes", selector.span,
                       help=f"write `{term.name}[{names[0] if names else 'v'} = k](…)`")  # fmt: skip
             return None

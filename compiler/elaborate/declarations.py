@@ -5,7 +5,7 @@ from __future__ import annotations
 from lossc.compiler import core
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.types import read_type
-from lossc.compiler.kinds import NUMBERS, REAL
+from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.symbols import ValueSymbol
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
@@ -57,7 +57,7 @@ def _declared(ctx: Context, symbol: ValueSymbol) -> Value:
             return _value(ctx, core.Param(symbol.name, "state", order, kind.bounds), kind, symbol)
 
 
-def _value(ctx: Context, node: core.Node, kind: core.Any, symbol: ValueSymbol) -> Value:
+def _value(ctx: Context, node: core.Node, kind: Kind, symbol: ValueSymbol) -> Value:
     if kind.name == "prob" and kind.axis:
         ctx.session.distributions[node] = kind.axis
     ctx.session.spans.setdefault(node, symbol.span)

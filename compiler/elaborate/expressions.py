@@ -205,10 +205,5 @@ def _in_order(function: str, arguments: tuple[syntax.Argument, ...]) -> tuple[sy
     order = {"x": 0, "lo": 1, "hi": 2}
     return tuple(
         argument
-        for _, argument in sorted(
-            enumerate(arguments), key=lambda item: order.get(item[1].name or "", item[0])
-        )
+        for _, argument in sorted(enumerate(arguments), key=lambda item: order.get(item[1].name or "", item[0]))
     )
-
-
-

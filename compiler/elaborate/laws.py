@@ -21,14 +21,18 @@ def check_law(ctx: Context, law: syntax.Law) -> Value:
         for name in _axes(type_):
             frame.axes.setdefault(name, AxisSymbol(name, law.span, declared=False))
     for formal in law.formals:
-        frame.values[formal.name] = formal_value(inner, syntax.Formal(formal.name, types[formal.name], span=formal.span))
+        frame.values[formal.name] = formal_value(
+            inner, syntax.Formal(formal.name, types[formal.name], span=formal.span)
+        )
     for let in law.lets:
         if let.name in bound:
             ctx.wrong("E102", f"`{let.name}` is bound by `for` and by `with`", let.span)
         frame.values[let.name] = inner.value(let.value)
     claim = law.claim
     if not isinstance(claim, syntax.Compare):
-        return ctx.wrong("E504", "a law claims a comparison", claim.span, help="write `left == right` or `left >= right`")
+        return ctx.wrong(
+            "E504", "a law claims a comparison", claim.span, help="write `left == right` or `left >= right`"
+        )
     value = inner.value(claim)
     if not value.wrong:
         ctx.session.spans.setdefault(value.node, claim.span)

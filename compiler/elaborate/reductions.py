@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from lossc.compiler import core
+from lossc.compiler import intervals as iv
 from lossc.compiler.core import Node
 from lossc.compiler.elaborate.arithmetic import need_mask
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
@@ -15,6 +16,7 @@ from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol
 from lossc.compiler.values import WRONG, Value, is_true, mask
 from lossc.grammar import syntax
+from lossc.grammar.source import Span
 
 MEAN_LIKE = ("mean", "max", "min", "median", "quantile", "std", "var")
 """Reductions that nothing admitted leaves without a value."""
@@ -81,8 +83,8 @@ def _presence(name: str, scope: Scope, value: Value, present: Node | None, optio
         return some if present is not None else None
     if value.present is None or some is None:
         return None
-    nothing = core.apply("not", _any(scope, value, scope.admitted)) if scope.admitted is not None else None
-    return some if nothing is None else core.apply("or", some, nothing)
+    admitted = _any(scope, value, scope.admitted) if scope.admitted is not None else None
+    return some if admitted is None else core.apply("or", some, core.apply("not", admitted))
 
 
 def _any(scope: Scope, value: Value, condition: Node | None) -> Node | None:
@@ -101,7 +103,7 @@ def _weighted_mean(ctx: Context, scope: Scope, value: Value, given: Given) -> Va
     weight = given.values["weight"]
     if not _numeric(ctx, weight, given.span("weight"), "mean"):
         return WRONG
-    if not weight.node.domain.meets(core.iv.NONNEG):
+    if not weight.node.domain.meets(iv.NONNEG):
         return ctx.wrong("E401", "a weight of `mean` is never negative", given.span("weight"),
                          label=f"lies in {weight.node.domain}")  # fmt: skip
     present = core.all_of(scope.admitted, value.present, weight.present)
@@ -157,7 +159,7 @@ def read_scope(ctx: Context, name: str, bracket: syntax.Bracket) -> Scope | None
             return None
         over.append(symbol.name)
     where = read_where(ctx, bracket)
-    return None if where is False else Scope(tuple(over), where, groups)
+    return None if isinstance(where, bool) else Scope(tuple(over), where, groups)
 
 
 def _groups(ctx: Context, selector: syntax.Selector) -> tuple[Node, str] | None:
@@ -178,7 +180,7 @@ def _wrong_form(ctx: Context, name: str, selector: syntax.Selector) -> None:
               help=f"write `{name}[{selector.name}](…)`; a selection stands behind a value: `x[{selector.name} = …]`")  # fmt: skip
 
 
-def read_where(ctx: Context, bracket: syntax.Bracket) -> Node | None | bool:
+def read_where(ctx: Context, bracket: syntax.Bracket) -> Node | bool | None:
     """The condition of a bracket; None without one, False after a report."""
     if bracket.where is None:
         return None
@@ -188,7 +190,7 @@ def read_where(ctx: Context, bracket: syntax.Bracket) -> Node | None | bool:
     return is_true(condition)
 
 
-def _numeric(ctx: Context, value: Value, span: syntax.Span, name: str) -> bool:
+def _numeric(ctx: Context, value: Value, span: Span, name: str) -> bool:
     if value.wrong:
         return False
     if value.term is not None or value.kind.name in ("model", "choice", "weights"):
@@ -247,16 +249,16 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
     value = given.values["x"]
     axis = ctx.axis(selector.name, selector.span)
     where = read_where(ctx, bracket)
-    if axis is None or where is False or not _numeric(ctx, value, given.span("x"), name):
+    if axis is None or isinstance(where, bool) or not _numeric(ctx, value, given.span("x"), name):
         return WRONG
     by = _along_by(ctx, selector)
     if by is WRONG:
         return WRONG
-    extra = where.axes if isinstance(where, Node) else frozenset()
+    extra = where.axes if where is not None else frozenset()
     if axis.name not in value.axes | extra:
         return ctx.wrong("E304", f"`{name}` runs along `{selector.name}`, which is not an axis of its argument",
                          selector.span, label=f"the argument has {axes_text(ctx, value.axes)}")  # fmt: skip
-    admitted = core.all_of(where if isinstance(where, Node) else None, value.present)
+    admitted = core.all_of(where, value.present)
     if selector.form == "rename":
         return _reordered(ctx, name, selector, axis, value, admitted, given)
     if name in ("sort", "topk"):
@@ -286,9 +288,9 @@ def _along_by(ctx: Context, selector: syntax.Selector) -> Value | None:
 def _along_value(ctx: Context, name: str, axis: str, value: Value, node: Node, admitted: Node | None) -> Value:
     if name == "softmax":
         ctx.session.distributions[node] = axis
-        return Value(node, Kind("prob", axis=axis, bounds=core.iv.UNIT))
+        return Value(node, Kind("prob", axis=axis, bounds=iv.UNIT))
     if name == "log_softmax":
-        return Value(node, Kind("logprob", axis=axis, bounds=core.iv.LOGPROB), admitted)
+        return Value(node, Kind("logprob", axis=axis, bounds=iv.LOGPROB), admitted)
     return Value(node, REAL, admitted)
 
 
@@ -311,7 +313,13 @@ def _shift(axis: str, value: Value, admitted: Node | None, group: Node | None, g
 
 
 def _reordered(
-    ctx: Context, name: str, selector: syntax.Selector, axis: AxisSymbol, value: Value, admitted: Node | None, given: Given
+    ctx: Context,
+    name: str,
+    selector: syntax.Selector,
+    axis: AxisSymbol,
+    value: Value,
+    admitted: Node | None,
+    given: Given,
 ) -> Value:
     """`sort[b -> r]` and `topk[v -> k]`: present entries first, along a new axis."""
     if name not in ("sort", "topk") or selector.new is None or selector.value is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from lossc.compiler import core
+from lossc.compiler import intervals as iv
 from lossc.compiler.core import Const, Node
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
 from lossc.compiler.kinds import REAL, Kind
@@ -81,7 +82,9 @@ def _at(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value)
 
 
 def _at_position(axis: str, position: int, value: Value) -> Value:
-    present = core.Select(value.present, axis, position) if _has(value.present, axis) else value.present
+    present = value.present
+    if present is not None and axis in present.axes:
+        present = core.Select(present, axis, position)
     return Value(core.Select(value.node, axis, position), _kind(value.kind, axis), present)
 
 
@@ -98,7 +101,9 @@ def _at_label(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: 
 def _gather(axis: str, value: Value, index: Value) -> Value:
     """The entry at an index; what a *none* label reads is absent."""
     exists = None if index.node.domain.nonneg else core.apply("le", core.ZERO, index.node)
-    there = core.Select(value.present, axis, index.node) if _has(value.present, axis) else value.present
+    there = value.present
+    if there is not None and axis in there.axes:
+        there = core.Select(there, axis, index.node)
     return Value(
         core.Select(value.node, axis, index.node),
         _kind(value.kind, axis),
@@ -106,16 +111,12 @@ def _gather(axis: str, value: Value, index: Value) -> Value:
     )
 
 
-def _has(node: Node | None, axis: str) -> bool:
-    return node is not None and axis in node.axes
-
-
 def _kind(kind: Kind, axis: str) -> Kind:
     if kind.axis != axis:
         return kind
     if kind.name == "prob":
-        return Kind("unit", bounds=core.iv.UNIT)
-    return Kind("logprob", bounds=core.iv.LOGPROB) if kind.name == "logprob" else REAL
+        return Kind("unit", bounds=iv.UNIT)
+    return Kind("logprob", bounds=iv.LOGPROB) if kind.name == "logprob" else REAL
 
 
 def _rename(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value) -> Value:

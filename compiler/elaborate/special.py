@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal
 
 from lossc.compiler import core
+from lossc.compiler import intervals as iv
 from lossc.compiler.core import Node
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
 from lossc.compiler.elaborate.signature import take
 from lossc.compiler.elaborate.types import WEIGHTS_AXIS, read_type
+from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import NUMBERS, REAL
 from lossc.compiler.symbols import Frame, ValueSymbol
 from lossc.compiler.values import WRONG, Value
@@ -18,7 +21,7 @@ from lossc.grammar import syntax
 def run_value(ctx: Context, expr: syntax.Name) -> Value:
     """`step` (from 0) and `progress` (0 to 1) of the run."""
     ctx.uncompiled(f"`{expr.id}`", expr.span)
-    bounds = core.iv.UNIT if expr.id == "progress" else core.Interval(0, core.iv.INF, integer=True)
+    bounds = iv.UNIT if expr.id == "progress" else Interval(0, iv.INF, integer=True)
     return Value(core.Param(expr.id, "run", (), bounds))
 
 
@@ -94,7 +97,7 @@ def _ramp(ctx: Context, call: syntax.Call) -> Value:
     if start.wrong or stop.wrong or steps.wrong:
         return WRONG
     ctx.uncompiled("`ramp`", call.span)
-    step = core.Param("step", "run", (), core.Interval(0, core.iv.INF, integer=True))
+    step = core.Param("step", "run", (), Interval(0, iv.INF, integer=True))
     share = core.apply("clip", core.div(step, steps.node), core.ZERO, core.ONE)
     return Value(core.add(start.node, core.mul(core.sub(stop.node, start.node), share)))
 
@@ -121,7 +124,7 @@ def _draw(ctx: Context, name: str, call: syntax.Call) -> Value:
             return WRONG
         order.append(axis.name)
     ctx.uncompiled(f"`{name}`", call.span)
-    distribution: core.Literal["normal", "uniform"] = "normal" if name == "normal" else "uniform"
+    distribution: Literal["normal", "uniform"] = "normal" if name == "normal" else "uniform"
     return Value(core.Draw(distribution, tuple(order), call.span.start))
 
 
@@ -220,7 +223,7 @@ def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     return Value(core.Call("root", (value.node, unknown, *(end.node for end in ends))), REAL, value.present)
 
 
-def replace_values(frame: Frame, values: dict[str, core.Any]) -> Frame:
+def replace_values(frame: Frame, values: dict[str, Any]) -> Frame:
     """The same frame with other values; the original is not touched."""
     return Frame(frame.kind, frame.own, frame.prefix, values, frame.terms, frame.axes, frame.settings, frame.objective)
 
@@ -274,7 +277,7 @@ def _along_vector(ctx: Context, name: str, axis: str, node: Node, present: Node 
     if present is not None and axis in present.axes:
         node = core.where(present, node, core.ZERO)
         present = core.Reduce("any", (axis,), present)
-    return Value(core.Call("norm", (node,), (axis,), (), core.iv.NONNEG), REAL, present)
+    return Value(core.Call("norm", (node,), (axis,), (), iv.NONNEG), REAL, present)
 
 
 def _shape(name: str, axes: list[str], made: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -288,4 +291,3 @@ def _shape(name: str, axes: list[str], made: list[str]) -> tuple[tuple[str, ...]
         case "solve":
             return (axes[0],), ()
     return (), ()
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lossc.compiler import core
 from lossc.compiler.elaborate.binding import bind_axes, formal_axes
@@ -10,6 +10,7 @@ from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import bounds_text, fits, in_bounds, read_type
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
+from lossc.compiler.primitives import PRIMITIVES
 from lossc.compiler.program import Binding
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
 from lossc.compiler.values import WRONG, Value
@@ -52,10 +53,10 @@ def call(ctx: Context, term: TermSymbol, bracket: syntax.Bracket | None, expr: s
     frame = Frame("term", own=term.own, terms=term.frame.terms, axes=dict(axes), objective=ctx.session.top)
     inner = ctx.inside(frame, quiet=True, depth=ctx.depth + 1)
     for formal in formals:
-        value = _bound(ctx, inner, term, formal, arguments, expr)
-        if value is None:
+        bound = _bound(ctx, inner, term, formal, arguments, expr)
+        if bound is None:
             return WRONG
-        frame.values[formal.name] = value
+        frame.values[formal.name] = bound
     return _memoised(ctx, inner, term, expr)
 
 
@@ -192,7 +193,9 @@ def _hint(kind: Kind, value: Value, span: Span) -> str:
     text = " ".join(span.text.split()) or "x"
     match kind.name, value.kind.name:
         case "logits", "prob":
-            return f"scores of a distribution are its logarithms: `log({text})`; a target distribution is another argument"
+            return (
+                f"scores of a distribution are its logarithms: `log({text})`; a target distribution is another argument"
+            )
         case "prob", "logits":
             return "make it a distribution: `softmax[v](…)`"
         case "prob", "logprob":
@@ -288,7 +291,9 @@ def _extern(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -
 def sound(ctx: Context, term: TermSymbol) -> bool:
     """Checks the body of a term on its own, once; a term that calls itself is reported."""
     if term in ctx.session.open_terms:
-        ctx.wrong("E106", f"the term `{term.name}` calls itself", term.span, help="a term is an equation, not a program")
+        ctx.wrong(
+            "E106", f"the term `{term.name}` calls itself", term.span, help="a term is an equation, not a program"
+        )
         return False
     if term.sound is None:
         ctx.session.open_terms.append(term)
@@ -334,10 +339,10 @@ def _unused(ctx: Context, term: syntax.Term) -> None:
     from lossc.compiler.gather import syntax_nodes
 
     read = {node.id.split(".")[0] for node in syntax_nodes((term.body, term.lets)) if isinstance(node, syntax.Name)}
-    read |= {
-        node.id for formal in term.formals for node in syntax_nodes(formal.default) if isinstance(node, syntax.Name)
-    }
-    for item in (*term.formals, *term.lets):
+    defaults = tuple(formal.default for formal in term.formals)
+    read |= {node.id for node in syntax_nodes(defaults) if isinstance(node, syntax.Name)}
+    declared: list[syntax.Formal | syntax.Let] = [*term.formals, *term.lets]
+    for item in declared:
         if item.name not in read:
             ctx.warn("W101", f"`{item.name}` of `{term.name}` is never used", item.span, help="remove it")
 
@@ -363,7 +368,7 @@ def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value
     given = ctx.frame.values.get(head.id)
     term = given.term if isinstance(given, Value) else ctx.frame.terms.get(head.id)
     if term is None:
-        term = built_in(ctx, head.id) if head.id in core.PRIMITIVES else None
+        term = built_in(ctx, head.id) if head.id in PRIMITIVES else None
     if term is None:
         return ctx.wrong("E107", f"there is no term `{head.id}` to differentiate", head.span)
     required = [formal for formal in term.declaration.formals if formal.default is None]
@@ -378,7 +383,9 @@ def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value
     unknown = core.Input("'", tuple(sorted(at.axes)), "real", at.node.domain)
     frame = Frame("term", own=False, values={"'": Value(unknown)}, terms={head.id: term}, objective=ctx.session.top)
     inner = ctx.inside(frame, quiet=True)
-    value = call(inner, term, None, syntax.Call(syntax.Name(head.id), (syntax.Argument(syntax.Name("'")),), span=expr.span))
+    value = call(
+        inner, term, None, syntax.Call(syntax.Name(head.id), (syntax.Argument(syntax.Name("'")),), span=expr.span)
+    )
     if value.wrong:
         return WRONG
     node = value.node

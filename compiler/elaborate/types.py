@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lossc.compiler import core
+from lossc.compiler import intervals as iv
 from lossc.compiler.constants import constant_value
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.intervals import Interval
@@ -52,7 +52,7 @@ def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
             return None
         case name if name in DISTRIBUTIONS:
             over = order[-1] if order and not _per_entry(ctx, type_, order) else None
-            bounds = {"prob": Interval(0, 1), "logprob": Interval(-core.iv.INF, 0)}.get(name, Interval())
+            bounds = {"prob": Interval(0, 1), "logprob": Interval(-iv.INF, 0)}.get(name, Interval())
             return Kind(name, axis=over, bounds=bounds)
         case "label":
             return _label(ctx, type_)
@@ -74,14 +74,14 @@ def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
 
 def _label(ctx: Context, type_: syntax.Type) -> Kind | None:
     if type_.within is None and ctx.frame.kind in ("term", "law"):
-        return Kind("label", bounds=core.iv.INTEGER)
+        return Kind("label", bounds=iv.INTEGER)
     if not isinstance(type_.within, str):
         ctx.wrong("E303", "a label needs the axis that it points into", type_.span, help="write `label[…] in v`")
         return None
     symbol = ctx.axis(type_.within, type_.span)
     if symbol is None:
         return None
-    return Kind("label", codomain=symbol.name, bounds=core.iv.INTEGER)
+    return Kind("label", codomain=symbol.name, bounds=iv.INTEGER)
 
 
 def _per_entry(ctx: Context, type_: syntax.Type, order: list[str]) -> bool:

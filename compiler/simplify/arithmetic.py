@@ -144,40 +144,23 @@ def primitive_part(node: Node) -> tuple[Fraction, Node]:
 
 
 def _merged(view: Product) -> tuple[Nodes, Nodes]:
-    exponents: dict[Node, Fraction] = {}
-    for side, direction in ((view.above, 1), (view.below, -1)):
+    """Equal bases as one power; above and below a line they cancel only where the base is never 0."""
+    raised: dict[Node, list[Fraction]] = {}
+    for place, side in enumerate((view.above, view.below)):
         for factor in side:
             base, exponent = split_power(factor)
-            if base in exponents and not _adds_up(base, exponents[base], direction * exponent):
-                base, exponent = factor, Fraction(1)
-                exponents[base] = exponents.get(base, Fraction(0))
-            exponents[base] = exponents.get(base, Fraction(0)) + direction * exponent
-    above = tuple(_powered(base, exponent) for base, exponent in exponents.items() if exponent > 0)
-    below = tuple(_powered(base, -exponent) for base, exponent in exponents.items() if exponent < 0)
-    return _with_kept_quotients(view, above, below)
+            raised.setdefault(base, [Fraction(0), Fraction(0)])[place] += exponent
+    above, below = [], []
+    for base, (up, down) in raised.items():
+        if up and down and base.domain.nonzero:
+            up, down = max(up - down, Fraction(0)), max(down - up, Fraction(0))
+        above += [_raised(base, up)] if up else []
+        below += [_raised(base, down)] if down else []
+    return tuple(above), tuple(below)
 
 
-def _with_kept_quotients(view: Product, above: Nodes, below: Nodes) -> tuple[Nodes, Nodes]:
-    """`x / x` is 1 only where x is never 0; where that is not known both factors stay."""
-    kept = [
-        factor
-        for factor in view.below
-        if factor in view.above and not factor.domain.nonzero and factor not in below and factor not in above
-    ]
-    return above + tuple(kept), below + tuple(kept)
-
-
-def _adds_up(base: Node, one: Fraction, other: Fraction) -> bool:
-    """Whether base^one * base^other is base^(one + other) for every value of the base."""
-    if one > 0 and other > 0:
-        return base.domain.nonneg or (one.denominator == 1 and other.denominator == 1)
-    return base.domain.positive or (base.domain.nonzero and one.denominator == 1 and other.denominator == 1)
-
-
-def _powered(base: Node, exponent: Fraction) -> Node:
-    if exponent == 1 or base.is_mask:
-        return base
-    return power(base, Const(exponent))
+def _raised(base: Node, exponent: Fraction) -> Node:
+    return base if exponent == 1 or base.is_mask else core.power(base, Const(exponent))
 
 
 def power(base: Node, exponent: Node) -> Node:
@@ -204,20 +187,20 @@ def power(base: Node, exponent: Node) -> Node:
 
 def _whole_power(base: Node, degree: Fraction) -> Node:
     """An integer power, distributed over a product, the content pulled out of a sum."""
-    view = product_of(base)
     pulled, rest = primitive_part(base)
-    if view.coefficient == 1 and pulled == 1 and len(view.above) + len(view.below) == 1 and not view.below:
-        if degree < 0:
-            return core.div(ONE, core.power(base, Const(-degree)) if degree != -1 else base)
-        return core.power(base, Const(degree))
-    factor = exact_power(pulled * view.coefficient, degree)
+    view = Product(pulled, (rest,), ()) if is_map(base, "add") else product_of(base)
+    factor = exact_power(view.coefficient, degree)
     if factor is None:
         return core.power(base, Const(degree))
-    if is_map(base, "add"):
-        return product(Product(factor, (core.power(rest, Const(degree)),), ()))
-    above = tuple(power(part, Const(degree)) for part in view.above)
-    below = tuple(power(part, Const(degree)) for part in view.below)
-    return multiply(core.mul(Const(factor), core.div(core.mul(*above), core.mul(*below)) if below else core.mul(*above)))
+    size = Const(abs(degree))
+    above, below = ([_power_of_factor(part, size, base) for part in side] for side in (view.above, view.below))
+    if degree < 0:
+        above, below = below, above
+    return product(Product(factor, tuple(above), tuple(below)))
+
+
+def _power_of_factor(part: Node, degree: Const, base: Node) -> Node:
+    return core.power(part, degree) if part is base or is_map(part, "add") else power(part, degree)
 
 
 def exact_power(base: Fraction, degree: Fraction) -> Fraction | None:

@@ -1,0 +1,107 @@
+"""Appends instructions to a procedure: aligns operands by axis names, and emits equal instructions once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Scalar, Slot, ValueType
+
+
+class Builder:
+    """`order` is the position of every axis; the axes of every value ascend in it."""
+
+    def __init__(self, order: dict[str, int]) -> None:
+        self.order = order
+        self.bound: dict[tuple[str, str], Bound] = {}
+        self.instructions: list[Instruction] = []
+        self._known: dict[tuple[str, tuple[Slot | Scalar, ...], tuple[tuple[str, Scalar], ...]], Slot] = {}
+        self._next = 0
+
+    # -------------------------------------------------------------------------------------- slots
+
+    def _slot(self) -> Slot:
+        self._next += 1
+        return Slot(self._next - 1)
+
+    def bind(self, kind: str, name: str, axes: tuple[str, ...] = (), type_: ValueType = "number") -> Slot:
+        """The slot that the caller fills with this tensor, parameter or extent."""
+        key = (kind, name)
+        if key not in self.bound:
+            self.bound[key] = Bound(kind, name, self._slot().index, axes, type_)  # type: ignore[arg-type]
+        return Slot(self.bound[key].slot)
+
+    @property
+    def like(self) -> Slot:
+        return self.bind("like", "")
+
+    def size(self, axis: str) -> Slot:
+        return self.bind("size", axis)
+
+    def call(
+        self, operation: str, arguments: Iterable[Slot | Scalar], axes: Iterable[str], type_: ValueType = "number",
+        **options: Scalar,
+    ) -> Emitted:  # fmt: skip
+        """One instruction; an equal one that was emitted before is used again."""
+        key = (operation, tuple(arguments), tuple(options.items()))
+        typed = (operation, tuple((type(a), a) for a in key[1]), key[2])
+        if typed not in self._known:
+            target = self._slot()
+            self._known[typed] = target  # type: ignore[index]
+            self.instructions.append(Instruction(target.index, *key))
+        return Emitted(self._known[typed], tuple(axes), type_)  # type: ignore[index]
+
+    # -------------------------------------------------------------------------------------- types
+
+    def tensor(self, value: Emitted) -> Emitted:
+        """The value as a tensor: a literal becomes a constant of the computation's type."""
+        if not value.literal:
+            return value
+        return self.call("operations.constant", (value.at, self.like), ())
+
+    def number(self, value: Emitted) -> Emitted:
+        """The value in the computation's type; a mask counts as 0 and 1."""
+        if value.literal or value.type == "number":
+            return value
+        return self.call("operations.number", (value.at, self.like), value.axes)
+
+    def integer(self, value: Emitted) -> Emitted:
+        """The value as an index."""
+        if value.type == "integer" and not value.literal:
+            return value
+        plain = self.number(self.tensor(value))
+        return self.call("operations.integer", (plain.at,), value.axes, "integer")
+
+    # -------------------------------------------------------------------------------------- axes
+
+    def sorted(self, axes: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(set(axes), key=self.order.__getitem__))
+
+    def arranged(self, value: Emitted, axes: Sequence[str]) -> Emitted:
+        """The tensor with exactly the dimensions `axes`, in that order; those it lacks have extent 1."""
+        value = self.tensor(value)
+        wanted = [axis for axis in axes if axis in value.axes]
+        if tuple(wanted) != value.axes:
+            dims = tuple(value.axes.index(axis) for axis in wanted)
+            value = self.call("torch.permute", (value.at,), wanted, value.type, dims=dims)
+        missing = tuple(at for at, axis in enumerate(axes) if axis not in value.axes)
+        if not missing:
+            return value
+        return self.call("operations.align", (value.at,), axes, value.type, dims=missing)
+
+    def aligned(self, values: Sequence[Emitted]) -> tuple[list[Slot | float], tuple[str, ...]]:
+        """Operands that broadcast against each other, and the axes of the result; literals stay."""
+        axes = self.sorted(axis for value in values for axis in value.axes)
+        places: list[Slot | float] = []
+        for value in values:
+            first = axes.index(value.axes[0]) if value.axes else len(axes)
+            places.append(value.at if value.literal else self.arranged(value, axes[first:]).at)
+        return places, axes
+
+    def expanded(self, value: Emitted, axes: Iterable[str]) -> Emitted:
+        """The tensor with every one of `axes` as a true dimension."""
+        value = self.tensor(value)
+        for axis in self.sorted(set(axes) - set(value.axes)):
+            result = self.sorted((*value.axes, axis))
+            arguments = (value.at, self.size(axis))
+            value = self.call("operations.expand", arguments, result, value.type, dim=result.index(axis))
+        return value

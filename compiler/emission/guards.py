@@ -1,0 +1,94 @@
+"""Guards: which entries of a value are seen by what is made of it.
+
+A guard is a chain of conditions, all of which must hold; each is computed under the guard before it. Where a guard does
+not hold, the emitter puts safe numbers in place of what is there, so that neither a value nor a gradient passes through
+an excluded entry, whatever it is. The empty chain admits everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from lossc.compiler.core import Axes, Map, Node
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """True where the guard holds for some entry along the axes `over`."""
+
+    guard: Guard
+    over: Axes
+
+    @cached_property
+    def axes(self) -> Axes:
+        return axes_of(self.guard) - self.over
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """The guard with its axis `new` under the name `old`: of the body of a renaming from `old` to `new`."""
+
+    guard: Guard
+    old: str
+    new: str
+
+    @cached_property
+    def axes(self) -> Axes:
+        return (axes_of(self.guard) - {self.new}) | {self.old}
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """True at i where the guard holds `amount` entries later, or, without an amount, at i or anywhere later."""
+
+    guard: Guard
+    axis: str
+    amount: int | None
+
+    @cached_property
+    def axes(self) -> Axes:
+        return axes_of(self.guard)
+
+
+Condition: TypeAlias = "Node | Lifted | Renamed | Ahead"
+Guard: TypeAlias = "tuple[Condition, ...]"
+
+ALL: Guard = ()
+
+
+def axes_of(guard: Guard) -> Axes:
+    return frozenset().union(*(condition.axes for condition in guard))
+
+
+def extended(guard: Guard, condition: Node | None) -> Guard:
+    """The guard and the condition, which is taken apart at `and`."""
+    if condition is None or condition in guard:
+        return guard
+    if isinstance(condition, Map) and condition.function == "and":
+        for part in condition.arguments:
+            guard = extended(guard, part)
+        return guard
+    return (*guard, condition)
+
+
+def projected(guard: Guard, axes: Axes) -> Guard:
+    """The guard of a value that has only `axes`: true where some entry along the others is seen."""
+    extra = axes_of(guard) - axes
+    if not extra:
+        return guard
+    first = next(at for at, condition in enumerate(guard) if condition.axes & extra)
+    if first == len(guard) - 1 and isinstance(guard[first], Lifted):
+        lifted = guard[first]
+        assert isinstance(lifted, Lifted)
+        return (*guard[:first], Lifted(lifted.guard, lifted.over | extra))
+    return (*guard[:first], Lifted(guard, extra))
+
+
+def renamed(guard: Guard, old: str, new: str) -> Guard:
+    return (Renamed(guard, old, new),) if new in axes_of(guard) else guard
+
+
+def ahead(guard: Guard, axis: str, amount: int | None) -> Guard:
+    return (Ahead(guard, axis, amount),) if axis in axes_of(guard) else guard

@@ -1,0 +1,142 @@
+"""The normal form of reductions and selections: no axis that is not there, masks joined, selections next to the leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from lossc.compiler import core
+from lossc.compiler.core import (
+    Along,
+    Const,
+    Index,
+    Map,
+    Node,
+    Reduce,
+    Rename,
+    Select,
+    Size,
+    Slice,
+    StopGrad,
+)
+from lossc.compiler.simplify import masks
+from lossc.compiler.simplify.arithmetic import multiply, primitive_part
+from lossc.compiler.simplify.views import is_map, product_of
+
+Construct = Callable[[Node], Node]
+
+LINEAR = ("sum", "mean")
+"""Reductions that a factor free of the reduced axes may leave."""
+
+_CONSTANT_ALONG: dict[str, Callable[[Node, Node], Node]] = {
+    "sum": lambda body, size: core.mul(body, size),
+    "prod": core.power,
+    "logsumexp": lambda body, size: core.add(body, core.apply("log", size)),
+    "count": lambda _, size: size,
+    **{op: lambda body, _: body for op in ("mean", "max", "min", "median", "quantile", "any", "all")},
+}
+"""What a reduction of a value that is constant along an axis of this size is."""
+
+
+def reduction(node: Reduce, construct: Construct) -> Node:
+    """A reduction with its axes in order, its mask in normal form, and numbers pulled out."""
+    node = replace_where(node)
+    if node.where is None and node.groups is None and node.op in _CONSTANT_ALONG:
+        missing = [axis for axis in node.over if axis not in node.body.axes]
+        if missing:
+            return _without(node, missing, construct)
+    ordered = Reduce(node.op, tuple(sorted(node.over)), node.body, node.where, node.groups, node.option)
+    return _without_number(ordered, construct) if node.op in LINEAR else ordered
+
+
+def replace_where(node: Reduce) -> Reduce:
+    """The mask in normal form, and a choice in the body that the mask already decides made."""
+    where = masks.both(node.where)
+    body = decided(node.body, masks.conjuncts(where))
+    return Reduce(node.op, node.over, body, where, node.groups, node.option)
+
+
+def along(node: Along) -> Along:
+    """The same for an operation along an axis."""
+    where = masks.both(node.where)
+    body = decided(node.body, masks.conjuncts(where))
+    return Along(node.op, node.axis, body, where, node.by, node.option, node.fill, node.new)
+
+
+def decided(body: Node, known: tuple[Node, ...]) -> Node:
+    """The branch of a choice that is taken where all of `known` hold, if that follows."""
+    while isinstance(body, Map) and body.function == "where":
+        condition, then, otherwise = body.arguments
+        if all(part in known for part in masks.conjuncts(condition)):
+            body = then
+        elif any(masks.negation(part) in known for part in masks.conjuncts(condition)):
+            body = otherwise
+        else:
+            break
+    return body
+
+
+def _without(node: Reduce, missing: list[str], construct: Construct) -> Node:
+    """A reduction over axes that nothing in it has, in closed form."""
+    kept = tuple(axis for axis in node.over if axis not in missing)
+    result = construct(Reduce(node.op, kept, node.body, None, None, node.option)) if kept else node.body
+    if node.op == "count" and not kept:
+        return construct(core.mul(*(Size(axis) for axis in missing)))
+    for axis in missing:
+        size = Size(axis)
+        closed = core.mul(result, size) if node.op == "count" else _CONSTANT_ALONG[node.op](result, size)
+        result = construct_parts(closed, construct)
+    return result
+
+
+def construct_parts(node: Node, construct: Construct) -> Node:
+    """The node and those of its parts that are not in normal form yet, constructed anew."""
+    if not isinstance(node, Map):
+        return node
+    return construct(node.rebuild(tuple(construct_parts(part, construct) for part in node.arguments)))
+
+
+def _without_number(node: Reduce, construct: Construct) -> Node:
+    if is_map(node.body, "add"):
+        pulled, rest = primitive_part(node.body)
+    else:
+        view = product_of(node.body)
+        pulled = view.coefficient
+        rest = multiply(replace_coefficient(node.body)) if pulled not in (0, 1) and view.above + view.below else node.body
+    if pulled in (0, 1) or rest is node.body:
+        return node
+    inner = construct(Reduce(node.op, node.over, rest, node.where, node.groups, node.option))
+    return construct(core.mul(Const(pulled), inner))
+
+
+def replace_coefficient(node: Node) -> Node:
+    from lossc.compiler.simplify.arithmetic import product
+
+    return product(replace(product_of(node), coefficient=product_of(core.ONE).coefficient))
+
+
+def selection(node: Select, construct: Construct) -> Node:
+    """A selection moved inside elementwise functions, so that they see only what was selected."""
+    body = node.body
+    if node.axis not in body.axes:
+        return body
+    match body:
+        case Index(axis=axis) if axis == node.axis:
+            return node.at if isinstance(node.at, Node) else core.const(node.at)
+        case Map():
+            parts = (
+                construct(Select(part, node.axis, node.at)) if node.axis in part.axes else part
+                for part in body.arguments
+            )
+            return construct(Map(body.function, tuple(parts)))
+        case StopGrad():
+            return construct(StopGrad(construct(Select(body.body, node.axis, node.at))))
+    return node
+
+
+def renamed(node: Rename) -> Node:
+    return node if node.old in node.body.axes else node.body
+
+
+def sliced(node: Slice) -> Node:
+    return node if node.axis in node.body.axes else node.body
