@@ -26,6 +26,7 @@ from lossc.compiler.program import (
     TensorInfo,
     TermInfo,
 )
+from lossc.compiler.resolve import resolve
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, ValueSymbol
 from lossc.compiler.values import Value
@@ -317,7 +318,7 @@ class _Check:
             bindings=tuple(dict.fromkeys(self.session.bindings)),
             spans=self.session.spans,
             uncompiled=tuple(dict.fromkeys(self.session.uncompiled)),
-            canonical=print_text(self.file),
+            canonical=print_text(resolve(self.file, self.source)),
         )  # fmt: skip
 
     def _declaration(self, name: str) -> syntax.Declaration:

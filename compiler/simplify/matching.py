@@ -1,0 +1,295 @@
+"""Matching a pattern against a graph, sums and products up to order and association."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from itertools import permutations
+
+from lossc.compiler import core
+from lossc.compiler.core import ONE, Along, Const, Map, Node, Reduce, Rename, Select, Size, StopGrad, walk
+from lossc.compiler.simplify.patterns import (
+    REMAINING,
+    Axes,
+    Binding,
+    Bound,
+    Unfit,
+    instantiate,
+    is_variable,
+    variables,
+)
+from lossc.compiler.simplify.views import Nodes, Product, Scaled, monomial, product_of, scaled, terms_of
+
+Terms = tuple[Scaled, ...]
+Construct = Callable[[Node], Node]
+
+_COMMUTATIVE = frozenset(("and", "or", "eq", "ne", "logaddexp", "min", "max"))
+
+
+class Matcher:
+    """Matches of a pattern; `construct` builds an instance in normal form, to look for it among summands."""
+
+    def __init__(self, construct: Construct) -> None:
+        self.construct = construct
+
+    def whole(self, pattern: Node, node: Node, binding: Binding) -> Iterator[Binding]:
+        """Bindings under which the pattern is the node."""
+        if is_variable(pattern):
+            yield from _bind(pattern.name, node, binding)  # type: ignore[attr-defined]
+        elif isinstance(pattern, Const):
+            if pattern is node:
+                yield binding
+        elif isinstance(pattern, Map):
+            yield from self._map(pattern, node, binding)
+        elif type(pattern) is type(node):
+            yield from self._structure(pattern, node, binding)
+
+    def root(self, pattern: Node, node: Node) -> Iterator[tuple[Binding, Node | None]]:
+        """Bindings under which the pattern is the node, or some operands of its sum or product, with the operands left."""
+        if isinstance(pattern, Map) and pattern.function == "add":
+            for binding, terms in self.terms(terms_of(pattern), terms_of(node), {}):
+                yield binding, core.add(*(scaled(t.coefficient, t.monomial) for t in terms)) if terms else None
+        elif isinstance(pattern, Map) and pattern.function in ("mul", "div"):
+            for binding, left in self.factors(product_of(pattern), product_of(node), {}):
+                coefficient = left.coefficient
+                trivial = coefficient == 1 and not left.above and not left.below
+                yield binding, None if trivial else scaled(coefficient, monomial(left.above, left.below))
+        else:
+            for binding in self.whole(pattern, node, {}):
+                yield binding, None
+
+    # ---------------------------------------------------------------------------------------- nodes
+
+    def _map(self, pattern: Map, node: Node, binding: Binding) -> Iterator[Binding]:
+        if pattern.function == "add":
+            for bound, terms in self.terms(terms_of(pattern), terms_of(node), binding):
+                if not terms:
+                    yield bound
+        elif pattern.function in ("mul", "div"):
+            for bound, left in self.factors(product_of(pattern), product_of(node), binding):
+                if left.coefficient == 1 and not left.above and not left.below:
+                    yield bound
+        elif isinstance(node, Map) and node.function == pattern.function:
+            for arguments in self._orders(node):
+                if len(arguments) == len(pattern.arguments):
+                    yield from self._each(list(zip(pattern.arguments, arguments, strict=True)), binding)
+
+    def _orders(self, node: Map) -> Iterator[Nodes]:
+        if node.function in _COMMUTATIVE and len(node.arguments) == 2:
+            yield from permutations(node.arguments)
+        else:
+            yield node.arguments
+
+    def _each(self, pairs: list[tuple[Node, Node]], binding: Binding) -> Iterator[Binding]:
+        if not pairs:
+            yield binding
+            return
+        (pattern, node), *others = pairs
+        for bound in self.whole(pattern, node, binding):
+            yield from self._each(others, bound)
+
+    def _structure(self, pattern: Node, node: Node, binding: Binding) -> Iterator[Binding]:
+        match pattern, node:
+            case Reduce(op=op, over=(name,)), Reduce(op=other) if op == other and node.option is None:
+                axes = Axes(node.over, node.groups)
+                yield from self._over(pattern, node, name, axes, binding)
+            case Along(op=op, axis=name), Along(op=other) if op == other and node.option is None:
+                yield from self._over(pattern, node, name, Axes((node.axis,), None, node.by), binding)
+            case Select(axis=name, at=at), Select():
+                for bound in _bind(f"[{name}]", Axes((node.axis,)), binding):
+                    at_bound = _bind(at.name, node.at, bound) if isinstance(at, core.Input) else iter(())
+                    for inner in at_bound:
+                        yield from self.whole(pattern.body, node.body, inner)
+            case Rename(old=old, new=new), Rename():
+                for bound in _bind(f"[{old}]", Axes((node.old,)), binding):
+                    for inner in _bind(f"[{new}]", Axes((node.new,)), bound):
+                        yield from self.whole(pattern.body, node.body, inner)
+            case StopGrad(body=body), StopGrad(body=held):
+                yield from self.whole(body, held, binding)
+            case Size(axis=name), Size(axis=axis):
+                yield from _bind(f"[{name}]", Axes((axis,)), binding)
+
+    def _over(
+        self, pattern: Reduce | Along, node: Reduce | Along, name: str, axes: Axes, binding: Binding
+    ) -> Iterator[Binding]:
+        for bound in _bind(f"[{name}]", axes, binding):
+            for masked in _bind_mask(pattern.where, node.where, bound):
+                yield from self.whole(pattern.body, node.body, masked)
+
+    # ---------------------------------------------------------------------------------------- products
+
+    def factors(self, pattern: Product, node: Product, binding: Binding) -> Iterator[tuple[Binding, Product]]:
+        """Ways to find the factors of the pattern in a product, with what is left of it."""
+        left = replace(node, coefficient=node.coefficient / pattern.coefficient) if pattern.coefficient else node
+        yield from self._factors(list(pattern.above), list(pattern.below), left, binding)
+
+    def _factors(
+        self, above: list[Node], below: list[Node], node: Product, binding: Binding
+    ) -> Iterator[tuple[Binding, Product]]:
+        place = _next(above, below, binding)
+        if place is None:
+            yield binding, node
+            return
+        side, index = place
+        pattern = (above, below)[side][index]
+        rest = [list(above), list(below)]
+        del rest[side][index]
+        if _absorbs(pattern, binding):
+            whole = scaled(node.coefficient, monomial(node.above, node.below))
+            yield {**binding, pattern.name: whole}, product_of(ONE)  # type: ignore[attr-defined]
+            return
+        if is_variable(pattern) and pattern.name in binding:  # type: ignore[attr-defined]
+            known = _minus(node, binding[pattern.name], side)  # type: ignore[attr-defined]
+            if known is not None:
+                yield from self._factors(rest[0], rest[1], known, binding)
+            return
+        for factor, remaining in _each_factor(node, side):
+            for bound in self.whole(pattern, factor, binding):
+                yield from self._factors(rest[0], rest[1], remaining, bound)
+
+    # ---------------------------------------------------------------------------------------- sums
+
+    def terms(self, pattern: Terms, node: Terms, binding: Binding) -> Iterator[tuple[Binding, Terms]]:
+        """Ways to find the summands of the pattern in a sum, with the summands left."""
+        if not pattern:
+            yield binding, node
+            return
+        index = min(range(len(pattern)), key=lambda i: _difficulty(pattern[i].monomial, binding))
+        first, others = pattern[index], pattern[:index] + pattern[index + 1 :]
+        for bound, left in self._term(first, node, binding):
+            yield from self.terms(others, left, bound)
+
+    def _term(self, pattern: Scaled, node: Terms, binding: Binding) -> Iterator[tuple[Binding, Terms]]:
+        unbound = variables(pattern.monomial) - binding.keys()
+        if not unbound:
+            left = self._without_instance(pattern, node, binding)
+            if left is not None:
+                yield binding, left
+        elif _absorbs(pattern.monomial, binding):
+            total = core.add(*(scaled(t.coefficient / pattern.coefficient, t.monomial) for t in node))
+            yield {**binding, pattern.monomial.name: total}, ()  # type: ignore[attr-defined]
+        elif (position := _unknown_position(pattern.monomial, unbound)) is not None:
+            yield from self._selected_term(pattern, position, node, binding)
+        else:
+            factors = replace(product_of(pattern.monomial), coefficient=pattern.coefficient)
+            for i, term in enumerate(node):
+                target = replace(product_of(term.monomial), coefficient=term.coefficient)
+                for bound, left in self.factors(factors, target, binding):
+                    if left.coefficient == 1 and not left.above and not left.below:
+                        yield bound, node[:i] + node[i + 1 :]
+
+    def _selected_term(
+        self, pattern: Scaled, position: tuple[str, str], node: Terms, binding: Binding
+    ) -> Iterator[tuple[Binding, Terms]]:
+        """A summand whose only unknown is where it reads: tried at each place at which the sum reads that axis."""
+        name, axis = position
+        axes = binding.get(f"[{axis}]")
+        if not isinstance(axes, Axes) or len(axes.over) != 1:
+            return
+        for at in _positions(node, axes.over[0]):
+            bound = {**binding, name: at}
+            left = self._without_instance(pattern, node, bound)
+            if left is not None:
+                yield bound, left
+
+    def _without_instance(self, pattern: Scaled, node: Terms, binding: Binding) -> Terms | None:
+        """The summands less those of an instance of the pattern; None where it is not among them."""
+        try:
+            instance = instantiate(pattern.monomial, binding, self.construct)
+        except Unfit:
+            return None
+        left = list(node)
+        for term in terms_of(instance):
+            wanted = term.times(pattern.coefficient)
+            if wanted.coefficient == 0:
+                return None
+            if wanted not in left:
+                return None
+            left.remove(wanted)
+        return tuple(left)
+
+
+def _bind(name: str, value: Bound, binding: Binding) -> Iterator[Binding]:
+    if name not in binding:
+        yield {**binding, name: value}
+    elif binding[name] == value:
+        yield binding
+
+
+def _bind_mask(pattern: Node | None, mask: Node | None, binding: Binding) -> Iterator[Binding]:
+    if pattern is None:
+        if mask is None:
+            yield binding
+    else:
+        yield from _bind(pattern.name, mask, binding)  # type: ignore[attr-defined]
+
+
+def _absorbs(pattern: Node, binding: Binding) -> bool:
+    return is_variable(pattern) and pattern.name in REMAINING and pattern.name not in binding  # type: ignore[attr-defined]
+
+
+def _difficulty(pattern: Node, binding: Binding) -> tuple[int, int]:
+    """The order in which operands are looked for: known ones, then those with structure, then variables."""
+    unknown = variables(pattern) - binding.keys()
+    if not unknown:
+        return 0, 0
+    if is_variable(pattern):
+        return (3 if _absorbs(pattern, binding) else 2), 0
+    return 1, -_depth(pattern)
+
+
+def _depth(pattern: Node) -> int:
+    return sum(1 for part in walk(pattern) if not is_variable(part))
+
+
+def _next(above: list[Node], below: list[Node], binding: Binding) -> tuple[int, int] | None:
+    places = [(side, i) for side, factors in enumerate((above, below)) for i in range(len(factors))]
+    return min(places, key=lambda p: _difficulty((above, below)[p[0]][p[1]], binding), default=None)
+
+
+def _each_factor(node: Product, side: int) -> Iterator[tuple[Node, Product]]:
+    """Each factor of one side with the product left, a number last."""
+    factors = node.below if side else node.above
+    for i, factor in enumerate(factors):
+        others = factors[:i] + factors[i + 1 :]
+        yield factor, replace(node, below=others) if side else replace(node, above=others)
+    if not side and node.coefficient not in (0, 1):
+        yield Const(node.coefficient), replace(node, coefficient=Fraction(1))
+
+
+def _minus(node: Product, value: Bound, side: int) -> Product | None:
+    """The product without the factors of a value that is already known."""
+    if not isinstance(value, Node):
+        return None
+    known = product_of(value)
+    above, below = (known.below, known.above) if side else (known.above, known.below)
+    coefficient = 1 / known.coefficient if side and known.coefficient else known.coefficient
+    upper, lower = list(node.above), list(node.below)
+    for factors, wanted in ((upper, above), (lower, below)):
+        for factor in wanted:
+            if factor not in factors:
+                return None
+            factors.remove(factor)
+    return Product(node.coefficient / coefficient, tuple(upper), tuple(lower)) if coefficient else None
+
+
+def _unknown_position(pattern: Node, unbound: frozenset[str]) -> tuple[str, str] | None:
+    """The variable and axis of the selection in a pattern, where that variable is all that is unknown."""
+    for part in walk(pattern):
+        if isinstance(part, Select) and isinstance(part.at, core.Input) and unbound == {part.at.name}:
+            return part.at.name, part.axis
+    return None
+
+
+def _positions(terms: Terms, axis: str) -> list[Node | int]:
+    """Where the elementwise parts of a sum read an axis."""
+    found: dict[Node | int, None] = {}
+    stack = [term.monomial for term in terms]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Select) and node.axis == axis:
+            found[node.at] = None
+        if isinstance(node, Map | Select | StopGrad):
+            stack.extend(node.children)
+    return list(found)

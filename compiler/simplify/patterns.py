@@ -1,0 +1,173 @@
+"""Patterns: formulas whose names are variables, and what they stand for in a match.
+
+A name stands for any one operand; `k`, `j` and `rest` for all that is left of a product or a sum (1 or 0 where nothing
+is). The name of an axis stands for a whole bracket, all its axes with their groups, and `where m` for a mask or for none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
+
+from lossc.compiler import core
+from lossc.compiler.core import Along, Const, Input, Map, Node, Reduce, Rename, Select, Size, StopGrad
+from lossc.compiler.faults import InternalError
+from lossc.compiler.formula import formula, parsed
+from lossc.grammar import syntax
+
+VARIABLE = "variable"
+"""The kind of an `Input` that stands for something else."""
+
+REMAINING = frozenset(("k", "j", "rest"))
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What the name of an axis stands for: the axes of a bracket, its groups, and the `by` of an operation along one."""
+
+    over: tuple[str, ...]
+    groups: tuple[Node, str] | None = None
+    by: Node | None = None
+
+
+Bound: TypeAlias = Node | Axes | int | None
+Binding: TypeAlias = Mapping[str, Bound]
+
+
+@cache
+def pattern(text: str) -> Node:
+    """The core graph of a pattern, its names standing for anything."""
+    names = {name: Input(name, (), VARIABLE) for name in sorted(_names(parsed(text)))}
+    return formula(text, names)
+
+
+def _names(expression: syntax.Expr) -> Iterator[str]:
+    """The names that are no axis and no function."""
+    match expression:
+        case syntax.Name(id=name) if name not in ("pi", "inf"):
+            yield name
+        case syntax.Unary(operand=operand):
+            yield from _names(operand)
+        case syntax.Binary(left=left, right=right):
+            yield from _names(left)
+            yield from _names(right)
+        case syntax.Compare(operands=operands):
+            for operand in operands:
+                yield from _names(operand)
+        case syntax.IfElse(then=then, condition=condition, otherwise=otherwise):
+            for part in (then, condition, otherwise):
+                yield from _names(part)
+        case syntax.Call(function=function, arguments=arguments):
+            yield from _names(function) if isinstance(function, syntax.Bracket) else ()
+            for argument in arguments:
+                yield from _names(argument.value)
+        case syntax.Bracket(head=head, selectors=selectors, where=where):
+            yield from () if _is_function(head) else _names(head)
+            for value in (*(selector.value for selector in selectors), where):
+                yield from _names(value) if value is not None else ()
+
+
+def _is_function(head: syntax.Expr) -> bool:
+    from lossc.compiler.formula import ALONG, REDUCTIONS
+
+    return isinstance(head, syntax.Name) and (head.id in REDUCTIONS | ALONG or head.id in ("size", "index"))
+
+
+def is_variable(node: Node | int | None) -> bool:
+    return isinstance(node, Input) and node.kind == VARIABLE
+
+
+def variables(node: Node) -> frozenset[str]:
+    """The names in a pattern, those of axes in brackets."""
+    return _variables(node)
+
+
+@cache
+def _variables(node: Node) -> frozenset[str]:
+    found: set[str] = set()
+    for part in core.walk(node):
+        match part:
+            case Input(name=name):
+                found.add(name)
+            case Reduce(over=over):
+                found.update(f"[{axis}]" for axis in over)
+            case Along(axis=axis) | Select(axis=axis) | Size(axis=axis):
+                found.add(f"[{axis}]")
+            case Rename(old=old, new=new):
+                found.update((f"[{old}]", f"[{new}]"))
+    return frozenset(found)
+
+
+class Unfit(Exception):  # noqa: N818
+    """The result of a rule cannot be written for this match, such as a softmax over two axes."""
+
+
+def instantiate(node: Node, binding: Binding, construct: Callable[[Node], Node]) -> Node:
+    """The pattern with its variables replaced, every node made by `construct`, parts first."""
+    result = _instance(node, binding, construct)
+    if result is None:
+        raise Unfit
+    return result
+
+
+def _instance(node: Node, binding: Binding, construct: Callable[[Node], Node]) -> Node | None:
+    """None stands for a mask that admits everything."""
+    if is_variable(node):
+        value = binding[node.name]  # type: ignore[attr-defined]
+        if isinstance(value, Axes | int):
+            raise InternalError("an axis stands where a value should")
+        return value
+    match node:
+        case Const():
+            return node
+        case Size(axis=axis):
+            return construct(core.mul(*(Size(name) for name in _bound_axes(binding, axis).over)))
+        case Map(function="and", arguments=(left, right)):
+            joined = core.all_of(_instance(left, binding, construct), _instance(right, binding, construct))
+            return construct(joined) if joined is not None else None
+        case Map(function=function, arguments=arguments):
+            parts = [instantiate(argument, binding, construct) for argument in arguments]
+            return construct({"add": core.add, "mul": core.mul}.get(function, lambda *p: Map(function, p))(*parts))
+        case StopGrad(body=body):
+            return construct(StopGrad(instantiate(body, binding, construct)))
+        case Rename(body=body, old=old, new=new):
+            inner = instantiate(body, binding, construct)
+            return construct(Rename(inner, _single(binding, old), _single(binding, new)))
+        case Select(body=body, axis=axis, at=at):
+            inner = instantiate(body, binding, construct)
+            position = binding[at.name] if is_variable(at) else at  # type: ignore[union-attr]
+            return construct(Select(inner, _single(binding, axis), position))  # type: ignore[arg-type]
+        case Reduce() | Along():
+            return construct(_over(node, binding, construct))
+    raise InternalError(f"a pattern holds a {type(node).__name__}")
+
+
+def _over(node: Reduce | Along, binding: Binding, construct: Callable[[Node], Node]) -> Node:
+    body = instantiate(node.body, binding, construct)
+    where = _instance(node.where, binding, construct) if node.where is not None else None
+    if isinstance(node, Along):
+        axes = _bound_axes(binding, node.axis)
+        if len(axes.over) != 1 or axes.groups is not None:
+            raise Unfit
+        return Along(node.op, axes.over[0], body, where, axes.by)
+    (name,) = node.over
+    axes = _bound_axes(binding, name)
+    if axes.by is not None:
+        raise Unfit
+    return Reduce(node.op, axes.over, body, where, axes.groups)
+
+
+def _bound_axes(binding: Binding, name: str) -> Axes:
+    axes = binding[f"[{name}]"]
+    if not isinstance(axes, Axes):
+        raise InternalError(f"`{name}` does not stand for an axis")
+    return axes
+
+
+def _single(binding: Binding, name: str) -> str:
+    axes = _bound_axes(binding, name)
+    if len(axes.over) != 1 or axes.groups is not None or axes.by is not None:
+        raise Unfit
+    return axes.over[0]
