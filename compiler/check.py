@@ -31,7 +31,7 @@ from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, ValueSymbol
 from lossc.compiler.values import Value
 from lossc.grammar import parse, syntax
-from lossc.grammar.diagnostics import Diagnostics, Note, error
+from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error
 from lossc.grammar.parser import parse_expression
 from lossc.grammar.printer import print_expr, print_text
 from lossc.grammar.source import Source, Span
@@ -317,9 +317,17 @@ class _Check:
             constraints=constraints,
             bindings=tuple(dict.fromkeys(self.session.bindings)),
             spans=self.session.spans,
-            uncompiled=tuple(dict.fromkeys(self.session.uncompiled)),
+            uncompiled=self._uncompiled(terms, states, constraints),
             canonical=print_text(resolve(self.file, self.source)),
         )  # fmt: skip
+
+    def _uncompiled(
+        self, terms: list[TermInfo], states: dict[str, StateInfo], constraints: tuple[ConstraintInfo, ...]
+    ) -> tuple[Diagnostic, ...]:
+        """The forms that later stages do not compile, where the objective reaches any."""
+        reached = any(_not_compiled(node) for node in core.walk(*(term.value for term in terms)))
+        found = bool(reached or states or constraints)
+        return tuple(dict.fromkeys(self.session.uncompiled)) if found else ()
 
     def _declaration(self, name: str) -> syntax.Declaration:
         symbol = self.frame.values[name]
@@ -376,6 +384,12 @@ def _class_axes(frame: Frame) -> Iterable[str]:
             for name in (*named, *within):
                 if name in symbol.frame.axes:
                     yield symbol.frame.axes[name].name
+
+
+def _not_compiled(node: core.Node) -> bool:
+    return isinstance(node, core.Draw) or (
+        isinstance(node, core.Call) and node.function != "norm" or isinstance(node, core.Param) and node.role == "run"
+    )
 
 
 def _axis(symbol: AxisSymbol) -> AxisInfo:

@@ -60,7 +60,7 @@ class Normaliser:
         if node.op != "mean":
             return entry
         numerator = Reduce("sum", node.over, node.body, node.where)
-        denominator = Reduce("count", node.over, node.body, node.where)
+        denominator = _count(node.over, node.where)
         return replace(entry, form="ratio", numerator=numerator, denominator=denominator)
 
     def _ratio(self, top: Node, bottom: Node, coefficient: Node) -> Part | None:
@@ -118,6 +118,15 @@ class Normaliser:
             case core.Call(consumed=consumed, function=function):
                 return function != "norm" or bool(self.batch & set(consumed))
         return False
+
+
+def _count(over: tuple[str, ...], condition: Node | None) -> Node:
+    """How many entries are admitted, from the condition and the extents alone: it needs no scores."""
+    if condition is None:
+        return core.mul(*(core.Size(axis) for axis in over))
+    seen = tuple(axis for axis in over if axis in condition.axes)
+    counted = Reduce("count", seen, core.ONE, condition) if seen else core.where(condition, core.ONE, core.ZERO)
+    return core.mul(counted, *(core.Size(axis) for axis in over if axis not in seen))
 
 
 def _times(left: Node, right: Node) -> Node:

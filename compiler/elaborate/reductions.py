@@ -71,7 +71,7 @@ def reduce(ctx: Context, name: str, scope: Scope, value: Value, option: Node | N
 
 def _presence(name: str, scope: Scope, value: Value, present: Node | None, option: Node | None) -> Node | None:
     """When the result exists: see Absent values on the language page."""
-    some = _any(scope, value, present)
+    some = _any(scope, present)
     if scope.groups is not None:
         return some
     if name == "argmax":
@@ -83,19 +83,16 @@ def _presence(name: str, scope: Scope, value: Value, present: Node | None, optio
         return some if present is not None else None
     if value.present is None or some is None:
         return None
-    admitted = _any(scope, value, scope.admitted) if scope.admitted is not None else None
+    admitted = _any(scope, scope.admitted) if scope.admitted is not None else None
     return some if admitted is None else core.apply("or", some, core.apply("not", admitted))
 
 
-def _any(scope: Scope, value: Value, condition: Node | None) -> Node | None:
-    if condition is None and scope.groups is None:
+def _any(scope: Scope, condition: Node | None) -> Node | None:
+    """Whether a condition admits any entry; None where it always does."""
+    if condition is None:
         return None
-    return core.Reduce("any", scope.over, condition or _truth(value), None if condition is None else condition,
-                       scope.groups)  # fmt: skip
-
-
-def _truth(value: Value) -> Node:
-    return core.apply("eq", value.node, value.node)
+    over = tuple(axis for axis in scope.over if axis in condition.axes)
+    return core.Reduce("any", over, condition, None, scope.groups) if over else condition
 
 
 def _weighted_mean(ctx: Context, scope: Scope, value: Value, given: Given) -> Value:

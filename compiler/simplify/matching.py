@@ -229,18 +229,13 @@ def _absorbs(pattern: Node, binding: Binding) -> bool:
     return is_variable(pattern) and pattern.name in REMAINING and pattern.name not in binding  # type: ignore[attr-defined]
 
 
-def _difficulty(pattern: Node, binding: Binding) -> tuple[int, int]:
-    """The order in which operands are looked for: known ones, then those with structure, then variables."""
-    unknown = variables(pattern) - binding.keys()
-    if not unknown:
-        return 0, 0
+def _difficulty(pattern: Node, binding: Binding) -> int:
+    """The order in which operands are looked for: known ones, those with structure as written, then variables."""
+    if not variables(pattern) - binding.keys():
+        return 0
     if is_variable(pattern):
-        return (3 if _absorbs(pattern, binding) else 2), 0
-    return 1, -_depth(pattern)
-
-
-def _depth(pattern: Node) -> int:
-    return sum(1 for part in walk(pattern) if not is_variable(part))
+        return 3 if _absorbs(pattern, binding) else 2
+    return 1
 
 
 def _next(above: list[Node], below: list[Node], binding: Binding) -> tuple[int, int] | None:
@@ -285,9 +280,13 @@ def _unknown_position(pattern: Node, unbound: frozenset[str]) -> tuple[str, str]
 def _positions(terms: Terms, axis: str) -> list[Node | int]:
     """Where the elementwise parts of a sum read an axis."""
     found: dict[Node | int, None] = {}
+    seen: set[Node] = set()
     stack = [term.monomial for term in terms]
     while stack:
         node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
         if isinstance(node, Select) and node.axis == axis:
             found[node.at] = None
         if isinstance(node, Map | Select | StopGrad):

@@ -18,7 +18,7 @@ from lossc.compiler.core import ONE, ZERO, Const, Map, Node, add, all_of, apply,
 ONE_HALF = Fraction(1, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Polynomial:
     """The sum of `coefficient * monomial`; the terms are in a fixed order and none is 0."""
 
@@ -31,6 +31,9 @@ class Polynomial:
         for monomial, coefficient in self.terms:
             state.update(monomial.key + str(coefficient).encode())
         return state.digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Polynomial) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -74,7 +77,7 @@ class Polynomial:
         return add(*(_term(monomial, coefficient) for monomial, coefficient in self.terms))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Monomial:
     """`atom^k * … * exp(exponent)`; a mask is 0 or 1, so that its power is 1."""
 
@@ -88,6 +91,9 @@ class Monomial:
             state.update(atom.digest + str(k).encode())
         state.update(b"exp" + self.exponent.key)
         return state.digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Monomial) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)

@@ -1,0 +1,49 @@
+"""What is done to the core before it is emitted: the same values and gradients, in a form that computes them safely."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from lossc.compiler.core import ZERO, Along, Node, Reduce, Rename, add, all_of, apply, neg, rewrite, walk, where
+from lossc.compiler.emission.centre import centred
+from lossc.compiler.emission.restrict import Restrictor
+
+
+def prepared(roots: Mapping[str, Node]) -> dict[str, Node]:
+    """The roots with centred logits, selections at the leaves, and softmax by groups spelled out."""
+    restrictor = Restrictor()
+    first: dict[Node, Node] = {}
+    second: dict[Node, Node] = {}
+
+    def early(node: Node) -> Node:
+        return centred(_softmax_by_groups(node))
+
+    return {name: rewrite(rewrite(root, early, first), restrictor.step, second) for name, root in roots.items()}
+
+
+def _softmax_by_groups(node: Node) -> Node:
+    """`softmax[t by g](x)` is exp(x - logsumexp of x over the entries of the same group)."""
+    if not isinstance(node, Along) or node.op not in ("softmax", "log_softmax") or node.by is None:
+        return node
+    other = f"{node.axis}'"
+    same = apply("eq", Rename(node.by, node.axis, other), node.by)
+    admitted = None if node.where is None else Rename(node.where, node.axis, other)
+    total = Reduce("logsumexp", (other,), Rename(node.body, node.axis, other), all_of(admitted, same))
+    log = add(node.body, neg(total))
+    return log if node.op == "log_softmax" else where(node.where, apply("exp", log), ZERO)
+
+
+@contextmanager
+def recursion_for(roots: Mapping[str, Node]) -> Iterator[None]:
+    """Room on the stack for functions that follow the graph downwards."""
+    depth: dict[Node, int] = {}
+    for node in walk(*roots.values()):
+        depth[node] = 1 + max((depth[child] for child in node.children), default=0)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 2_000 + 16 * max(depth.values(), default=0)))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)

@@ -1,0 +1,115 @@
+"""Selections of fixed positions and of labels, moved towards the leaves.
+
+A position that is not selected is then never computed, so nothing of it, NaN included, reaches a value or a gradient; and a
+gather comes before the elementwise functions of what it reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lossc.compiler.core import (
+    Along,
+    Call,
+    Index,
+    Map,
+    Node,
+    Reduce,
+    Rename,
+    Select,
+    Slice,
+    StopGrad,
+    add,
+    const,
+)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Positions `start` to `stop` of `axis` on the axis `new`, or, without `new`, the position `start` alone."""
+
+    axis: str
+    start: int
+    stop: int
+    new: str | None = None
+
+    def of(self, node: Node) -> Node:
+        if self.new is None:
+            return Select(node, self.axis, self.start)
+        return Slice(node, self.axis, self.new, self.start, self.stop)
+
+    def index(self) -> Node:
+        return const(self.start) if self.new is None else add(Index(self.new), const(self.start))
+
+
+class Restrictor:
+    """Moves selections, remembering what it has moved where."""
+
+    def __init__(self) -> None:
+        self._cut: dict[tuple[Node, Cut], Node] = {}
+        self._gathered: dict[tuple[Node, str, Node], Node] = {}
+
+    def step(self, node: Node) -> Node:
+        """One node whose parts have been moved already."""
+        if isinstance(node, Slice):
+            return self.cut(node.body, Cut(node.axis, node.start, node.stop, node.new))
+        if isinstance(node, Select):
+            if isinstance(node.at, int):
+                return self.cut(node.body, Cut(node.axis, node.at, node.at + 1))
+            return self.gathered(node.body, node.axis, node.at)
+        return node
+
+    def cut(self, node: Node, cut: Cut) -> Node:
+        if cut.axis not in node.axes:
+            return node
+        key = (node, cut)
+        if key not in self._cut:
+            self._cut[key] = self._cut_inside(node, cut)
+        return self._cut[key]
+
+    def _cut_inside(self, node: Node, cut: Cut) -> Node:
+        if isinstance(node, Index):
+            return cut.index()
+        if cut.new is not None and cut.new in _own_axes(node):
+            return cut.of(node)
+        match node:
+            case Rename(body=body, old=old, new=new) if new == cut.axis:
+                return self.cut(body, replace(cut, axis=old))
+            case Slice(body=body, axis=axis, new=new, start=start) if new == cut.axis:
+                return self.cut(body, replace(cut, axis=axis, start=start + cut.start, stop=start + cut.stop))
+            case Select(body=body, axis=axis, at=Node() as at) if axis == cut.axis:
+                return Select(body, axis, self.cut(at, cut))
+            case Map() | StopGrad() | Reduce() | Along() | Rename() | Select() | Slice() | Call() if node.children:
+                if cut.axis not in _own_axes(node):
+                    return node.rebuild(tuple(self.cut(child, cut) for child in node.children))
+        return cut.of(node)
+
+    def gathered(self, node: Node, axis: str, at: Node) -> Node:
+        if axis not in node.axes:
+            return node
+        key = (node, axis, at)
+        if key not in self._gathered:
+            if isinstance(node, Map | StopGrad):
+                children = tuple(self.gathered(child, axis, at) for child in node.children)
+                self._gathered[key] = node.rebuild(children)
+            else:
+                self._gathered[key] = Select(node, axis, at)
+        return self._gathered[key]
+
+
+def _own_axes(node: Node) -> frozenset[str]:
+    """The axes that a node removes, makes or runs along."""
+    match node:
+        case Reduce(over=over, groups=groups):
+            return frozenset(over) | ({groups[1]} if groups else frozenset())
+        case Along(axis=axis, new=new):
+            return frozenset((axis, new)) if new else frozenset((axis,))
+        case Rename(old=old, new=new):
+            return frozenset((old, new))
+        case Slice(axis=axis, new=new):
+            return frozenset((axis, new))
+        case Select(axis=axis):
+            return frozenset((axis,))
+        case Call(consumed=consumed, produced=produced):
+            return frozenset(consumed) | frozenset(produced)
+    return frozenset()

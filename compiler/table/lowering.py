@@ -1,0 +1,308 @@
+"""Every operation over the class axis, written with a few: sum, max, any, argmax and logsumexp over it, and selection.
+
+What is a function of a whole row in another way (an order, a quantile, a grouped sum) and what keeps the class axis
+while it reduces or mixes rows is *computed*: a leaf whose value a torch operation delivers, with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lossc.compiler import core
+from lossc.compiler.core import (
+    ONE,
+    ZERO,
+    Along,
+    Call,
+    Const,
+    Index,
+    Input,
+    Map,
+    Node,
+    Param,
+    Reduce,
+    Rename,
+    Select,
+    Size,
+    Slice,
+    StopGrad,
+    add,
+    all_of,
+    apply,
+    div,
+    mul,
+    neg,
+    sub,
+    walk,
+    where,
+)
+
+MINUS_INFINITY = neg(core.INFINITY)
+
+
+def conjuncts(mask: Node | None) -> list[Node]:
+    """The masks of which `mask` is the conjunction."""
+    if mask is None:
+        return []
+    if isinstance(mask, Map) and mask.function == "and":
+        return [part for argument in mask.arguments for part in conjuncts(argument)]
+    return [mask]
+
+
+def differentiable_leaf(node: Node) -> bool:
+    """Whether a gradient with respect to this leaf can be asked for."""
+    if isinstance(node, Input):
+        return not node.detached and node.kind not in ("label", "mask")
+    return isinstance(node, Param) and node.role == "learn"
+
+
+def differentiable(node: Node) -> bool:
+    """Whether the value of `node` passes gradient to any leaf."""
+    reached = {node}
+    for part in reversed(list(walk(node))):
+        if part not in reached or part.is_mask or isinstance(part, StopGrad):
+            continue
+        if differentiable_leaf(part):
+            return True
+        reached.update(_passing(part))
+    return False
+
+
+def _passing(node: Node) -> tuple[Node, ...]:
+    """The parts of a node through which it passes gradient."""
+    if isinstance(node, Reduce):
+        return () if node.op in ("argmax", "count") else (node.body,)
+    if isinstance(node, Select):
+        return (node.body,)
+    return node.children
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a torch operation delivers, and why it is no statistic."""
+
+    leaf: Input
+    node: Node
+    reason: str
+
+
+@dataclass
+class Lowering:
+    """One reading of a graph with respect to a class axis; `computed` and `spreads` fill while it goes."""
+
+    axis: str
+    computed: dict[Node, Computed] = field(default_factory=dict)
+    spreads: list[tuple[Node, Node | None]] = field(default_factory=list)
+    """Values of which a variance is taken, with their masks: they are centred first."""
+    _done: dict[Node, Node] = field(default_factory=dict)
+
+    def lower(self, root: Node) -> Node:
+        return core.rewrite(root, self._step, self._done)
+
+    def _has(self, node: Node | None) -> bool:
+        return node is not None and self.axis in node.axes
+
+    def _step(self, node: Node) -> Node:
+        match node:
+            case Along():
+                return self._along(node)
+            case Reduce():
+                return self._reduce(_hoisted(node))
+            case Select():
+                return self._select(node)
+            case StopGrad():
+                return _hoisted(node)
+            case Slice() | Rename():
+                return self._moved(node)
+            case Call() if any(self._has(argument) for argument in node.arguments) or self._has(node):
+                return self._compute(node, f"`{node.function}` is not a statistic of a row")
+            case Map():
+                return _hoisted(node)
+        return node
+
+    def _compute(self, node: Node, reason: str) -> Node:
+        kind = "mask" if node.is_mask else "computed"
+        name = f"@u{node.digest.hex()}"
+        leaf = Input(name, tuple(sorted(node.axes)), kind, node.domain, not differentiable(node))
+        self.computed[leaf] = Computed(leaf, node, reason)
+        return leaf
+
+    # -------------------------------------------------------------------------------------- along, selections
+
+    def _along(self, node: Along) -> Node:
+        if node.axis != self.axis:
+            mixes = self._has(node)
+            return self._compute(node, f"`{node.op}` along `{node.axis}` keeps `{self.axis}`") if mixes else node
+        if node.op not in ("softmax", "log_softmax") or node.by is not None:
+            return self._compute(node, f"`{node.op}` needs the whole row at once")
+        log = sub(node.body, self._reduce(Reduce("logsumexp", (self.axis,), node.body, node.where)))
+        return log if node.op == "log_softmax" else where(node.where, apply("exp", log), ZERO)
+
+    def _select(self, node: Select) -> Node:
+        if node.axis != self.axis and isinstance(node.at, Node) and self._has(node.at):
+            return self._compute(node, f"an entry of `{node.axis}` is read for each `{self.axis}`")
+        return _hoisted(node)
+
+    def _moved(self, node: Slice | Rename) -> Node:
+        axes = (node.axis, node.new) if isinstance(node, Slice) else (node.old, node.new)
+        if not self._has(node) and not self._has(node.body):
+            return node
+        if self.axis not in axes or (node.new == self.axis and self.is_view(node.body)):
+            return node
+        return self._compute(node, f"`{axes[0]} -> {axes[1]}` moves entries of the class axis")
+
+    def is_view(self, node: Node) -> bool:
+        """Whether `node` is a tensor of the caller, or entries of one picked along its rows."""
+        while isinstance(node, Select | Slice | Rename):
+            if isinstance(node, Select | Slice) and node.axis == self.axis:
+                return False
+            node = node.body
+        return isinstance(node, Input | Param)
+
+    # -------------------------------------------------------------------------------------- reductions
+
+    def _reduce(self, node: Reduce) -> Node:
+        if self.axis not in node.over:
+            return self._over_rows(node)
+        if node.groups is not None:
+            return self._compute(node, f"a sum over `{self.axis}` by groups")
+        decompose = getattr(self, f"_{node.op}", None)
+        if decompose is None or (node.op == "argmax" and len(node.over) > 1):
+            return self._compute(node, f"`{node.op}` needs the whole row at once")
+        result: Node = decompose(node)
+        return result
+
+    def _over_rows(self, node: Reduce) -> Node:
+        if not self._has(node):
+            return node
+        over = ", ".join(node.over)
+        if node.groups is not None and node.groups[1] == self.axis:
+            return self._compute(node, f"rows are gathered into `{self.axis}`")
+        return self._compute(node, f"`{node.op}[{over}]` keeps `{self.axis}`")
+
+    def _parts(self, node: Reduce) -> tuple[Node | None, Node | None, tuple[str, ...]]:
+        """Masks that differ along the class axis, the others, and the other reduced axes."""
+        masks = conjuncts(node.where)
+        classes = all_of(*(mask for mask in masks if self._has(mask)))
+        rows = all_of(*(mask for mask in masks if not self._has(mask)))
+        return classes, rows, tuple(axis for axis in node.over if axis != self.axis)
+
+    def _sum(self, node: Reduce) -> Node:
+        classes, rows, rest = self._parts(node)
+        swapped = self._swapped(node.body, classes)
+        inner = Reduce("sum", (self.axis,), node.body, classes) if swapped is None else swapped
+        return Reduce("sum", rest, inner, rows) if rest else where(rows, inner, ZERO)
+
+    def _swapped(self, body: Node, classes: Node | None) -> Node | None:
+        """A sum over classes of a sum over rows is a sum over rows of a sum over classes."""
+        inner = self.computed[body].node if body in self.computed else None
+        if not isinstance(inner, Reduce) or inner.op not in ("sum", "mean") or inner.groups is not None:
+            return None
+        if inner.op == "mean" and (inner.where is not None or not set(inner.over) <= inner.body.axes):
+            return None
+        here, there, rest = self._parts(inner)
+        value: Node = Reduce("sum", rest, Reduce("sum", (self.axis,), inner.body, all_of(classes, here)), there)
+        return div(value, mul(*(Size(axis) for axis in rest))) if inner.op == "mean" else value
+
+    def _count(self, node: Reduce) -> Node:
+        covered = frozenset().union(*(mask.axes for mask in conjuncts(node.where)))
+        counted = tuple(axis for axis in node.over if axis in covered)
+        sizes = [Size(axis) for axis in node.over if axis not in covered]
+        if self.axis in counted:
+            return mul(self._sum(Reduce("sum", counted, ONE, node.where)), *sizes)
+        if counted:
+            return mul(Reduce("count", counted, ONE, node.where), *sizes)
+        return where(node.where, mul(*sizes), ZERO)
+
+    def _mean(self, node: Reduce) -> Node:
+        """The sum over the count; of nothing 0."""
+        number = self._count(node)
+        under = number if node.where is None else apply("max", number, ONE)
+        return div(self._sum(node), under)
+
+    def _var(self, node: Reduce) -> Node:
+        ddof = node.option or ZERO
+        number = self._count(node)
+        self.spreads.append((node.body, self._parts(node)[0]))
+        deviation = sub(node.body, self._mean(Reduce("mean", node.over, node.body, node.where)))
+        squares = self._sum(Reduce("sum", node.over, core.power(deviation, core.const(2)), node.where))
+        return div(squares, apply("max", sub(number, ddof), ONE))
+
+    def _std(self, node: Reduce) -> Node:
+        """The root of the variance, with slope 0 where that is 0."""
+        variance = self._var(node)
+        some = apply("lt", ZERO, variance)
+        return where(some, apply("sqrt", where(some, variance, ONE)), ZERO)
+
+    def _max(self, node: Reduce) -> Node:
+        classes, rows, rest = self._parts(node)
+        inner = Reduce("max", (self.axis,), node.body, classes)
+        if not rest:
+            return where(rows, inner, ZERO)
+        return Reduce("max", rest, inner, all_of(rows, self._some(classes)))
+
+    def _min(self, node: Reduce) -> Node:
+        return neg(self._max(Reduce("max", node.over, neg(node.body), node.where)))
+
+    def _some(self, classes: Node | None) -> Node | None:
+        return None if classes is None else Reduce("any", (self.axis,), classes)
+
+    def _logsumexp(self, node: Reduce) -> Node:
+        classes, rows, rest = self._parts(node)
+        inner = Reduce("logsumexp", (self.axis,), node.body, classes)
+        if not rest:
+            return where(rows, inner, MINUS_INFINITY)
+        return Reduce("logsumexp", rest, inner, all_of(rows, self._some(classes)))
+
+    def _any(self, node: Reduce) -> Node:
+        classes, rows, rest = self._parts(node)
+        holds = _meaningful(all_of(classes, node.body))
+        if holds is None:
+            some: Node = apply("eq", ZERO, ZERO)
+        else:
+            some = Reduce("any", (self.axis,), holds) if self._has(holds) else holds
+        if rest:
+            return Reduce("any", rest, some, rows)
+        return some if rows is None else apply("and", rows, some)
+
+    def _all(self, node: Reduce) -> Node:
+        return apply("not", self._any(Reduce("any", node.over, apply("not", node.body), node.where)))
+
+    def _argmax(self, node: Reduce) -> Node:
+        classes, rows, _ = self._parts(node)
+        return where(rows, Reduce("argmax", (self.axis,), node.body, classes), core.const(-1))
+
+
+def _meaningful(mask: Node | None) -> Node | None:
+    """The conjunction without `x == x`, which only carries axes."""
+    kept = [part for part in conjuncts(mask) if not (isinstance(part, Map) and part.function == "eq"
+            and part.arguments[0] is part.arguments[1])]  # fmt: skip
+    return all_of(*kept)
+
+
+# ------------------------------------------------------------------------------------------------ stop-gradients
+
+
+def _constant(node: Node) -> bool:
+    return isinstance(node, Const | Size | Index) or node.is_mask or (
+        isinstance(node, Input | Param) and not differentiable_leaf(node)
+    )  # fmt: skip
+
+
+def _hoisted(node: Node) -> Node:
+    """Stop-gradients outermost: `f(sg(x))` is `sg(f(x))`, so that both share what they are made of."""
+    children = node.children
+    if isinstance(node, StopGrad):
+        return node.body if isinstance(node.body, StopGrad) or node.body.is_mask else node
+    stopped = [isinstance(child, StopGrad) for child in children]
+    if not any(stopped):
+        return node
+    bare = tuple(child.body if isinstance(child, StopGrad) else child for child in children)
+    if node.is_mask:
+        return node.rebuild(bare)
+    if all(is_stopped or _constant(child) for is_stopped, child in zip(stopped, children, strict=True)):
+        return StopGrad(node.rebuild(bare))
+    return node
+
+
+__all__ = ["Computed", "Lowering", "add", "conjuncts", "differentiable", "differentiable_leaf"]
