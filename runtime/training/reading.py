@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, LosscError, error
 from lossc.grammar.source import Source, Span
+from lossc.grammar.yaml_nodes import Listing, Scalar, YamlNode, read_yaml
+from lossc.grammar.yaml_nodes import Mapping as YamlMapping
 from lossc.runtime.training.runfile import Run
 
 Location = tuple[int | str, ...]
@@ -23,11 +24,6 @@ class Places:
         self.source = source
         self.keys: dict[Location, Span] = {}
         self.values: dict[Location, Span] = {}
-        self.nodes: set[int] = set()
-
-    def span(self, start: yaml.Mark, end: yaml.Mark) -> Span:
-        text = self.source.text[start.index : end.index]
-        return Span(self.source, start.index, start.index + max(1, len(text.rstrip())))
 
     def value(self, location: Location) -> Span:
         """The value at `location`, or of the nearest place above it."""
@@ -38,14 +34,28 @@ class Places:
     def key(self, location: Location) -> Span:
         return self.keys.get(location) or self.value(location)
 
+    def plain(self, node: YamlNode, location: Location = ()) -> Any:
+        """The values of a node as lists, mappings and texts; `1e-4` and `010` stay as they were written."""
+        self.values[location] = node.span
+        if isinstance(node, Scalar):
+            return node.text
+        if isinstance(node, Listing):
+            return [self.plain(item, (*location, index)) for index, item in enumerate(node.items)]
+        for key, _ in node.entries:
+            self.keys[(*location, key.text)] = key.span
+        return {key.text: self.plain(value, (*location, key.text)) for key, value in node.entries}
+
 
 def read_run(source: Source) -> Run:
-    """The run that a file describes; E810 for its YAML, E811 to E813 for its keys and values, all in one go."""
+    """The run that a file describes; E811 to E813 for its keys and values, all in one go."""
     problems = Diagnostics()
-    places = Places(source)
-    data = _load(source, places, problems)
+    root = read_yaml(source, problems)
     problems.raise_errors()
-    return validate_run(data, places)
+    if not isinstance(root, YamlMapping):
+        at = root.span if root else Span(source, 0, 0)
+        raise LosscError([error("E812", "a run file must be a mapping of keys to values", at)])
+    places = Places(source)
+    return validate_run(places.plain(root), places)
 
 
 def validate_run(data: Any, places: Places) -> Run:
@@ -55,46 +65,6 @@ def validate_run(data: Any, places: Places) -> Run:
     except ValidationError as failure:
         found = Diagnostics([_problem(dict(entry), places) for entry in failure.errors()])
         raise LosscError(found.sorted()) from None
-
-
-def _load(source: Source, places: Places, problems: Diagnostics) -> Any:
-    try:
-        root = yaml.compose(source.text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as failure:
-        mark = failure.problem_mark or failure.context_mark
-        at = Span(source, mark.index, mark.index + 1) if mark else Span(source, 0, 0)
-        problems.add(error("E810", f"this is not YAML: {failure.problem or failure}", at))
-        return {}
-    except (yaml.YAMLError, RecursionError) as failure:
-        reason = "it is nested too deep" if isinstance(failure, RecursionError) else str(failure).splitlines()[0]
-        problems.add(error("E810", f"this is not YAML: {reason}", Span(source, 0, 0)))
-        return {}
-    if not isinstance(root, yaml.MappingNode):
-        problems.add(error("E810", "a run file is a mapping of keys to values", Span(source, 0, len(source.text))))
-        return {}
-    return _value(root, (), places, problems)
-
-
-def _value(node: yaml.Node, location: Location, places: Places, problems: Diagnostics) -> Any:
-    """Scalars as the text that was written, so that `1e-4` and `010` mean what they say."""
-    here = places.span(node.start_mark, node.end_mark)
-    if location in places.values:
-        problems.add(error("E810", f"`{location[-1]}` is given twice", here))
-    if id(node) in places.nodes:
-        problems.add(error("E810", "an alias (`*name`) is not read in a run file; write the value again", here))
-        return ""
-    places.nodes.add(id(node))
-    places.values[location] = here
-    if isinstance(node, yaml.ScalarNode):
-        return node.value
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*location, i), places, problems) for i, item in enumerate(node.value)]
-    values = {}
-    for key, item in node.value:
-        inner = (*location, str(key.value))
-        places.keys[inner] = places.span(key.start_mark, key.end_mark)
-        values[str(key.value)] = _value(item, inner, places, problems)
-    return values
 
 
 def _problem(entry: Mapping[str, Any], places: Places) -> Diagnostic:
@@ -199,8 +169,3 @@ def _nearest_choice(entry: Mapping[str, Any], value: Span) -> tuple[str, ...]:
     written = str(context.get("tag") or entry["input"])
     match = nearest(written, [choice for choice in choices if choice])
     return (f"did you mean `{match}`?",) if match else ()
-
-
-def run_keys(section: type[BaseModel]) -> list[str]:
-    """The keys of a section, in the order of the documentation."""
-    return list(section.model_fields)

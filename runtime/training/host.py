@@ -1,0 +1,220 @@
+"""Training an Objective with the Trainer of Transformers, exactly under accumulation and several processes.
+
+The Trainer divides by whatever a model calls its number of items; an objective may have several denominators. So the
+denominators of a whole window (micro-batches of a step, on all processes) are computed first, from the data alone, and
+each micro-batch contributes `sum_k c_k N_k / D_k` with the D of the window: `loss_is_scaled_for_ga`. Processes average
+gradients, hence the factor of their number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
+
+from lossc.compiler import core
+from lossc.compiler.program import Program
+from lossc.grammar.diagnostics import LosscError, error
+from lossc.runtime.files import path_span
+from lossc.runtime.training.checkpoints import kept_checkpoints, saving_checkpoint
+from lossc.runtime.training.examples import Batch, Example, collate
+from lossc.runtime.training.feeds import Feed, Networks
+from lossc.runtime.training.folder import RunFolder
+from lossc.runtime.training.journal import Reading
+
+
+def inputs_of(*nodes: core.Node | None) -> set[str]:
+    """The names of the tensors that an expression reads."""
+    present = [node for node in nodes if node is not None]
+    return {leaf.name for node in present for leaf in core.walk(node) if isinstance(leaf, core.Input)}
+
+
+def tensors_used(program: Program) -> set[str]:
+    """The tensors that terms and monitors read."""
+    entries = (*program.terms, *program.monitors)
+    parts = [part for entry in entries for part in entry.parts]
+    return inputs_of(*(entry.value for entry in entries), *(n for p in parts for n in (p.numerator, p.denominator)))
+
+
+class Trainee(nn.Module):
+    """Network and objective as one module: a batch in, the Result of the objective out."""
+
+    def __init__(
+        self, network: nn.Module, objective: nn.Module, feed: Feed, program: Program, teacher: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self.feed = feed
+        self.names = tensors_used(program)
+        entries = (*program.terms, *program.monitors)
+        self.counted = inputs_of(*(part.denominator for entry in entries for part in entry.parts))
+        self._teacher = (teacher,)  # in a tuple: its weights are neither trained nor saved
+
+    def tensors(self, batch: Batch) -> dict[str, Tensor]:
+        """The tensors of the objective for a batch."""
+        answers = self.feed.answer(Networks(self.network, self._teacher[0]), batch)
+        return {name: tensor for name, tensor in {**batch["data"], **answers}.items() if name in self.names}
+
+    def forward(self, batch: Batch, denominators: Any = None) -> Any:
+        given = {} if denominators is None else {"denominators": denominators}
+        return self.objective(**self.tensors(batch), **given)
+
+    def denominators(self, batch: Batch) -> Any:
+        """The denominators of a batch: from the data alone, or through the network where they depend on it."""
+        known = {name: tensor for name, tensor in batch["data"].items() if name in self.names}
+        if not self.counted <= set(known):
+            with torch.no_grad():
+                known = self.tensors(batch)
+        return self.objective.denominators(**known)  # type: ignore[operator]
+
+
+class Totals:
+    """The sums of loss, terms and monitors over the micro-batches of a window."""
+
+    def __init__(self) -> None:
+        self.loss: Tensor | None = None
+        self.terms: dict[str, Tensor] = {}
+        self.monitors: dict[str, Tensor] = {}
+
+    def add(self, result: Any) -> None:
+        self.loss = result.loss.detach() if self.loss is None else self.loss + result.loss.detach()
+        for sums, values in ((self.terms, result.terms), (self.monitors, result.monitors)):
+            for name, value in values.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+
+    def reading(self, reduce: Callable[[Tensor], Tensor], **place: Any) -> Reading:
+        """The sums as numbers; `reduce` adds those of other processes."""
+        assert self.loss is not None
+        parts = [self.loss, *self.terms.values(), *self.monitors.values()]
+        values = reduce(torch.stack([part.double().reshape(()) for part in parts])).tolist()
+        terms = dict(zip(self.terms, values[1:], strict=False))
+        monitors = dict(zip(self.monitors, values[1 + len(terms) :], strict=True))
+        return Reading(loss=values[0], terms=terms, monitors=monitors, **place)
+
+
+class ObjectiveTrainer(Trainer):
+    """The Trainer with an Objective for its loss; `window` is the step that is being made."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self, trainee: Trainee, arguments: TrainingArguments, folder: RunFolder, keep: int, *, callbacks: list[Any],
+        train: list[Example], held_out: list[Example], on_reading: Callable[[Reading], None],
+    ) -> None:  # fmt: skip
+        super().__init__(
+            model=trainee, args=arguments, data_collator=collate, train_dataset=train, eval_dataset=held_out,  # type: ignore[arg-type]
+            callbacks=callbacks,
+        )  # fmt: skip
+        self.trainee = trainee
+        self.folder = folder
+        self.keep = keep
+        self.on_reading = on_reading
+        self.window = Totals()
+        self._denominators: Any = None
+
+    # A step
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The micro-batches of a step; their denominators, over all processes, are kept for `compute_loss`."""
+        batches = [batch for batch, _ in zip(epoch_iterator, range(num_batches), strict=False)]
+        alone = len(batches) == 1 and self.accelerator.num_processes == 1
+        self.window = Totals()
+        self._denominators = None if alone else self._over_processes([self.trainee.denominators(b) for b in batches])
+        return batches, None
+
+    def _over_processes(self, parts: list[Any]) -> Any:
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            parts = gather_object(parts)
+        return sum_of(parts)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        result = model(inputs, denominators=self._denominators)
+        self.window.add(result)
+        loss = result.loss * self.accelerator.num_processes
+        return (loss, result) if return_outputs else loss
+
+    def read_window(self) -> Reading:
+        """The objective at the step in hand; E836 where it is not a finite number."""
+        step = self.state.global_step + 1
+        reading = self.window.reading(self._sum, step=step, split="train", rate=self._get_learning_rate())
+        wrong = [name for name, value in reading.values().items() if name not in reading.monitors and not math.isfinite(value)]
+        if wrong:
+            raise self._not_finite(step, " and ".join(f"`{name}`" for name in wrong))
+        return reading
+
+    def _sum(self, values: Tensor) -> Tensor:
+        summed: Tensor = self.accelerator.reduce(values, reduction="sum")
+        return summed
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
+            raise self._not_finite(self.state.global_step + 1, "the gradient")
+        return norm
+
+    def _not_finite(self, step: int, what: str) -> LosscError:
+        return LosscError([
+            error(
+                "E836", f"at step {step} {what} is not a finite number; the step was not taken", path_span(self.folder.path),
+                help=(kept_checkpoints(self.folder), "a lower `optimiser.rate` or `optimiser.clip` often helps; `lossc check` lists doubtful places"),
+            )
+        ])  # fmt: skip
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """Weight decay is for the network; parameters that the objective learns are left alone."""
+        return [name for name in super().get_decay_parameter_names(model) if not name.startswith("objective.")]
+
+    # Held-out rows
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The objective over all held-out rows, as if they were one batch."""
+        batches = [self._prepare_inputs(batch) for batch in self.get_eval_dataloader()]
+        was_training = self.trainee.training
+        self.trainee.eval()
+        totals = Totals()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            denominators = self._over_processes([self.trainee.denominators(batch) for batch in batches])
+            for batch in batches:
+                totals.add(self.trainee(batch, denominators=denominators))
+        self.trainee.train(was_training)
+        reading = totals.reading(self._sum, step=self.state.global_step, split="held_out", epoch=self.state.epoch or 0.0)
+        self.on_reading(reading)
+        return {"eval_loss": reading.loss}
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Written aside by the Trainer, then moved into place as a whole."""
+        step = self.state.global_step
+        with saving_checkpoint(self.folder, step):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                self.folder.keep_checkpoint(self.folder.staging / f"checkpoint-{step}", step, self.keep)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        from safetensors.torch import save_model
+
+        target = Path(output_dir or str(self.args.output_dir))
+        target.mkdir(parents=True, exist_ok=True)
+        save_model(self.trainee, str(target / "model.safetensors"))
+
+
+def sum_of(parts: list[Any]) -> Any:
+    """The denominators of several batches together."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

@@ -1,0 +1,72 @@
+"""`metrics.jsonl`: one line for each reading, written at once, so that what was measured is never lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lossc.runtime.files import reporting_writes, write_text
+
+Split = Literal["train", "held_out"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The objective at one step: over the batch of the step, or over all held-out rows."""
+
+    step: int
+    split: Split
+    loss: float
+    terms: dict[str, float]
+    monitors: dict[str, float] = field(default_factory=dict)
+    epoch: float = 0.0
+    rate: float | None = None
+
+    def values(self) -> dict[str, float]:
+        """Every curve of the picture: the loss, each term, each monitor."""
+        terms = self.terms if len(self.terms) > 1 else {}
+        return {"loss": self.loss, **terms, **self.monitors}
+
+    def line(self) -> str:
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None}) + "\n"
+
+
+class Journal:
+    """The readings of a run in the order in which they were made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.readings: list[Reading] = []
+
+    def write(self, reading: Reading) -> None:
+        self.readings.append(reading)
+        with reporting_writes(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(reading.line())
+
+    def go_back_to(self, step: int) -> None:
+        """Keeps the readings up to `step`: those behind it are made again, and a line cut off by a crash is dropped."""
+        self.readings = [reading for reading in read_journal(self.path) if reading.step <= step]
+        write_text(self.path, "".join(reading.line() for reading in self.readings))
+
+    def of(self, split: Split) -> list[Reading]:
+        return [reading for reading in self.readings if reading.split == split]
+
+
+def read_journal(path: Path) -> list[Reading]:
+    """The readings of a file; a last line that is not whole is passed over."""
+    readings = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        record = _record(line)
+        if record is not None:
+            readings.append(Reading(**record))
+    return readings
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
