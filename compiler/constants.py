@@ -11,6 +11,9 @@ from lossc.compiler.primitives import PRIMITIVES
 
 Number = Fraction | float
 
+_EXACT_BITS = 8192
+"""A longer numerator or denominator is rounded: values given by others must not grow without bound."""
+
 _EXACT_POWER = 64
 """Integer powers up to this exponent are computed exactly; a larger one is rounded."""
 
@@ -44,12 +47,16 @@ def evaluate(function: str, arguments: tuple[Number, ...]) -> Number | None:
     if all(isinstance(argument, Fraction) for argument in arguments):
         exact = _exact(function, arguments)  # type: ignore[arg-type]
         if exact is not None:
-            return exact
+            return exact if _small(exact) else _float(exact)
     try:
         value = PRIMITIVES[function].value(*(_float(argument) for argument in arguments))
     except (ValueError, OverflowError, ZeroDivisionError):
         return None
     return None if math.isnan(value) else value
+
+
+def _small(value: Fraction) -> bool:
+    return max(value.numerator.bit_length(), value.denominator.bit_length()) <= _EXACT_BITS
 
 
 def _exact(function: str, arguments: tuple[Fraction, ...]) -> Fraction | None:

@@ -230,13 +230,14 @@ def _huge_power(base: Node, exponent: Node) -> bool:
     value = constant_value(exponent)
     if value is None:
         return False
-    if abs(value) > 10_000:
+    magnitude = max(value, -value)
+    if magnitude > 10_000:
         return True
     literal = constant_value(base)
     if not isinstance(literal, Fraction) or literal == 0:
         return False
     digits = max(len(str(literal.numerator)), len(str(literal.denominator)))
-    return digits * abs(value) > 800 and abs(literal) != 1
+    return digits * magnitude > 800 and abs(literal) != 1
 
 
 def lint_zero(ctx: Context, divisor: Node, span: Span) -> None:

@@ -174,7 +174,7 @@ def _groups(ctx: Context, selector: syntax.Selector) -> tuple[Node, str] | None:
 
 def _wrong_form(ctx: Context, name: str, selector: syntax.Selector) -> None:
     ctx.wrong("E306", f"`{name}` takes names of axes here", selector.span,
-              help=f"write `{name}[{selector.name}](…)`; a selection stands behind a value: `x[{selector.name} = …]`")  # fmt: skip
+              help=f"write `{name}[{selector.name}](…)`; a selection follows a value: `x[{selector.name} = …]`")  # fmt: skip
 
 
 def read_where(ctx: Context, bracket: syntax.Bracket) -> Node | bool | None:

@@ -26,7 +26,6 @@ from lossc.compiler.core import (
     Size,
     Slice,
     StopGrad,
-    add,
     all_of,
     apply,
     div,
@@ -135,7 +134,7 @@ class Lowering:
             return self._compute(node, f"`{node.op}` along `{node.axis}` keeps `{self.axis}`") if mixes else node
         if node.op not in ("softmax", "log_softmax") or node.by is not None:
             return self._compute(node, f"`{node.op}` needs the whole row at once")
-        log = sub(node.body, self._reduce(Reduce("logsumexp", (self.axis,), node.body, node.where)))
+        log = sub(node.body, Reduce("logsumexp", (self.axis,), node.body, self._parts_of(node.where)[0]))
         return log if node.op == "log_softmax" else where(node.where, apply("exp", log), ZERO)
 
     def _select(self, node: Select) -> Node:
@@ -182,10 +181,12 @@ class Lowering:
 
     def _parts(self, node: Reduce) -> tuple[Node | None, Node | None, tuple[str, ...]]:
         """Masks that differ along the class axis, the others, and the other reduced axes."""
-        masks = conjuncts(node.where)
+        return *self._parts_of(node.where), tuple(axis for axis in node.over if axis != self.axis)
+
+    def _parts_of(self, mask: Node | None) -> tuple[Node | None, Node | None]:
+        masks = conjuncts(mask)
         classes = all_of(*(mask for mask in masks if self._has(mask)))
-        rows = all_of(*(mask for mask in masks if not self._has(mask)))
-        return classes, rows, tuple(axis for axis in node.over if axis != self.axis)
+        return classes, all_of(*(mask for mask in masks if not self._has(mask)))
 
     def _sum(self, node: Reduce) -> Node:
         classes, rows, rest = self._parts(node)
@@ -304,5 +305,3 @@ def _hoisted(node: Node) -> Node:
         return StopGrad(node.rebuild(bare))
     return node
 
-
-__all__ = ["Computed", "Lowering", "add", "conjuncts", "differentiable", "differentiable_leaf"]
