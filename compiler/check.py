@@ -94,6 +94,8 @@ class _Check:
         self.file = file
         self.source = source
         self.problems = problems
+        self.unread = bool(problems.errors)
+        """Whether lines could not be read: what seems to be missing may stand in them."""
         self.gathered: Gathered = Gatherer(source, problems).objective(file)
         self.frame: Frame = self.gathered.frame
         self.session = Session(problems, self.frame)
@@ -269,6 +271,8 @@ class _Check:
                 left, right = right, left
             node = core.sub(left.node, right.node)
             per = self.context.axis(item.per, item.span) if item.per else None
+            if item.by is not None and self.context.value(syntax.Name(item.by, span=item.span)).wrong:
+                continue
             extra = node.axes - ({per.name} if per else set())
             if extra:
                 self.context.wrong("E312", f"the constraint `{item.name}` still has {axes_text(self.context, extra)}",
@@ -280,6 +284,8 @@ class _Check:
         return tuple(found)
 
     def _whole_file(self, blocks: list[syntax.Block], objective: bool) -> None:
+        if self.unread:
+            return
         for block in blocks:
             if not block.entries:
                 self.problems.add(
@@ -387,8 +393,10 @@ def _class_axes(frame: Frame) -> Iterable[str]:
 
 
 def _not_compiled(node: core.Node) -> bool:
-    return isinstance(node, core.Draw) or (
-        isinstance(node, core.Call) and node.function != "norm" or isinstance(node, core.Param) and node.role == "run"
+    return (
+        isinstance(node, core.Draw)
+        or (isinstance(node, core.Call) and node.function != "norm")
+        or (isinstance(node, core.Param) and node.role == "run")
     )
 
 

@@ -187,6 +187,7 @@ def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
 
 
 def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    """The largest value of an expression over a ball: the expression at its inner maximiser."""
     selector = bracket.selectors[0]
     if selector.form != "typed" or selector.type is None or not isinstance(selector.type.within, syntax.Call):
         return ctx.wrong("E306", "`worst` names what it searches and the ball that it lies in", bracket.span,
@@ -204,8 +205,8 @@ def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
         return WRONG
     ctx.uncompiled("`worst`", call.span)
     arguments = (value.node, unknown, *(v.node for v in radii), *(v.node for v in options))
-    consumed = tuple(sorted(frozenset().union(*(a.axes for a in arguments)) - set(order)))
-    return Value(core.Call("worst", arguments, consumed, order))
+    consumed = tuple(sorted(frozenset[str]().union(*(a.axes for a in arguments)) - value.axes))
+    return Value(core.Call("worst", arguments, consumed, ()), REAL, value.present)
 
 
 def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:

@@ -12,9 +12,10 @@ class Builder:
 
     def __init__(self, order: dict[str, int]) -> None:
         self.order = order
+        self.extents: dict[str, str | int] = {}
         self.bound: dict[tuple[str, str], Bound] = {}
         self.instructions: list[Instruction] = []
-        self._known: dict[tuple[str, tuple[Slot | Scalar, ...], tuple[tuple[str, Scalar], ...]], Slot] = {}
+        self._known: dict[object, Slot] = {}
         self._next = 0
 
     # -------------------------------------------------------------------------------------- slots
@@ -34,21 +35,24 @@ class Builder:
     def like(self) -> Slot:
         return self.bind("like", "")
 
-    def size(self, axis: str) -> Slot:
-        return self.bind("size", axis)
+    def size(self, axis: str) -> Slot | int:
+        """The extent of an axis: that of the axis it was made from, a number, or bound by the caller."""
+        source: str | int = axis
+        while isinstance(source, str) and source in self.extents:
+            source = self.extents[source]
+        return source if isinstance(source, int) else self.bind("size", source)
 
     def call(
         self, operation: str, arguments: Iterable[Slot | Scalar], axes: Iterable[str], type_: ValueType = "number",
         **options: Scalar,
     ) -> Emitted:  # fmt: skip
         """One instruction; an equal one that was emitted before is used again."""
-        key = (operation, tuple(arguments), tuple(options.items()))
-        typed = (operation, tuple((type(a), a) for a in key[1]), key[2])
-        if typed not in self._known:
-            target = self._slot()
-            self._known[typed] = target  # type: ignore[index]
-            self.instructions.append(Instruction(target.index, *key))
-        return Emitted(self._known[typed], tuple(axes), type_)  # type: ignore[index]
+        operands = tuple(arguments)
+        key = (operation, tuple((type(operand), operand) for operand in operands), tuple(options.items()))
+        if key not in self._known:
+            target = self._known[key] = self._slot()
+            self.instructions.append(Instruction(target.index, operation, operands, tuple(options.items())))
+        return Emitted(self._known[key], tuple(axes), type_)
 
     # -------------------------------------------------------------------------------------- types
 

@@ -113,7 +113,7 @@ def _rebuilt(node: Map, atoms: list[Atom]) -> Map:
 def _mask(atoms: list[Atom]) -> Node | None:
     """The mask of the logsumexp: what it excludes is not to be looked at."""
     reduced = (atom.atom for atom in atoms if isinstance(atom.atom, Reduce) and atom.atom.op == "logsumexp")
-    return next(reduced).where  # type: ignore[return-value]
+    return next(reduced).where
 
 
 def _moved(atom: Atom, centre: Node) -> Node:

@@ -28,9 +28,13 @@ def _softmax_by_groups(node: Node) -> Node:
     if not isinstance(node, Along) or node.op not in ("softmax", "log_softmax") or node.by is None:
         return node
     other = f"{node.axis}'"
-    same = apply("eq", Rename(node.by, node.axis, other), node.by)
-    admitted = None if node.where is None else Rename(node.where, node.axis, other)
-    total = Reduce("logsumexp", (other,), Rename(node.body, node.axis, other), all_of(admitted, same))
+
+    def across(part: Node) -> Node:
+        return Rename(part, node.axis, other) if node.axis in part.axes else part
+
+    same = apply("eq", across(node.by), node.by)
+    admitted = None if node.where is None else across(node.where)
+    total = Reduce("logsumexp", (other,), across(node.body), all_of(admitted, same))
     log = add(node.body, neg(total))
     return log if node.op == "log_softmax" else where(node.where, apply("exp", log), ZERO)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-Scalar: TypeAlias = "float | int | bool | None | str | tuple[int, ...]"
+Scalar: TypeAlias = "float | int | bool | str | tuple[int, ...] | None"
 
 ValueType = Literal["number", "integer", "mask"]
 
@@ -67,8 +67,6 @@ class Procedure:
     bound: tuple[Bound, ...]
     instructions: tuple[Instruction, ...]
     outputs: dict[str, Emitted]
-    extents: dict[str, str | int] = field(default_factory=dict)
-    """Axes whose extent is that of another axis, or a number."""
     minima: dict[str, int] = field(default_factory=dict)
     """The least extent that some axes must have (`topk`)."""
 

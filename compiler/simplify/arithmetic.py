@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
@@ -141,6 +142,16 @@ def primitive_part(node: Node) -> tuple[Fraction, Node]:
     terms = terms_of(node)
     pulled = content(terms)
     return (pulled, sum_of(term.times(1 / pulled) for term in terms)) if pulled != 1 else (pulled, node)
+
+
+def without_number(node: Node) -> tuple[Fraction, Node]:
+    """A node as a rational, with the sign of its first summand, and what is left; a number stays itself."""
+    if is_map(node, "add"):
+        return primitive_part(node)
+    view = product_of(node)
+    if view.coefficient in (0, 1) or not view.above + view.below:
+        return Fraction(1), node
+    return view.coefficient, product(replace(view, coefficient=Fraction(1)))
 
 
 def _merged(view: Product) -> tuple[Nodes, Nodes]:

@@ -133,7 +133,7 @@ def steady(node: Node) -> bool:
 
 def may_vanish(node: Node) -> bool:
     """A value that can be 0, or so small that it is computed as 0."""
-    return node.domain.lo <= 0 <= node.domain.hi
+    return 0.0 in node.domain if steady(node) else node.domain.lo <= 0 <= node.domain.hi
 
 
 def _free(node: Any, axes: Any) -> bool:
@@ -150,6 +150,7 @@ PREDICATES: dict[str, Callable[..., bool]] = {
     "unsteady": lambda node: not steady(node),
     "rational": lambda node: number(node) is not None,
     "nontrivial": lambda node: number(node) not in (0, 1),
+    "nonzero": lambda node: number(node) != 0,
     "not_negative": lambda node: node.domain.hi > 0,
     "nonneg": lambda node: node.domain.nonneg,
     "nonpos": lambda node: node.domain.nonpos,

@@ -169,6 +169,10 @@ class Matcher:
         elif _absorbs(pattern.monomial, binding):
             total = core.add(*(scaled(t.coefficient / pattern.coefficient, t.monomial) for t in node))
             yield {**binding, pattern.monomial.name: total}, ()  # type: ignore[attr-defined]
+        elif is_variable(pattern.monomial):
+            for i, term in enumerate(node):
+                whole = scaled(term.coefficient / pattern.coefficient, term.monomial)
+                yield {**binding, pattern.monomial.name: whole}, node[:i] + node[i + 1 :]  # type: ignore[attr-defined]
         elif (position := _unknown_position(pattern.monomial, unbound)) is not None:
             yield from self._selected_term(pattern, position, node, binding)
         else:
@@ -200,14 +204,12 @@ class Matcher:
         except Unfit:
             return None
         left = list(node)
-        for term in terms_of(instance):
-            wanted = term.times(pattern.coefficient)
-            if wanted.coefficient == 0:
+        wanted = [term.times(pattern.coefficient) for term in terms_of(instance)]
+        for term in wanted:
+            if term not in left:
                 return None
-            if wanted not in left:
-                return None
-            left.remove(wanted)
-        return tuple(left)
+            left.remove(term)
+        return tuple(left) if wanted else None
 
 
 def _bind(name: str, value: Bound, binding: Binding) -> Iterator[Binding]:

@@ -174,8 +174,7 @@ REDUCTIONS = (
          ("rational(k)", "rational(j)"), "one pass"),
     Rule("means over the same entries", "k * mean[v where m](x) + j * mean[v where m](y)",
          "mean[v where m](k * x + j * y)", ("rational(k)", "rational(j)"), "one pass"),
-    Rule("common factor in a sum", "sum[v where m](c * k + c * j)", "sum[v where m](c * (k + j))",
-         ("symbolic(c)",), "one form"),
+    Rule("sum over its size", "sum[v](x) / size[v]", "mean[v](x)", (), "one form"),
     Rule("sum of a masked value", "sum[v where m](x if c else 0)", "sum[v where m and c](x)", (), "excluded is unseen"),
 )  # fmt: skip
 

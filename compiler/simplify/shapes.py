@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from fractions import Fraction
 
 from lossc.compiler import core
 from lossc.compiler.core import (
@@ -20,8 +21,8 @@ from lossc.compiler.core import (
     StopGrad,
 )
 from lossc.compiler.simplify import masks
-from lossc.compiler.simplify.arithmetic import multiply, primitive_part
-from lossc.compiler.simplify.views import is_map, product_of
+from lossc.compiler.simplify.arithmetic import product, sum_of, without_number
+from lossc.compiler.simplify.views import Product, Scaled, is_map, monomial, product_of, terms_of
 
 Construct = Callable[[Node], Node]
 
@@ -97,22 +98,33 @@ def construct_parts(node: Node, construct: Construct) -> Node:
 
 
 def _without_number(node: Reduce, construct: Construct) -> Node:
-    if is_map(node.body, "add"):
-        pulled, rest = primitive_part(node.body)
-    else:
-        view = product_of(node.body)
-        pulled = view.coefficient
-        rest = multiply(replace_coefficient(node.body)) if pulled not in (0, 1) and view.above + view.below else node.body
-    if pulled in (0, 1) or rest is node.body:
+    """A sum with the number in its body before it, and with the factors that all summands of the body share pulled out."""
+    pulled, rest = without_number(node.body)
+    if is_map(rest, "add"):
+        rest = construct(with_common_factors(rest))
+    inner = Reduce(node.op, node.over, rest, node.where, node.groups, node.option)
+    if pulled == 1:
+        return inner if rest is node.body else construct(inner)
+    return construct(core.mul(Const(pulled), construct(inner)))
+
+
+def with_common_factors(node: Node) -> Node:
+    """`a * x + a * y` as `a * (x + y)`."""
+    terms = [(term.coefficient, product_of(term.monomial)) for term in terms_of(node)]
+    above, below = (Counter(terms[0][1].above), Counter(terms[0][1].below))
+    for _, view in terms[1:]:
+        above &= Counter(view.above)
+        below &= Counter(view.below)
+    if not above and not below:
         return node
-    inner = construct(Reduce(node.op, node.over, rest, node.where, node.groups, node.option))
-    return construct(core.mul(Const(pulled), inner))
+    shared = Product(Fraction(1), tuple(above.elements()), tuple(below.elements()))
+    rest = [_less(coefficient, view, above, below) for coefficient, view in terms]
+    return product(shared.times(product_of(sum_of(rest))))
 
 
-def replace_coefficient(node: Node) -> Node:
-    from lossc.compiler.simplify.arithmetic import product
-
-    return product(replace(product_of(node), coefficient=product_of(core.ONE).coefficient))
+def _less(coefficient: Fraction, view: Product, above: Counter[Node], below: Counter[Node]) -> Scaled:
+    upper, lower = Counter(view.above) - above, Counter(view.below) - below
+    return Scaled(coefficient, monomial(upper.elements(), lower.elements()))
 
 
 def selection(node: Select, construct: Construct) -> Node:

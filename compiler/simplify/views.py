@@ -90,6 +90,8 @@ def terms_of(node: Node) -> tuple[Scaled, ...]:
     if isinstance(node, Map) and node.function == "add":
         return tuple(term for argument in node.arguments for term in terms_of(argument))
     product = product_of(node)
+    if product.coefficient == 0 and not product.above + product.below:
+        return ()
     if len(product.above) == 1 and not product.below and is_map(product.above[0], "add"):
         return tuple(term.times(product.coefficient) for term in terms_of(product.above[0]))
     return (Scaled(product.coefficient, monomial(product.above, product.below)),)

@@ -16,6 +16,8 @@ from functools import cached_property
 from lossc.compiler.core import ONE, ZERO, Const, Map, Node, add, all_of, apply, div, mul, power, where
 
 ONE_HALF = Fraction(1, 2)
+MOST_FOLDED = 64
+"""The largest power of a number that is worked out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +214,7 @@ def raised(p: Polynomial, k: Fraction) -> Polynomial | None:
     if p.single is None:
         return None
     monomial, coefficient = p.single
-    if coefficient != 1 and k.denominator != 1:
+    if coefficient != 1 and (k.denominator != 1 or abs(k) > MOST_FOLDED):
         return None
     result = monomial.raised(k)
     return of_monomial(result, Fraction(coefficient ** int(k)) if coefficient != 1 else coefficient) if result else None

@@ -136,7 +136,7 @@ class Expanded(Reading):
     def __init__(self, axis: str) -> None:
         super().__init__()
         self.axis = axis
-        self.rules |= {"expm1": self._expm1, "xlogy": self._xlogy}
+        self.rules |= {"expm1": self._expm1, "xlogy": self._xlogy, "abs": self._even, "relu": self._even}
 
     def differs(self, p: Polynomial) -> bool:
         return any(self.axis in node.axes for monomial, _ in p.terms for node in monomial.atoms)
@@ -167,6 +167,34 @@ class Expanded(Reading):
         if self.axis not in node.axes:
             return self.other(node)
         return total((self._exp(node), number(-1)))
+
+    def _sqrt(self, node: Map) -> Polynomial:
+        result = poly.raised(self._parts(node)[0], ONE_HALF)
+        return result if result is not None else self.other(node)
+
+    def _where(self, node: Map) -> Polynomial:
+        """`a if m else b` is m * a + (not m) * b, each read only where its mask holds."""
+        condition, then, otherwise = node.arguments
+        if self.axis not in node.axes or node.is_mask:
+            return super()._where(node)
+        branches = ((condition, then), (apply("not", condition), otherwise))
+        return total(self.product(atom(mask), self.done[branch]) for mask, branch in branches)
+
+    def _even(self, node: Map) -> Polynomial:
+        """`abs` and `relu` of a product: factors that are never negative stand outside."""
+        (inner,) = self._parts(node)
+        if inner.single is None or self.axis not in node.axes:
+            return self.other(node)
+        monomial, coefficient = inner.single
+        signed = tuple(item for item in monomial.powers if not item[0].domain.nonneg)
+        if coefficient < 0 and node.function == "relu":
+            return self.other(node)
+        outside = Monomial(tuple(item for item in monomial.powers if item not in signed), monomial.exponent)
+        inside = [atom(node.rebuild((Monomial(signed).node(),)))] if signed else []
+        result = poly.of_monomial(outside, abs(coefficient))
+        for part in inside:
+            result = result * part
+        return result
 
     def _xlogy(self, node: Map) -> Polynomial:
         """x log y, where x is not 0."""

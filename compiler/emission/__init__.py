@@ -1,0 +1,69 @@
+"""Emission: core graphs as a straight-line program of torch operations.
+
+`emit(roots)` is the one entry: it prepares the graphs, fixes an order of axes, and returns a `Procedure` whose outputs
+carry the names of the roots. A root may come with a mask outside of which it is not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lossc.compiler.core import Along, Const, Input, Node, Param, Rename, Slice, walk
+from lossc.compiler.emission.builder import Builder
+from lossc.compiler.emission.emitter import Emitter
+from lossc.compiler.emission.guards import ALL, extended
+from lossc.compiler.emission.prepare import prepared, recursion_for
+from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Procedure, Slot
+from lossc.grammar.source import Span
+
+__all__ = ["Bound", "Emitted", "Instruction", "Procedure", "Slot", "emit"]
+
+
+def emit(
+    roots: Mapping[str, Node], *, seen: Mapping[str, Node] | None = None, spans: dict[Node, Span] | None = None
+) -> Procedure:
+    """The program that computes the roots; `seen` masks the entries of some of them that count."""
+    with recursion_for(roots):
+        ready = prepared(roots)
+        masks = prepared(seen or {})
+        everything = (*ready.values(), *masks.values())
+        builder = Builder(_axis_order(everything))
+        builder.extents = _extents(everything)
+        emitter = Emitter(builder, spans)
+        outputs = {}
+        for name, root in ready.items():
+            value = emitter.emit(root, extended(ALL, masks.get(name)))
+            outputs[name] = builder.tensor(value)
+    bound = tuple(sorted(builder.bound.values(), key=lambda entry: entry.slot))
+    return Procedure(bound, tuple(builder.instructions), outputs, emitter.minima)
+
+
+def _axis_order(roots: Iterable[Node]) -> dict[str, int]:
+    """A fixed order of all axes: the dimensions of the largest tensors first, so that these are not transposed."""
+    nodes = list(walk(*roots))
+    orders = [node.order for node in nodes if isinstance(node, Input | Param)]
+    orders.sort(key=lambda order: (-len(order), order))
+    axes = [axis for order in orders for axis in order]
+    for node in nodes:
+        axes.extend(sorted(node.axes))
+        if isinstance(node, Rename):
+            axes.extend((node.old, node.new))
+    return {axis: at for at, axis in enumerate(dict.fromkeys(axes))}
+
+
+def _extents(roots: Iterable[Node]) -> dict[str, str | int]:
+    """The axes made inside the program, each with the axis that it came from or its extent."""
+    nodes = list(walk(*roots))
+    own = {axis for node in nodes if isinstance(node, Input) for axis in node.order}
+    found: dict[str, str | int] = {}
+    for node in nodes:
+        match node:
+            case Rename(old=old, new=new) if new not in own:
+                found.setdefault(new, old)
+            case Slice(new=new, start=start, stop=stop) if new not in own:
+                found.setdefault(new, stop - start)
+            case Along(op="sort", axis=axis, new=str() as new) if new not in own:
+                found.setdefault(new, axis)
+            case Along(op="topk", option=Const() as number, new=str() as new) if new not in own:
+                found.setdefault(new, int(float(number)))
+    return found

@@ -1,0 +1,309 @@
+"""From core nodes to instructions.
+
+`emit(node, guard)` returns the value of a node of which only the entries that the guard admits are seen. Its promise: what
+stands at the other entries is finite, and so is its slope in everything below. Leaves keep it by a safe number in place of
+the excluded one, functions that are singular somewhere by a safe argument; everything else is finite on finite arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import NoReturn
+
+from lossc.compiler.core import (
+    Along,
+    Call,
+    Const,
+    Draw,
+    Index,
+    Input,
+    Map,
+    Node,
+    Param,
+    Reduce,
+    Rename,
+    Select,
+    Size,
+    Slice,
+    StopGrad,
+    apply,
+    const,
+)
+from lossc.compiler.emission.along import emit_along
+from lossc.compiler.emission.builder import Builder
+from lossc.compiler.emission.facts import is_small_power, leaf, may_be_infinite, may_vanish, safe_number
+from lossc.compiler.emission.guards import (
+    ALL,
+    Ahead,
+    Condition,
+    Guard,
+    Lifted,
+    Renamed,
+    extended,
+    projected,
+    renamed,
+)
+from lossc.compiler.emission.procedure import Emitted, Slot, ValueType
+from lossc.compiler.emission.reduce import emit_reduce
+from lossc.compiler.faults import InternalError
+from lossc.compiler.primitives import PRIMITIVES
+from lossc.grammar.diagnostics import LosscError, error
+from lossc.grammar.source import NOWHERE, Span
+
+COMPARISONS = {"lt": "torch.gt", "le": "torch.ge", "eq": "torch.eq", "ne": "torch.ne"}
+"""Comparisons, with what they are when their operands are swapped."""
+
+SINGULAR = {"div": (1,), "pow": (0,), "xlogy": (1,), "mod": (1,), "atan2": (1,), "logaddexp": ()}
+"""The arguments that must be safe, where not every one that the table of primitives gives a safe point."""
+
+_HARMLESS_EXPONENT = 80.0
+"""exp of at most this is finite in single precision."""
+
+
+class Emitter:
+    """Emits graphs into one builder; `spans` tells where an unsupported form was written."""
+
+    def __init__(self, builder: Builder, spans: dict[Node, Span] | None = None) -> None:
+        self.builder = builder
+        self.spans = spans or {}
+        self.minima: dict[str, int] = {}
+        self._done: dict[tuple[Node, Guard], Emitted] = {}
+        self._masks: dict[Guard, Emitted] = {}
+        self.has_numbers: Callable[[Node], bool] = cache(self._has_numbers)
+
+    def _has_numbers(self, node: Node) -> bool:
+        """Whether a number of the batch is somewhere in the value."""
+        if isinstance(node, Input):
+            return node.kind not in ("mask", "label")
+        return isinstance(node, Draw | Call) or any(self.has_numbers(child) for child in node.children)
+
+    # -------------------------------------------------------------------------------------- guards
+
+    def emit(self, node: Node, guard: Guard = ALL) -> Emitted:
+        """The value of the node under the guard."""
+        guard = projected(guard, node.axes) if self.has_numbers(node) else ALL
+        key = (node, guard)
+        if key not in self._done:
+            self._done[key] = self._emit(node, guard)
+        return self._done[key]
+
+    def mask_of(self, guard: Guard) -> Emitted:
+        """The mask of the entries that the guard admits."""
+        if guard not in self._masks:
+            last = self._condition(guard[-1], guard[:-1])
+            if len(guard) > 1:
+                last = self.elementwise("torch.logical_and", (self.mask_of(guard[:-1]), last), "mask")
+            self._masks[guard] = last
+        return self._masks[guard]
+
+    def _condition(self, condition: Condition, before: Guard) -> Emitted:
+        match condition:
+            case Lifted(guard=guard, over=over):
+                mask = self.mask_of(guard)
+                dims = tuple(at for at, axis in enumerate(mask.axes) if axis in over)
+                kept = [axis for axis in mask.axes if axis not in over]
+                if not dims:
+                    return mask
+                return self.builder.call("operations.masked_any", (mask.at, None), kept, "mask", dims=dims)
+            case Renamed(guard=guard, old=old, new=new):
+                return self.relabelled(self.mask_of(guard), new, old)
+            case Ahead(guard=guard, axis=axis, amount=amount):
+                mask = self.builder.expanded(self.mask_of(guard), (axis,))
+                dim = mask.axes.index(axis)
+                if amount is None:
+                    return self.builder.call("operations.suffix_any", (mask.at,), mask.axes, "mask", dim=dim)
+                return self.builder.call(
+                    "operations.shifted_mask", (mask.at,), mask.axes, "mask", dim=dim, amount=amount
+                )
+        return self.emit(condition, before)
+
+    def guarded(self, value: Emitted, guard: Guard, safe: float) -> Emitted:
+        """The value with a safe number wherever the guard does not hold."""
+        if not guard or value.literal or value.type != "number":
+            return value
+        mask = self.mask_of(guard)
+        (condition, x), axes = self.builder.aligned((mask, value))
+        return self.builder.call("torch.where", (condition, x, safe), axes)
+
+    # -------------------------------------------------------------------------------------- nodes
+
+    def _emit(self, node: Node, guard: Guard) -> Emitted:
+        match node:
+            case Const():
+                return Emitted(float(node))
+            case Input():
+                return self.guarded(self._input(node), guard, safe_number(node))
+            case Param(name=name, order=order):
+                return self._bound("param", name, order)
+            case Index(axis=axis):
+                arguments = (self.builder.size(axis), self.builder.like)
+                return self.builder.call("operations.index", arguments, (axis,), "integer")
+            case Size(axis=axis):
+                return self.builder.call("operations.constant", (self.builder.size(axis), self.builder.like), ())
+            case Map():
+                return self._map(node, guard)
+            case StopGrad(body=body):
+                value = self.emit(body, guard)
+                if value.literal or value.type != "number":
+                    return value
+                return self.builder.call("torch.detach", (value.at,), value.axes)
+            case Rename(body=body, old=old, new=new):
+                return self.relabelled(self.emit(body, renamed(guard, old, new)), old, new)
+            case Select() | Slice():
+                return self._selection(node, guard)
+            case Reduce():
+                return emit_reduce(self, node, guard)
+            case Along():
+                return emit_along(self, node, guard)
+            case Call(function="norm", arguments=(body,), consumed=over):
+                value = self.number(body, guard)
+                value = self.builder.expanded(value, over)
+                dims = tuple(value.axes.index(axis) for axis in over)
+                kept = [axis for axis in value.axes if axis not in over]
+                return self.builder.call("operations.norm", (value.at,), kept, dims=dims)
+        return self.unsupported(node, f"`{_title(node)}`")
+
+    def number(self, node: Node, guard: Guard) -> Emitted:
+        """The node as a tensor or a literal of the computation's type."""
+        return self.builder.number(self.emit(node, guard))
+
+    def _input(self, node: Input) -> Emitted:
+        kinds: dict[str, ValueType] = {"label": "integer", "mask": "mask"}
+        return self._bound("tensor", node.name, node.order, kinds.get(node.kind, "number"))
+
+    def _bound(self, kind: str, name: str, order: tuple[str, ...], type_: ValueType = "number") -> Emitted:
+        value = Emitted(self.builder.bind(kind, name, order, type_), order, type_)
+        return self.builder.arranged(value, self.builder.sorted(order))
+
+    def relabelled(self, value: Emitted, old: str, new: str) -> Emitted:
+        if value.literal or old not in value.axes:
+            return value
+        axes = tuple(new if axis == old else axis for axis in value.axes)
+        return self.builder.arranged(Emitted(value.at, axes, value.type), self.builder.sorted(axes))
+
+    # -------------------------------------------------------------------------------------- elementwise
+
+    def elementwise(self, operation: str, values: Iterable[Emitted], type_: ValueType = "number") -> Emitted:
+        arguments, axes = self.builder.aligned(tuple(values))
+        return self.builder.call(operation, arguments, axes, type_)
+
+    def _map(self, node: Map, guard: Guard) -> Emitted:
+        function = node.function
+        if function == "where":
+            return self._where(node, guard)
+        values = [self.emit(argument, guard) for argument in node.arguments]
+        if function in COMPARISONS:
+            return self._comparison(function, values[0], values[1])
+        if function in ("and", "or", "not"):
+            return self.elementwise(PRIMITIVES[function].torch, values, "mask")
+        values = [self.builder.number(value) for value in values]
+        if all(value.literal for value in values):
+            return Emitted(float(PRIMITIVES[function].value(*(value.at for value in values))))
+        if function == "mul":
+            return self._product(node, values)
+        for at, safe in self._singular(node):
+            values[at] = self.guarded(values[at], guard, safe)
+        if function == "add":
+            return self.elementwise("operations.add", values)
+        literals = {"div": (1,), "pow": (0, 1)}.get(function, ())
+        values = [value if at in literals else self.builder.tensor(value) for at, value in enumerate(values)]
+        return self.elementwise(PRIMITIVES[function].torch, values)
+
+    def _where(self, node: Map, guard: Guard) -> Emitted:
+        condition, then, otherwise = node.arguments
+        chosen = self.emit(condition, guard)
+        branches = [
+            self.emit(then, extended(guard, condition)),
+            self.emit(otherwise, extended(guard, apply("not", condition))),
+        ]
+        types = {branch.type for branch in branches if not branch.literal}
+        type_: ValueType = types.pop() if len(types) == 1 else "number"
+        if type_ == "number" or any(branch.literal for branch in branches):
+            type_, branches = "number", [self.builder.number(branch) for branch in branches]
+        if all(branch.literal for branch in branches):
+            branches[0] = self.builder.tensor(branches[0])
+        return self.elementwise("torch.where", (self.builder.tensor(chosen), *branches), type_)
+
+    def _comparison(self, function: str, left: Emitted, right: Emitted) -> Emitted:
+        operation = PRIMITIVES[function].torch
+        if left.literal and not right.literal:
+            operation, left, right = COMPARISONS[function], right, left
+        if left.type == "integer" and not isinstance(right.at, Slot) and right.at == round(right.at):
+            right = Emitted(int(right.at))
+        return self.elementwise(operation, (self.builder.tensor(left), right), "mask")
+
+    def _product(self, node: Map, values: list[Emitted]) -> Emitted:
+        """The product; a factor that may be the log of 0 does not count where the others are 0."""
+        logs = [at for at, argument in enumerate(node.arguments) if may_be_infinite(argument)]
+        vanishing = any(at not in logs and may_vanish(argument) for at, argument in enumerate(node.arguments))
+        if not logs or not vanishing:
+            return self.elementwise("operations.mul", values)
+        weight = [value for at, value in enumerate(values) if at not in logs]
+        log = [values[at] for at in logs]
+        first = weight[0] if len(weight) == 1 else self.elementwise("operations.mul", weight)
+        second = log[0] if len(log) == 1 else self.elementwise("operations.mul", log)
+        return self.elementwise("operations.weigh", (self.builder.tensor(first), self.builder.tensor(second)))
+
+    def _singular(self, node: Map) -> Iterable[tuple[int, float]]:
+        """The arguments at which the function may not be finite, with a number at which it is."""
+        safe = PRIMITIVES[node.function].safe
+        if safe is None:
+            return
+        for at in SINGULAR.get(node.function, range(len(safe))):
+            argument = node.arguments[at]
+            fixed = not self.has_numbers(argument)
+            bounded = node.function in ("exp", "expm1") and argument.domain.hi <= _HARMLESS_EXPONENT
+            if not (fixed or bounded or is_small_power(node)):
+                yield at, safe[at]
+
+    # -------------------------------------------------------------------------------------- selections
+
+    def _selection(self, node: Select | Slice, guard: Guard) -> Emitted:
+        tensor = leaf(node)
+        if tensor is not None:
+            return self.guarded(self._read(node, self.emit(node.body)), guard, safe_number(tensor))
+        inner = projected(guard, node.body.axes - {node.axis})
+        if isinstance(node, Slice):
+            inner = extended(inner, apply("le", const(node.start), Index(node.axis)))
+            inner = extended(inner, apply("lt", Index(node.axis), const(node.stop)))
+        elif isinstance(node.at, int):
+            inner = extended(inner, apply("eq", Index(node.axis), const(node.at)))
+        return self._read(node, self.emit(node.body, inner))
+
+    def _read(self, node: Select | Slice, body: Emitted) -> Emitted:
+        if isinstance(node, Select) and isinstance(node.at, Node):
+            return self._gather(node, body, self.builder.integer(self.emit(node.at)))
+        body = self.builder.expanded(body, (node.axis,))
+        dim = body.axes.index(node.axis)
+        if isinstance(node, Select):
+            assert isinstance(node.at, int)
+            kept = [axis for axis in body.axes if axis != node.axis]
+            return self.builder.call("torch.select", (body.at,), kept, body.type, dim=dim, index=node.at)
+        options = {"dim": dim, "start": node.start, "length": node.stop - node.start}
+        cut = self.builder.call("torch.narrow", (body.at,), body.axes, body.type, **options)
+        return self.relabelled(cut, node.axis, node.new)
+
+    def _gather(self, node: Select, body: Emitted, at: Emitted) -> Emitted:
+        body = self.builder.expanded(body, (node.axis,))
+        rest = [axis for axis in body.axes if axis != node.axis]
+        new = [axis for axis in at.axes if axis not in rest]
+        x = self.builder.arranged(body, (*rest, node.axis))
+        index = self.builder.arranged(at, (*rest, *new))
+        taken = self.builder.call("operations.take", (x.at, index.at), (*rest, *new), body.type)
+        return self.builder.arranged(taken, self.builder.sorted((*rest, *new)))
+
+    # -------------------------------------------------------------------------------------- what is not emitted
+
+    def unsupported(self, node: Node, what: str) -> NoReturn:
+        message = f"{what} is checked, but this version does not compile it yet"
+        raise LosscError([error("E601", message, self.spans.get(node, NOWHERE))])
+
+
+def _title(node: Node) -> str:
+    match node:
+        case Call(function=function):
+            return function.partition(":")[0]
+        case Draw(distribution=distribution):
+            return distribution
+    raise InternalError(f"no rule emits a {type(node).__name__}")

@@ -1,0 +1,62 @@
+"""What the emitter asks of a node before it emits it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from lossc.compiler.core import Along, Const, Input, Map, Node, Param, Rename, Select, Size, Slice, StopGrad
+from lossc.compiler.intervals import INF, LOGPROB
+
+_LOGARITHMS = ("log", "log2", "log1p", "log1mexp")
+
+
+def may_be_infinite(node: Node) -> bool:
+    """Whether the value is made of logarithms of what may be 0, by sums, products and selections."""
+    match node:
+        case Input(kind=kind, bounds=bounds):
+            return kind == "logprob" or bounds == LOGPROB
+        case Map(function=function, arguments=arguments):
+            if function in _LOGARITHMS:
+                return arguments[0].domain.lo <= 0 or function in ("log1p", "log1mexp")
+            return function in ("add", "mul", "where") and any(may_be_infinite(part) for part in arguments)
+        case Along(op=op):
+            return op == "log_softmax"
+        case Select(body=body) | Slice(body=body) | Rename(body=body) | StopGrad(body=body):
+            return may_be_infinite(body)
+    return False
+
+
+def may_vanish(node: Node) -> bool:
+    """Whether a factor that differs from entry to entry may be 0."""
+    return not isinstance(node, Const | Param | Size) and node.domain.lo <= 0 <= node.domain.hi
+
+
+def is_small_power(node: Map) -> bool:
+    """x^n for a small whole n, finite wherever x is."""
+    if node.function != "pow":
+        return False
+    exponent = node.arguments[1]
+    return (
+        isinstance(exponent, Const)
+        and isinstance(exponent.value, Fraction)
+        and exponent.value.denominator == 1
+        and 0 <= exponent.value <= 8
+    )
+
+
+def leaf(node: Node) -> Input | None:
+    """The tensor that a chain of selections and renamings reads."""
+    while isinstance(node, Select | Slice | Rename):
+        node = node.body
+    return node if isinstance(node, Input) else None
+
+
+def safe_number(node: Input) -> float:
+    """A number of the tensor's domain at which everything is finite: 0 where that is one."""
+    bounds = node.bounds
+    for candidate in (0.0, 1.0, -1.0):
+        if candidate in bounds:
+            return candidate
+    if bounds.finite:
+        return (bounds.lo + bounds.hi) / 2
+    return bounds.lo + 1 if bounds.lo > -INF else bounds.hi - 1

@@ -1,0 +1,250 @@
+"""Rewriting a graph bottom-up to its normal form, a step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lossc.compiler import core
+from lossc.compiler.core import (
+    ZERO,
+    Along,
+    Map,
+    Node,
+    Reduce,
+    Rename,
+    Select,
+    Slice,
+    StopGrad,
+    walk,
+)
+from lossc.compiler.simplify import arithmetic, masks, shapes
+from lossc.compiler.simplify.conditions import PREDICATES
+from lossc.compiler.simplify.matching import Matcher
+from lossc.compiler.simplify.numbers import folded, smallest_or_largest
+from lossc.compiler.simplify.patterns import Binding, Unfit, instantiate
+from lossc.compiler.simplify.rules import RULES, Rule
+from lossc.compiler.simplify.views import is_map, number
+from lossc.compiler.verify import violation
+
+STEPS_PER_NODE = 60
+"""Rules that may fire for each node of a graph; a graph that needs more keeps the form that it has reached."""
+
+
+@dataclass
+class Record:
+    """What happened: how often each rule fired and where first, and what turned out to be 0."""
+
+    fired: dict[Rule, int] = field(default_factory=dict)
+    first: dict[Rule, Node] = field(default_factory=dict)
+    vanished: list[Node] = field(default_factory=list)
+    exhausted: bool = False
+
+
+class Simplifier:
+    """Rewrites graphs; one instance shares its results among the graphs of a program."""
+
+    def __init__(self, rules: tuple[Rule, ...] = RULES) -> None:
+        self.record = Record()
+        self._rules = _by_head(rules)
+        self._done: dict[Node, Node] = {}
+        self._steps = 0
+        self._origin: Node = ZERO
+        self._looking = 0
+        self._matcher = Matcher(self._instance)
+
+    def __call__(self, root: Node) -> Node:
+        """The graph in normal form."""
+        for node in walk(root):
+            if node not in self._done:
+                self._origin = node
+                self._steps += STEPS_PER_NODE
+                self._done[node] = self._rebuilt(node)
+        return self._done[root]
+
+    def _rebuilt(self, node: Node) -> Node:
+        """The node over simplified parts; over its own where those lost an axis that it needs."""
+        parts = tuple(self._done[child] for child in node.children)
+        rebuilt = node if parts == node.children else node.rebuild(parts)
+        try:
+            result = self.construct(rebuilt)
+        except RecursionError:
+            self.record.exhausted = True
+            return node
+        if result is ZERO and node.axes:
+            self.record.vanished.append(node)
+        return result if violation(result) is None else node
+
+    def construct(self, node: Node) -> Node:
+        """The normal form of a node whose parts are in normal form."""
+        known = self._done.get(node)
+        if known is not None:
+            return known
+        normal = self._normal(node)
+        result = self._settled(normal) if normal is not node else self._rewritten(node)
+        self._done[node] = self._done[result] = result
+        return result
+
+    def _settled(self, node: Node) -> Node:
+        """A node that the normal form made anew: its own new parts first, then itself."""
+        parts = tuple(self.construct(part) for part in node.children)
+        if parts != node.children:
+            return self.construct(node.rebuild(parts))
+        return self.construct(node)
+
+    def _instance(self, node: Node) -> Node:
+        """A node that is only looked for: what fires on the way is not recorded."""
+        self._looking += 1
+        try:
+            return self.construct(node)
+        finally:
+            self._looking -= 1
+
+    # ---------------------------------------------------------------------------------------- normal form
+
+    def _normal(self, node: Node) -> Node:
+        match node:
+            case Map():
+                return self._normal_map(node)
+            case Reduce():
+                return shapes.reduction(node, self.construct)
+            case Along():
+                return shapes.along(node)
+            case Select():
+                return shapes.selection(node, self.construct)
+            case Rename():
+                return shapes.renamed(node)
+            case Slice():
+                return shapes.sliced(node)
+            case StopGrad(body=core.Const() as body):
+                return body
+        return node
+
+    def _normal_map(self, node: Map) -> Node:
+        normal = _NORMAL.get(node.function)
+        return normal(node) if normal is not None else folded(node)
+
+    # ---------------------------------------------------------------------------------------- rules
+
+    def _rewritten(self, node: Node) -> Node:
+        for rule in self._rules.get(head(node), ()):
+            result = self._applied(rule, node)
+            if result is not None:
+                return result
+        return node
+
+    def _applied(self, rule: Rule, node: Node) -> Node | None:
+        for binding, left in self._matcher.root(rule.left, node):
+            if self._steps <= 0:
+                self.record.exhausted = True
+                return None
+            if not _holds(rule, binding):
+                continue
+            try:
+                result = self._joined(rule, binding, left, node)
+            except Unfit:
+                continue
+            if result is node or result.axes != node.axes:
+                continue
+            self._note_fired(rule)
+            return result
+        return None
+
+    def _joined(self, rule: Rule, binding: Binding, left: Node | None, node: Node) -> Node:
+        """The result of a rule with the operands of the sum or product that it did not use."""
+        self._steps -= 1
+        result = instantiate(rule.right, binding, self.construct)
+        if left is None:
+            return result
+        return self.construct(core.add(result, left) if is_map(node, "add") else core.mul(result, left))
+
+    def _note_fired(self, rule: Rule) -> None:
+        if not self._looking:
+            self.record.fired[rule] = self.record.fired.get(rule, 0) + 1
+            self.record.first.setdefault(rule, self._origin)
+
+
+def _holds(rule: Rule, binding: Binding) -> bool:
+    return all(
+        PREDICATES[name](*(binding[argument] for argument in arguments)) for name, arguments in rule.tests
+    )
+
+
+def head(node: Node) -> tuple[str, str]:
+    """What rules are looked up by: the type of a node with its function or operation."""
+    return type(node).__name__, getattr(node, "function", "") or getattr(node, "op", "")
+
+
+def _by_head(rules: tuple[Rule, ...]) -> dict[tuple[str, str], list[Rule]]:
+    table: dict[tuple[str, str], list[Rule]] = {}
+    for rule in rules:
+        kind, name = head(rule.left)
+        names = ("mul", "div") if name in ("mul", "div") else (name,)
+        for each in names:
+            table.setdefault((kind, each), []).append(rule)
+    return table
+
+
+def _sum(node: Map) -> Node:
+    return arithmetic.add(_with_numbers(node))
+
+
+def _product(node: Map) -> Node:
+    return arithmetic.multiply(_with_numbers(node))
+
+
+def _power(node: Map) -> Node:
+    base, exponent = _with_numbers(node).children
+    return arithmetic.power(base, exponent)
+
+
+def _with_numbers(node: Map) -> Node:
+    """Constant masks among the operands as 0 and 1."""
+    arguments = tuple(masks.as_number(argument) for argument in node.arguments)
+    return node if arguments == node.arguments else node.rebuild(arguments)
+
+
+def _choice(node: Map) -> Node:
+    condition, then, otherwise = node.arguments
+    if condition is masks.TRUE or condition is masks.FALSE:
+        return then if condition is masks.TRUE else otherwise
+    return node
+
+
+def _absolute(node: Map) -> Node:
+    """|c x| as |c| |x|."""
+    (argument,) = node.arguments
+    if number(argument) is not None:
+        return folded(node)
+    pulled, rest = arithmetic.without_number(argument)
+    return node if pulled == 1 else core.mul(core.Const(abs(pulled)), core.apply("abs", rest))
+
+
+def _ordered(decide: Callable[[Map], Node]) -> Callable[[Map], Node]:
+    """Operands of a commutative function in the order of their digests."""
+
+    def normal(node: Map) -> Node:
+        arguments = tuple(sorted(node.arguments, key=lambda argument: argument.digest))
+        return decide(node if arguments == node.arguments else Map(node.function, arguments))
+
+    return normal
+
+
+_NORMAL: dict[str, Callable[[Map], Node]] = {
+    "add": _sum,
+    "mul": _product,
+    "div": _product,
+    "pow": _power,
+    "and": masks.logic,
+    "or": masks.logic,
+    "not": masks.logic,
+    "lt": masks.compared,
+    "le": masks.compared,
+    "eq": _ordered(masks.compared),
+    "ne": _ordered(masks.compared),
+    "where": _choice,
+    "abs": _absolute,
+    "min": smallest_or_largest,
+    "max": smallest_or_largest,
+    "logaddexp": _ordered(folded),
+}

@@ -1,0 +1,173 @@
+"""Which streams are centred, and by what: `z = z^ + c` with c the largest entry of the row, a constant.
+
+One c serves every `a * z` with a > 0. Another exponent, and the same one under another mask, has a shift of its own,
+taken relative to the centred streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from lossc.compiler.core import Input, Map, Node, Param, Reduce, Select, StopGrad, walk
+from lossc.compiler.table import polynomial as poly
+from lossc.compiler.table.lowering import Lowering, differentiable
+from lossc.compiler.table.polynomial import Monomial, Polynomial, atom
+from lossc.compiler.table.reading import Expanded, TooLarge
+from lossc.compiler.table.registry import Registry
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """`scale * direction`, where scale is never negative; the carrier stands in the direction with factor `sign`."""
+
+    scale: Polynomial
+    direction: Polynomial
+    carrier: Node | None
+    sign: int
+
+
+@dataclass(frozen=True)
+class Centre:
+    """How an atom is written: `leaf + sign * shift`."""
+
+    leaf: Input
+    shift: Input
+    sign: int
+
+
+class Centres:
+    """The centred atoms of a graph and the exponents that need no other shift."""
+
+    def __init__(self, axis: str, registry: Registry) -> None:
+        self.axis = axis
+        self.registry = registry
+        self.of: dict[Node, Centre] = {}
+        self.primary: set[tuple[Polynomial, Node | None]] = set()
+
+    def differs(self, node: Node) -> bool:
+        return self.axis in node.axes
+
+    def exponent(self, p: Polynomial) -> Exponent:
+        """The exponent's scale and direction; equal directions are equal values."""
+        candidates = [found for term in p.terms if (found := self._candidate(term, len(p.terms) == 1)) is not None]
+        if not candidates:
+            return Exponent(poly.ONE_POLYNOMIAL, p, None, 1)
+        carrier, factor, sign = min(candidates, key=lambda item: _preference(item[0]))
+        scale = factor.scaled(Fraction(sign))
+        inverse = poly.raised(scale, Fraction(-1))
+        assert inverse is not None
+        return Exponent(scale, p * inverse, carrier, sign)
+
+    def _candidate(self, term: tuple[Monomial, Fraction], alone: bool) -> tuple[Node, Polynomial, int] | None:
+        monomial, coefficient = term
+        classes = [(node, k) for node, k in monomial.powers if self.differs(node)]
+        if len(classes) != 1 or classes[0][1] != 1 or classes[0][0].is_mask or monomial.exponent.terms:
+            return None
+        rows = Monomial(tuple(item for item in monomial.powers if item not in classes))
+        domain = poly.of_monomial(rows, coefficient).node().domain
+        sign = 1 if domain.positive or (alone and domain.nonneg) else -1 if domain.negative else 0
+        return (bare(classes[0][0]), poly.of_monomial(rows, coefficient), sign) if sign else None
+
+    # -------------------------------------------------------------------------------------- finding
+
+    def find(self, lowering: Lowering, roots: Iterable[Node]) -> None:
+        """Centre the streams that stand in exponents or under a variance: plain ones first, then compound ones."""
+        first, second = self._exponents(list(walk(*roots)))
+        first += [(body, mask) for body, mask in lowering.spreads]
+        for group in (first, second):
+            found = [(read, mask) for body, mask in group if (read := self._read(body, mask)) is not None]
+            found.sort(key=lambda item: (len(item[0].terms), item[1] is not None, item[0].key, _digest(item[1])))
+            for exponent, mask in found:
+                self._centre(self.exponent(exponent), mask)
+
+    def _exponents(self, nodes: list[Node]) -> tuple[list[tuple[Node, Node | None]], list[tuple[Node, Node | None]]]:
+        """Exponents of a logsumexp over the class axis, and those of an `exp` inside a sum over it."""
+        logs, sums = [], []
+        for node in nodes:
+            if not isinstance(node, Reduce) or node.over != (self.axis,):
+                continue
+            if node.op == "logsumexp":
+                logs.append((node.body, node.where))
+            elif node.op == "sum":
+                inner = (part for part in walk(node.body) if self.differs(part))
+                sums += [(e.arguments[0], node.where) for e in inner if isinstance(e, Map) and e.function == "exp"]
+        return logs, sums
+
+    def _read(self, body: Node, mask: Node | None) -> Polynomial | None:
+        """The part of an exponent that differs along the class axis, unless it or its mask needs a row first."""
+        try:
+            whole = Expanded(self.axis).of(body)
+        except TooLarge:
+            return None
+        classes = {monomial for monomial, _ in whole.terms if any(self.differs(node) for node in monomial.atoms)}
+        found = whole.split(classes)[0]
+        parts = [found.node(), *([mask] if mask is not None else [])]
+        return found if classes and not any(self._of_a_row(part) for part in walk(*parts)) else None
+
+    def _of_a_row(self, node: Node) -> bool:
+        return (isinstance(node, Reduce) and self.axis in node.over) or (
+            isinstance(node, Select) and node.axis == self.axis
+        )
+
+    def _centre(self, exponent: Exponent, mask: Node | None) -> None:
+        carrier, sign = exponent.carrier, exponent.sign
+        if carrier is None or carrier in self.of:
+            return
+        shift = self.registry.statistic("shift", mapped_bare(exponent.direction).node(), mask)
+        self.of[carrier] = Centre(self.registry.centre(carrier, shift, sign), shift, sign)
+        self.primary.add((mapped_bare(exponent.direction), mask))
+
+    # -------------------------------------------------------------------------------------- use
+
+    def relative(self, p: Polynomial, mask: Node | None) -> tuple[Polynomial, Polynomial] | None:
+        """The exponent under its own shift and what was taken out of it; None where the centres serve."""
+        raw = self.exponent(self._raw(p))
+        if (raw.direction, mask) in self.primary:
+            return None
+        inverse = poly.raised(raw.scale, Fraction(-1))
+        assert inverse is not None
+        source = mapped_bare(p * inverse).node()
+        shift = self.registry.statistic("shift", source, mask)
+        hat = self.registry.centre((p * inverse).node(), shift)
+        return raw.scale * atom(hat), raw.scale * atom(shift)
+
+    def _raw(self, p: Polynomial) -> Polynomial:
+        def source(node: Node) -> Polynomial:
+            inner = bare(node)
+            entry = self.registry.centred.get(inner)
+            return atom(entry.source if entry is not None else inner)
+
+        return mapped(p, source)
+
+
+def mapped(p: Polynomial, step: object) -> Polynomial:
+    """The polynomial with each atom replaced by a polynomial."""
+    assert callable(step)
+    parts = []
+    for monomial, coefficient in p.terms:
+        result = poly.exponential(mapped(monomial.exponent, step)) if monomial.exponent.terms else poly.ONE_POLYNOMIAL
+        for node, k in monomial.powers:
+            replaced = step(node)
+            power = poly.raised(replaced if replaced.single or not replaced.terms else atom(replaced.node()), k)
+            result = result * (replaced if k == 1 else power if power is not None else atom(node, k))
+        parts.append(result.scaled(coefficient))
+    return poly.total(parts)
+
+
+def mapped_bare(p: Polynomial) -> Polynomial:
+    return mapped(p, lambda node: atom(bare(node)))
+
+
+def bare(node: Node) -> Node:
+    return node.body if isinstance(node, StopGrad) else node
+
+
+def _digest(node: Node | None) -> bytes:
+    return b"" if node is None else node.digest
+
+
+def _preference(node: Node) -> tuple[int, bool, bool, bytes]:
+    """Carriers: with the most axes, with a gradient, a tensor, then in a fixed order."""
+    return (-len(node.axes), not differentiable(node), not isinstance(node, Input | Param), node.digest)
