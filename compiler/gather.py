@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lossc.compiler.library import Module, file_module, shipped_module, shipped_modules
+from lossc.compiler.library import Module, file_module, home_of, shipped_module, shipped_modules
 from lossc.compiler.primitives import FUNCTIONS
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
@@ -13,6 +14,7 @@ from lossc.grammar.diagnostics import Diagnostics, Note, error
 from lossc.grammar.source import Source, Span
 from lossc.grammar.syntax import (
     Axis,
+    Declaration,
     Extern,
     File,
     Item,
@@ -73,12 +75,14 @@ class Gatherer:
         self.problems = problems
         self._modules: dict[str, Frame] = {}
         self._open: list[str] = [source.name]
+        self._open_settings: list[Setting] = []
 
     def objective(self, file: File) -> Gathered:
         top = Frame("objective", own=True)
         top.objective = top
         gathered = Gathered(top)
         self._declare_terms(file.items, top, own=True)
+        self._declare_axes(file.items, top)
         for item in file.items:
             if isinstance(item, Use):
                 self._use(item, top, gathered)
@@ -89,17 +93,18 @@ class Gatherer:
 
     def module_frame(self, module: Module) -> Frame:
         """The frame in which the terms and settings of a module are written."""
-        if module.path not in self._modules:
+        place = module.source.name
+        if place not in self._modules:
             for problem in module.problems.found:
                 self.problems.add(problem)
-            frame = self._modules[module.path] = Frame("objective", own=False)
+            frame = self._modules[place] = Frame("objective", own=False)
             self._declare_terms(module.file.items, frame, own=False)
-            self._open.append(module.path)
+            self._open.append(place)
             for item in module.file.items:
                 if isinstance(item, Use):
                     self._use(item, frame, None)
             self._open.pop()
-        return self._modules[module.path]
+        return self._modules[place]
 
     def _use(self, use: Use, frame: Frame, gathered: Gathered | None) -> None:
         if "." not in use.path and not use.is_file and use.path in frame.settings:
@@ -108,19 +113,25 @@ class Gatherer:
         module, member = self._find(use)
         if module is None:
             return
-        if module.path in self._open:
-            self.problems.add(error("E105", f"`{use.path}` uses itself", use.span, help="remove one of the two lines"))
+        if module.source.name in self._open:
+            self._uses_itself(use)
             return
         home = self.module_frame(module)
         names = (member,) if member else use.names
+        if use.sharing and not any(name in home.settings for name in names or ()):
+            message = f"`{use.path}` is not a setting, and has no axes to share"
+            self.problems.add(error("E104", message, use.span, help="remove `sharing (…)`"))
         for name in module.terms if names is None else names:
             self._import(name, use, home, frame, gathered, explicit=names is not None)
+
+    def _uses_itself(self, use: Use) -> None:
+        self.problems.add(error("E105", f"`{use.path}` uses itself", use.span, help="remove one of the two lines"))
 
     def _find(self, use: Use) -> tuple[Module | None, str | None]:
         if use.is_file:
             found = file_module(use.path, use.span.source)
             if isinstance(found, str):
-                self.problems.add(error("E104", f'"{use.path}" cannot be used: {found}', use.span))
+                self.problems.add(error("E104", f'"{use.path}" cannot be used: {found}', use.name_span))
                 return None, None
             return found, None
         module = shipped_module(use.path)
@@ -141,7 +152,7 @@ class Gatherer:
             known = [*shipped_modules(), *_setting_paths()]
             message = f"there is no module `{use.path}`"
         hint = did_you_mean(use.path, known) or ("`lossc list` shows the modules of the library",)
-        self.problems.add(error("E104", message, use.span, help=hint))
+        self.problems.add(error("E104", message, use.name_span, help=hint))
 
     def _import(
         self, name: str, use: Use, home: Frame, frame: Frame, gathered: Gathered | None, *, explicit: bool
@@ -152,36 +163,64 @@ class Gatherer:
         if name not in home.terms:
             known = (*home.terms, *home.settings)
             message = f"`{use.path}` has no term `{name}`"
-            self.problems.add(error("E104", message, _inside(use.span, name), help=did_you_mean(name, known)))
+            self.problems.add(error("E104", message, _imported(use, name), help=self._elsewhere(name, known)))
             return
         term = home.terms[name]
         written = f"{use.alias}.{name}" if use.alias else name
         clash = frame.terms.get(written)
         if clash is not None and clash is not term:
-            message = f"`{written}` is declared here and imported from `{use.path}` as well"
-            notes = [Note("declared here", clash.span)]
-            self.problems.add(
-                error(
-                    "E103", message, _inside(use.span, name), notes=notes, help=f"rename one, or `use {use.path} as …`"
-                )
-            )
+            self._clash(use, name, written, clash, frame)
             return
         frame.terms[written] = term
         if gathered is not None and explicit:
-            gathered.imports.append((written, _inside(use.span, name), term))
+            gathered.imports.append((written, _imported(use, name), term))
+
+    @staticmethod
+    def _elsewhere(name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+        """The help for a name that a module does not have: a near one there, or the module that has it."""
+        home = home_of(name)
+        return (f"it is in another module: `use {home} ({name})`",) if home else did_you_mean(name, known)
+
+    def _clash(self, use: Use, name: str, written: str, clash: TermSymbol, frame: Frame) -> None:
+        if clash.frame is frame:
+            message = f"`{written}` is declared in this file and imported from `{use.path}` as well"
+        else:
+            message = f"`{written}` is imported twice, the second time from `{use.path}`"
+        notes = [Note("the other is declared here", clash.span)]
+        help_ = f"import one under a prefix: `use {use.path} as other`, then `other.{name}(…)`"
+        self.problems.add(error("E103", message, _imported(use, name), notes=notes, help=help_))
 
     # -------------------------------------------------------------------------------------- settings
 
     def _instantiate(self, use: Use, setting: Setting, home: Frame, frame: Frame, gathered: Gathered | None) -> None:
+        if setting in self._open_settings:
+            self._uses_itself(use)
+            return
         inner = Frame("setting", own=home.own, prefix=use.alias or "", terms=home.terms, settings=home.settings)
         inner.objective = frame.objective
-        for shared in use.sharing:
-            inner.axes[shared] = frame.axes.setdefault(shared, AxisSymbol(shared, use.span, declared=False))
+        self._share(use, setting, inner, frame)
+        self._declare_axes(setting.items, inner, shared=use.sharing)
+        self._open_settings.append(setting)
         for item in setting.items:
             if isinstance(item, Use):
                 self._use(item, inner, gathered)
+        self._open_settings.pop()
         self._declare_values(setting.items, inner, gathered, imported=use)
         self._export(inner, frame, use)
+
+    def _share(self, use: Use, setting: Setting, inner: Frame, frame: Frame) -> None:
+        """Axes under `sharing` are those of the file that uses the setting; new ones there where it has none yet."""
+        axes = {item.name: item for item in setting.items if isinstance(item, Axis)}
+        for name in use.sharing:
+            if name not in axes:
+                message = f"`{use.path}` has no axis `{name}` to share"
+                hint = did_you_mean(name, axes) or (f"its axes are {', '.join(axes)}" if axes else "it declares none",)
+                self.problems.add(error("E301", message, _imported(use, name), help=hint))
+                continue
+            known = frame.axes.get(name)
+            if known is None or not known.declared:
+                frame.axes[name] = _axis_symbol(axes[name], frame)
+            inner.axes[name] = frame.axes[name]
 
     def _export(self, inner: Frame, frame: Frame, use: Use) -> None:
         for name, symbol in inner.values.items():
@@ -191,11 +230,16 @@ class Gatherer:
                 help_ = f"give the second a prefix: `use {use.path} as other`"
                 message = f"`{written}` comes from two settings"
                 notes = [Note("first declared here", clash.span)]
-                self.problems.add(error("E103", message, use.span, notes=notes, help=help_))
+                self.problems.add(error("E103", message, use.name_span, notes=notes, help=help_))
                 return
             frame.values[written] = symbol
         for name, axis in inner.axes.items():
-            frame.axes.setdefault(inner.full(name) if name not in use.sharing else name, axis)
+            written = inner.full(name) if name not in use.sharing else name
+            known = frame.axes.setdefault(written, axis)
+            if known is not axis and known.declared and known.span.source is use.span.source is not axis.span.source:
+                message = f"axis `{written}` comes with `{use.path}`, and is declared again here"
+                notes = [Note("imported from here", axis.span)]
+                self.problems.add(error("E103", message, known.span, notes=notes, help="remove this line"))
 
     # -------------------------------------------------------------------------------------- declarations
 
@@ -204,14 +248,14 @@ class Gatherer:
             if isinstance(item, Term | Extern):
                 if item.name in BUILT_IN:
                     message = f"`{item.name}` is a function of the language"
-                    self.problems.add(error("E103", message, _inside(item.span, item.name), help="choose another name"))
+                    self.problems.add(error("E103", message, item.name_span, help="choose another name"))
                 elif item.name in frame.terms:
-                    self._duplicate(item.name, item.span, frame.terms[item.name].span)
+                    self._duplicate(item, item.name, frame.terms[item.name].span)
                 else:
                     frame.terms[item.name] = TermSymbol(item.name, item, frame, own)
             elif isinstance(item, Setting):
                 if item.name in frame.settings:
-                    self._duplicate(item.name, item.span, frame.settings[item.name][0].span)
+                    self._duplicate(item, item.name, frame.settings[item.name][0].name_span)
                 frame.settings[item.name] = (item, frame)
 
     def _declare_values(
@@ -219,8 +263,6 @@ class Gatherer:
     ) -> None:
         for item in items:
             match item:
-                case Axis():
-                    self._declare_axis(item, frame)
                 case Tensor() | Param() | State() | Let():
                     self._declare_value(item, frame, imported)
                 case Reduce() if gathered is not None:
@@ -232,25 +274,23 @@ class Gatherer:
             if isinstance(item, Let | Tensor | Param | State | Reduce) or hasattr(item, "entries"):
                 _axes_made(item, frame)
 
-    def _declare_axis(self, item: Axis, frame: Frame) -> None:
-        known = frame.axes.get(item.name)
-        if known is not None and known.declared:
-            self._duplicate(item.name, item.span, known.span)
-            return
-        if known is None:
-            frame.axes[item.name] = AxisSymbol(frame.full(item.name), item.span, item.batch, item.positions)
+    def _declare_axes(self, items: tuple[Item, ...], frame: Frame, shared: tuple[str, ...] = ()) -> None:
+        """Axes come before what uses them, so that a setting can share one of this file."""
+        for item in items:
+            if not isinstance(item, Axis) or item.name in shared:
+                continue
+            if item.name in frame.axes:
+                self._duplicate(item, item.name, frame.axes[item.name].span)
+            else:
+                frame.axes[item.name] = _axis_symbol(item, frame)
 
     def _declare_value(self, item: Tensor | Param | State | Let, frame: Frame, imported: Use | None) -> None:
         clash = frame.values.get(item.name)
         if isinstance(clash, ValueSymbol):
             if clash.frame is frame:
-                self._duplicate(item.name, item.span, clash.span)
+                self._duplicate(item, item.name, clash.span)
             else:
-                notes = [Note("imported from here", clash.span)]
-                message = f"`{item.name}` is imported, and declared again here"
-                self.problems.add(
-                    error("E103", message, _inside(item.span, item.name), notes=notes, help="choose another name")
-                )
+                self._redeclared(item, item.name, clash.span)
             return
         frame.values[item.name] = ValueSymbol(frame.full(item.name), item, frame, own=imported is None and frame.own)
 
@@ -263,10 +303,19 @@ class Gatherer:
         for name in names:
             frame.axes.setdefault(name, AxisSymbol(frame.full(name), type_.span, declared=False))
 
-    def _duplicate(self, name: str, span: Span, first: Span) -> None:
+    def _duplicate(self, item: Declaration, name: str, first: Span) -> None:
         notes = [Note("first declared here", first)]
-        self.problems.add(error("E102", f"`{name}` is declared twice", _inside(span, name), notes=notes,
+        self.problems.add(error("E102", f"`{name}` is declared twice", item.name_span, notes=notes,
                                 help="remove or rename one of the two"))  # fmt: skip
+
+    def _redeclared(self, item: Declaration, name: str, first: Span) -> None:
+        notes = [Note("imported from here", first)]
+        message = f"`{name}` is imported, and declared again here"
+        self.problems.add(error("E103", message, item.name_span, notes=notes, help="choose another name"))
+
+
+def _axis_symbol(item: Axis, frame: Frame) -> AxisSymbol:
+    return AxisSymbol(frame.full(item.name), item.name_span, item.batch, item.positions)
 
 
 def _axes_made(item: Node, frame: Frame) -> None:
@@ -288,10 +337,11 @@ def syntax_nodes(root: object) -> Iterator[Node]:
             stack.extend(getattr(node, name) for name in node.__dataclass_fields__ if name != "span")
 
 
-def _inside(span: Span, name: str) -> Span:
-    """The place of `name` inside a declaration, or the declaration where it is not written out."""
-    at = span.text.find(name)
-    return Span(span.source, span.start + at, span.start + at + len(name)) if at >= 0 else span
+def _imported(use: Use, name: str) -> Span:
+    """The place of `name` behind the path of a `use` line, or the path where it is not written out."""
+    source, start = use.span.source, use.name_span.end
+    found = re.search(rf"\b{re.escape(name)}\b", source.text[start : use.span.end])
+    return Span(source, start + found.start(), start + found.end()) if found else use.name_span
 
 
 def _setting_paths() -> list[str]:

@@ -37,7 +37,8 @@ class ValueSymbol:
 
     @property
     def span(self) -> Span:
-        return self.declaration.span
+        """The declared name, for messages that point to it."""
+        return self.declaration.name_span
 
 
 @dataclass(eq=False)
@@ -54,7 +55,8 @@ class TermSymbol:
 
     @property
     def span(self) -> Span:
-        return self.declaration.span
+        """The declared name, for messages that point to it."""
+        return self.declaration.name_span
 
 
 Symbol: TypeAlias = ValueSymbol | Value
