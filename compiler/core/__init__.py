@@ -1,0 +1,71 @@
+"""The core: one typed graph of about a dozen node types, between what was written and what runs.
+
+Nodes are immutable and hash-consed: equal expressions are one node, compared by identity. Each node derives its named
+axes and its domain (the interval of its values) from its parts. Absence has been compiled away: where a value can be
+absent, the graph holds masks. `Reduce.where`, and the condition of `where`, mean *unseen*: an entry that they exclude
+contributes neither value nor gradient, whatever stands there, NaN included.
+"""
+
+from __future__ import annotations
+
+from lossc.compiler.core.build import (
+    HALF,
+    INFINITY,
+    ONE,
+    PI,
+    ZERO,
+    add,
+    all_of,
+    apply,
+    const,
+    div,
+    mul,
+    neg,
+    power,
+    sub,
+    where,
+)
+from lossc.compiler.core.leaves import Const, Draw, Index, Input, Param, Size
+from lossc.compiler.core.node import NO_AXES, Axes, Node
+from lossc.compiler.core.operations import Along, AlongOp, Call, Map, Reduce, ReduceOp, Rename, Select, Slice, StopGrad
+from lossc.compiler.core.traverse import rewrite, substitute, walk
+
+__all__ = [
+    "HALF",
+    "INFINITY",
+    "NO_AXES",
+    "ONE",
+    "PI",
+    "ZERO",
+    "Along",
+    "AlongOp",
+    "Axes",
+    "Call",
+    "Const",
+    "Draw",
+    "Index",
+    "Input",
+    "Map",
+    "Node",
+    "Param",
+    "Reduce",
+    "ReduceOp",
+    "Rename",
+    "Select",
+    "Size",
+    "Slice",
+    "StopGrad",
+    "add",
+    "all_of",
+    "apply",
+    "const",
+    "div",
+    "mul",
+    "neg",
+    "power",
+    "rewrite",
+    "sub",
+    "substitute",
+    "walk",
+    "where",
+]

@@ -1,0 +1,74 @@
+"""Constructors: constants, sums and products (flattened), and the combination of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+
+from lossc.compiler.core.leaves import Const
+from lossc.compiler.core.node import Node
+from lossc.compiler.core.operations import Map
+
+ZERO = Const(Fraction(0))
+ONE = Const(Fraction(1))
+HALF = Const(Fraction(1, 2))
+INFINITY = Const("inf")
+PI = Const("pi")
+
+
+def const(value: int | Fraction | str) -> Const:
+    return Const(Fraction(value))
+
+
+def apply(function: str, *arguments: Node) -> Node:
+    return Map(function, arguments)
+
+
+def add(*terms: Node) -> Node:
+    """The sum, flattened; without terms 0."""
+    flat = _flatten("add", terms)
+    return Map("add", flat) if len(flat) > 1 else flat[0] if flat else ZERO
+
+
+def mul(*factors: Node) -> Node:
+    """The product, flattened; without factors 1."""
+    flat = _flatten("mul", factors)
+    return Map("mul", flat) if len(flat) > 1 else flat[0] if flat else ONE
+
+
+def _flatten(function: str, parts: Iterable[Node]) -> tuple[Node, ...]:
+    flat: list[Node] = []
+    for part in parts:
+        flat.extend(part.arguments if isinstance(part, Map) and part.function == function else (part,))
+    return tuple(flat)
+
+
+def neg(x: Node) -> Node:
+    if isinstance(x, Const) and isinstance(x.value, Fraction):
+        return Const(-x.value)
+    return mul(Const(Fraction(-1)), x)
+
+
+def sub(x: Node, y: Node) -> Node:
+    return add(x, neg(y))
+
+
+def div(x: Node, y: Node) -> Node:
+    return Map("div", (x, y))
+
+
+def power(x: Node, y: Node) -> Node:
+    return Map("pow", (x, y))
+
+
+def all_of(*masks: Node | None) -> Node | None:
+    """The conjunction of the masks that are given; None is true."""
+    result: Node | None = None
+    for mask in dict.fromkeys(masks):
+        if mask is not None:
+            result = mask if result is None else Map("and", (result, mask))
+    return result
+
+
+def where(condition: Node | None, then: Node, otherwise: Node) -> Node:
+    return then if condition is None or then is otherwise else Map("where", (condition, then, otherwise))

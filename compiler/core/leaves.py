@@ -1,0 +1,105 @@
+"""The leaves of the graph: tensors, constants, parameters, positions, extents and draws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, cast
+
+from lossc.compiler import intervals as iv
+from lossc.compiler.core.node import Axes, Node
+from lossc.compiler.intervals import Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Node):
+    """A tensor of the batch. `order` is the order of its dimensions; `kind` is `label`, `mask` or another kind."""
+
+    name: str
+    order: tuple[str, ...]
+    kind: str = "real"
+    bounds: Interval = iv.REAL
+    detached: bool = False
+
+    def _axes(self) -> Axes:
+        return frozenset(self.order)
+
+    def _domain(self) -> Interval:
+        return iv.MASK if self.kind == "mask" else self.bounds
+
+    @property
+    def is_mask(self) -> bool:
+        return self.kind == "mask"
+
+
+@dataclass(frozen=True, eq=False)
+class Const(Node):
+    """An exact rational, or `pi` or `inf`; rounded once, on emission."""
+
+    value: Fraction | Literal["pi", "inf"]
+
+    def _domain(self) -> Interval:
+        return iv.point(float(self))
+
+    def __float__(self) -> float:
+        if self.value == "pi":
+            return math.pi
+        try:
+            return float(self.value)
+        except OverflowError:
+            return math.copysign(math.inf, cast(Fraction, self.value))
+
+
+@dataclass(frozen=True, eq=False)
+class Param(Node):
+    """A run-time value: `param` (fixed for a run), `learn` (trained), `state`, or `run` (`step`, `progress`)."""
+
+    name: str
+    role: Literal["param", "learn", "state", "run"] = "param"
+    order: tuple[str, ...] = ()
+    bounds: Interval = iv.REAL
+
+    def _axes(self) -> Axes:
+        return frozenset(self.order)
+
+    def _domain(self) -> Interval:
+        return self.bounds
+
+
+@dataclass(frozen=True, eq=False)
+class Index(Node):
+    """The position along an axis, from 0."""
+
+    axis: str
+
+    def _axes(self) -> Axes:
+        return frozenset((self.axis,))
+
+    def _domain(self) -> Interval:
+        return Interval(0, iv.INF, integer=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Size(Node):
+    """The extent of an axis, padding included."""
+
+    axis: str
+
+    def _domain(self) -> Interval:
+        return Interval(1, iv.INF, integer=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Draw(Node):
+    """A random tensor, seeded by its place in the program and the step."""
+
+    distribution: Literal["normal", "uniform"]
+    order: tuple[str, ...]
+    place: int
+
+    def _axes(self) -> Axes:
+        return frozenset(self.order)
+
+    def _domain(self) -> Interval:
+        return iv.UNIT if self.distribution == "uniform" else iv.REAL
