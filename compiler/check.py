@@ -29,6 +29,7 @@ from lossc.compiler.program import (
 from lossc.compiler.resolve import resolve
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, ValueSymbol
+from lossc.compiler.unread import unread_names
 from lossc.compiler.values import Value
 from lossc.grammar import parse, syntax
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error
@@ -94,11 +95,10 @@ class _Check:
         self.file = file
         self.source = source
         self.problems = problems
-        self.unread = bool(problems.errors)
-        """Whether lines could not be read: what seems to be missing may stand in them."""
+        self.unread = unread_names(problems.errors)
         self.gathered: Gathered = Gatherer(source, problems).objective(file)
         self.frame: Frame = self.gathered.frame
-        self.session = Session(problems, self.frame)
+        self.session = Session(problems, self.frame, unread=self.unread)
         self.session.class_axes |= set(_class_axes(self.frame))
         self.context = Context(self.session, self.frame)
 

@@ -76,10 +76,12 @@ def file_module(path: str, user: Source) -> Module | str:
 
 
 @cache
+def shipped_terms() -> dict[str, str]:
+    """Every term of the library with the module that declares it."""
+    modules = [module for path in shipped_modules() if (module := shipped_module(path)) is not None]
+    return {name: module.path for module in modules for name in module.terms}
+
+
 def home_of(term: str) -> str | None:
     """The library's module that declares a term of this name."""
-    for path in shipped_modules():
-        module = shipped_module(path)
-        if module is not None and term in module.terms:
-            return path
-    return None
+    return shipped_terms().get(term)

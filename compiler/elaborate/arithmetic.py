@@ -272,8 +272,10 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interv
     singular = domain.lo if domain.lo > -iv.INF else domain.hi
     touches = singular in actual or not actual.within(domain)
     if touches and value.node not in ctx.nonzero and name in ("log", "log2", "log1p", "xlogy"):
-        ctx.warn("W201", f"the argument of `{name}` lies in {actual}: the logarithm may not be finite", span,
-                 help="restrict it with `clip`, or exclude those entries with `where` or `if`")  # fmt: skip
+        help_ = "restrict it with `clip`, or exclude those entries with `where` or `if`"
+        if value.kind.name == "logits":
+            help_ = "these are scores, not probabilities; their log-probability is `log_softmax[v](…)`"
+        ctx.warn("W201", f"the argument of `{name}` lies in {actual}: the logarithm may not be finite", span, help=help_)
     return True
 
 

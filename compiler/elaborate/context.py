@@ -32,6 +32,8 @@ class Session:
     values: dict[ValueSymbol, Value] = field(default_factory=dict)
     open: list[ValueSymbol] = field(default_factory=list)
     open_terms: list[TermSymbol] = field(default_factory=list)
+    unread: frozenset[str] = frozenset()
+    """Names that may be declared in lines that could not be read."""
     calls: dict[Any, Value] = field(default_factory=dict)
 
 
@@ -86,13 +88,21 @@ class Context:
     def axis(self, name: str, span: Span) -> AxisSymbol | None:
         """The axis of this name, or None after reporting that there is none."""
         symbol = self.frame.axes.get(name)
-        if symbol is None:
+        if symbol is None and name not in self.session.unread:
             where = "this term" if self.frame.kind == "term" else "this file"
-            hints = list(did_you_mean(name, self.frame.axes))
-            if self.frame.kind == "term":
-                hints.append("a term sees only the axes that its arguments name")
-            self.wrong("E301", f"{where} has no axis `{name}`", span, help=hints)
+            self.wrong("E301", f"{where} has no axis `{name}`", span, help=self._about_axes(name))
         return symbol
+
+    def _about_axes(self, name: str) -> list[str]:
+        """What may have been meant by the name of an axis that is none."""
+        if name in self.frame.values:
+            return [f"`{name}` is a value; one entry along an axis is selected with `x[v = {name}]`"]
+        hints = list(did_you_mean(name, self.frame.axes))
+        if self.frame.kind == "term":
+            hints.append("a term sees only the axes that its arguments name")
+        elif not hints and self.frame.axes:
+            hints.append(f"its axes are {', '.join(self.frame.axes)}")
+        return hints
 
     def new_axis(self, name: str, span: Span) -> AxisSymbol:
         """The axis made by `-> name`: one of the file at its level, apart from all others inside a term."""

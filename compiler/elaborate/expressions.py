@@ -11,7 +11,7 @@ from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.declarations import value_of
 from lossc.compiler.gather import ALONG, BUILT_IN, LINEAR, REDUCTIONS, SEARCHES
 from lossc.compiler.primitives import FUNCTIONS
-from lossc.compiler.suggest import did_you_mean
+from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.symbols import ValueSymbol
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
@@ -105,6 +105,8 @@ def _unknown(ctx: Context, expr: syntax.Name) -> Value:
     if axis is not None:
         return ctx.wrong("E101", f"`{expr.id}` is an axis, not a value", expr.span,
                          help=f"`index[{expr.id}]` is the position along it, `size[{expr.id}]` its extent")  # fmt: skip
+    if expr.id in ctx.session.unread:
+        return WRONG
     known = [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"]
     hints = list(did_you_mean(expr.id, known))
     if ctx.frame.kind == "term" and ctx.session.top.values.get(expr.id) is not None:
@@ -169,14 +171,21 @@ def _unknown_function(ctx: Context, head: syntax.Name) -> Value:
     if head.id in ctx.frame.values:
         return ctx.wrong("E207", f"`{head.id}` is a value, and cannot be called", head.span,
                          help=f"a selection is written with brackets: `{head.id}[v = y]`; a product with `*`")  # fmt: skip
-    known = [*BUILT_IN, *ctx.frame.terms]
-    hints = list(did_you_mean(head.id, known))
-    from lossc.compiler.library import home_of
-
-    module = home_of(head.id)
-    if module is not None:
-        hints = [f"import it: `use {module} ({head.id})`"]
+    if head.id in ctx.session.unread:
+        return WRONG
+    hints = list(did_you_mean(head.id, [*BUILT_IN, *ctx.frame.terms])) or _in_library(head.id)
     return ctx.wrong("E107", f"there is no term or function `{head.id}`", head.span, help=hints)
+
+
+def _in_library(name: str) -> list[str]:
+    """How to import the term of the library that has this name, or one like it."""
+    from lossc.compiler.library import home_of, shipped_terms
+
+    meant = name if name in shipped_terms() else nearest(name, shipped_terms())
+    if meant is None:
+        return []
+    how = f"`use {home_of(meant)} ({meant})`"
+    return [f"import it: {how}" if meant == name else f"did you mean `{meant}`? import it: {how}"]
 
 
 def _elementwise(ctx: Context, function: str, expr: syntax.Call) -> Value:

@@ -198,6 +198,8 @@ def _hint(kind: Kind, value: Value, span: Span) -> str:
             )
         case "prob", "logits":
             return "make it a distribution: `softmax[v](…)`"
+        case "prob", "mask":
+            return f"as a distribution that is all on one entry: `1 if {text} else 0`"
         case "prob", "logprob":
             return f"write `exp({text})`"
         case "logprob", "logits":

@@ -1,0 +1,41 @@
+"""Names that a file declares in lines that could not be read: that they are missing is no second fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from lossc.grammar.diagnostics import Diagnostic
+from lossc.grammar.source import Source
+
+_WORD = re.compile(r"[^\W\d]\w*")
+_MADE = re.compile(r"->\s*([^\W\d]\w*)")
+_BRING_AXES = frozenset({"input", "data", "axis", "use", "param", "learn", "state"})
+_NAMED = frozenset({"let", "term", "extern", "setting"})
+
+
+def unread_names(problems: Iterable[Diagnostic]) -> frozenset[str]:
+    """What the lines in which these problems stand may declare, in a file of either surface."""
+    names: set[str] = set()
+    for problem in problems:
+        source = problem.span.source
+        line = source.position(problem.span.start).line
+        names.update(_declared(source.line(line)))
+        names.update(_declared(_head(source, line)))
+    return frozenset(names)
+
+
+def _head(source: Source, line: int) -> str:
+    """The unindented line that begins the declaration to which a line belongs."""
+    while line > 1 and source.line(line)[:1] in ("", " "):
+        line -= 1
+    return source.line(line)
+
+
+def _declared(text: str) -> Iterator[str]:
+    words = _WORD.findall(text)
+    if words and words[0] in _BRING_AXES:
+        yield from words
+    else:
+        yield from words[1:2] if words and words[0] in _NAMED else words[:1]
+        yield from _MADE.findall(text)
