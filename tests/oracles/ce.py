@@ -83,7 +83,7 @@ def symmetric_ce(z: Tensor, y: Tensor, alpha: float = 0.1, beta: float = 1.0, lo
 
 def bce(z: Tensor, y: Tensor) -> Tensor:
     """-y log sigma(z) - (1 - y) log(1 - sigma(z)), elementwise."""
-    return z.clamp(min=0) - y * z + torch.log1p((-z.abs()).exp())
+    return torch.logaddexp(z, torch.zeros_like(z)) - y * z
 
 
 def perplexity(z: Tensor, y: Tensor) -> Tensor:

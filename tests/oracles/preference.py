@@ -8,7 +8,7 @@ from torch import Tensor
 
 def log_sigmoid(x: Tensor) -> Tensor:
     """-log(1 + exp(-x)) without overflow on either side."""
-    return x.clamp(max=0) - torch.log1p((-x.abs()).exp())
+    return -torch.logaddexp(-x, torch.zeros_like(x))
 
 
 def log1mexp(x: Tensor) -> Tensor:
@@ -54,9 +54,9 @@ def simpo(chosen: Tensor, rejected: Tensor, beta: float = 2.0, gamma: float = 0.
 
 
 def orpo(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """-log sigma(log odds_w - log odds_l), odds = P / (1 - P) of average log-probabilities (Hong et al. 2024)."""
-    odds_chosen, odds_rejected = chosen - log1mexp(chosen), rejected - log1mexp(rejected)
-    return -log_sigmoid(odds_chosen - odds_rejected)
+    """-log sigma(log odds_w - log odds_l), odds = P / (1 - P) P at most exp(-1e-7) (Hong et al. 2024)."""
+    chosen, rejected = chosen.clamp(max=-1e-7), rejected.clamp(max=-1e-7)
+    return -log_sigmoid((chosen - log1mexp(chosen)) - (rejected - log1mexp(rejected)))
 
 
 def kto(ratio: Tensor, desirable: Tensor, z0: Tensor, beta: float = 0.1) -> Tensor:

@@ -30,7 +30,7 @@ def pinball(error: Tensor, tau: float = 0.5) -> Tensor:
 
 def expectile(error: Tensor, tau: float = 0.5) -> Tensor:
     """|tau - 1[e < 0]| e^2 (Newey & Powell 1987)."""
-    return torch.where(error >= 0, tau, 1 - tau) * error**2
+    return torch.where(error >= 0, tau * error**2, (1 - tau) * error**2)
 
 
 def log_cosh(error: Tensor) -> Tensor:

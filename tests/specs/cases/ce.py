@@ -17,11 +17,11 @@ def hits(batch: Batch) -> Batch:
     return {"hits": (uniform(*batch["logits"].shape, seed=32) + 1) / 2}
 
 
-def labelled(call: str, **options: float) -> Case:
+def labelled(call: str, *, finite: bool = True, **options: float) -> Case:
     """A case of a term of logits and labels, over tokens."""
     name = call.partition("(")[0]
     closed = at_labels(partial(getattr(oracle, name), **options), "logits", "labels")
-    return Case(call, "tokens", f"mean[b, t where mask]({call})", closed, uses=f"ce ({name})")
+    return Case(call, "tokens", f"mean[b, t where mask]({call})", closed, uses=f"ce ({name})", finite=finite)
 
 
 def unlabelled(call: str, **options: float) -> Case:
@@ -37,7 +37,7 @@ CASES = (
     labelled("label_smoothing(logits, labels, eps = 0.25)", eps=0.25),
     labelled("focal(logits, labels)"),
     labelled("focal(logits, labels, gamma = 0)", gamma=0),
-    labelled("focal(logits, labels, gamma = 0.5)", gamma=0.5),
+    labelled("focal(logits, labels, gamma = 0.5)", gamma=0.5, finite=False),  # (1 - p)^0.5 is steep at p = 1
     labelled("gce(logits, labels)"),
     labelled("gce(logits, labels, q = 0.3)", q=0.3),
     labelled("poly1(logits, labels)"),

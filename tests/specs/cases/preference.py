@@ -78,7 +78,7 @@ CASES = (
     of_margin("robust_dpo(margin, eps = 0.2)", eps=0.2),
     of_margin("discopop()"),
     Case("simpo()", "pairs", "mean[pair](simpo())", of_averages(oracle.simpo), uses="preference (simpo)"),
-    Case("orpo()", "pairs", "mean[pair](orpo())", of_averages(oracle.orpo), uses="preference (orpo)", finite=False),
+    Case("orpo()", "pairs", "mean[pair](orpo())", of_averages(oracle.orpo), uses="preference (orpo)"),
     Case(
         "apo_zero(logp - ref_logp)",
         "pairs",
