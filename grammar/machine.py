@@ -60,7 +60,8 @@ class _Machine:
         row = self.tables.states[self.stack[-1]]
         if keyword not in row:
             return NAME
-        return keyword if NAME not in row or (following is not None and following.kind == NAME) else NAME
+        before_name = following is not None and following.kind == NAME and following.word not in RESERVED
+        return keyword if before_name or NAME not in row else NAME
 
     def _advance(self, terminal: str, token: Token | None) -> bool:
         """Reduces as often as the tables say, then shifts the terminal; false where it does not fit."""

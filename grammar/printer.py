@@ -30,15 +30,19 @@ WIDTH: Final = 100
 
 def print_text(file: File) -> str:
     """A file as text; reading the text gives an equal file."""
-    lines = _items(file.items, 0)
-    lines += (
-        comment_lines(file.comments, 0) if lines else comment_lines(file.comments, 0)[_starts_blank(file.comments) :]
-    )
-    return "".join(line + "\n" for line in lines)
+    return joined_lines([*_items(file.items, 0), *comment_lines(file.comments, 0)])
+
+
+def joined_lines(lines: list[str]) -> str:
+    """Lines as a text that neither begins nor ends with an empty one."""
+    text = "\n".join(lines).strip("\n")
+    return text + "\n" if text else ""
 
 
 def comment_lines(comments: Sequence[str], indent: int) -> list[str]:
-    return ["" if text == BLANK else " " * indent + comment(text) for text in comments]
+    """Comments as lines, with at most one empty line between two of them."""
+    lines = ["" if text == BLANK else " " * indent + comment(text) for text in comments]
+    return [line for index, line in enumerate(lines) if line or index == 0 or lines[index - 1]]
 
 
 def comment(text: str) -> str:
@@ -54,14 +58,14 @@ def _starts_blank(comments: Sequence[str]) -> bool:
 
 def _items(items: Sequence[Declaration], indent: int) -> list[str]:
     """All lines of some declarations."""
-    printed = [_lines(item, columns, indent) for item, columns in zip(items, _columns(items), strict=True)]
-    _align_comments(items, printed)
+    heads = [_head(item, columns, indent) for item, columns in zip(items, _columns(items), strict=True)]
+    _append_comments(items, heads)
     lines: list[str] = []
-    for index, (item, own) in enumerate(zip(items, printed, strict=True)):
-        above = comment_lines(item.comments, indent)[_starts_blank(item.comments) :]
+    for index, (item, head) in enumerate(zip(items, heads, strict=True)):
         if index and _blank_between(items[index - 1], item):
             lines.append("")
-        lines += above + own
+        lines += comment_lines(item.comments, indent)[_starts_blank(item.comments) :]
+        lines += head + _body(item, indent + 2)
     return lines
 
 
@@ -82,31 +86,28 @@ def _is_block(item: Declaration) -> bool:
     return isinstance(item, (syntax.Block, syntax.Setting)) or (isinstance(item, syntax.Term) and bool(item.lets))
 
 
-def _align_comments(items: Sequence[Declaration], printed: list[list[str]]) -> None:
-    """Puts the comments behind declarations at one column for each run of adjoining single lines."""
+def _append_comments(items: Sequence[Declaration], heads: list[list[str]]) -> None:
+    """Puts the comments behind adjoining single lines at one column."""
     run: list[int] = []
     for index, item in enumerate(items):
-        if run and (_starts_new_run(item) or len(printed[index]) > 1 or items[index - 1].trailing is None):
-            _append_comments(items, printed, run)
+        before = items[index - 1]
+        if run and (_is_parted(before, item) or len(heads[index]) > 1 or before.trailing is None):
+            _append_aligned(items, heads, run)
             run = []
         run.append(index)
-    _append_comments(items, printed, run)
+    _append_aligned(items, heads, run)
 
 
-def _starts_new_run(item: Declaration) -> bool:
-    return bool(item.comments) or _is_block(item)
+def _is_parted(before: Declaration, item: Declaration) -> bool:
+    """Whether a comment or an empty line stands between two declarations."""
+    return bool(item.comments) or _blank_between(before, item)
 
 
-def _append_comments(items: Sequence[Declaration], printed: list[list[str]], run: list[int]) -> None:
+def _append_aligned(items: Sequence[Declaration], heads: list[list[str]], run: list[int]) -> None:
     commented = [index for index in run if items[index].trailing is not None]
-    column = max((len(_commented_line(items[index], printed[index])) for index in commented), default=0)
+    column = max((len(heads[index][-1]) for index in commented), default=0)
     for index in commented:
-        at = 0 if _is_block(items[index]) else -1
-        printed[index][at] = printed[index][at].ljust(column) + "  " + comment(items[index].trailing or "")
-
-
-def _commented_line(item: Declaration, lines: list[str]) -> str:
-    return lines[0] if _is_block(item) else lines[-1]
+        heads[index][-1] = heads[index][-1].ljust(column) + "  " + comment(items[index].trailing or "")
 
 
 # Alignment of names and values
@@ -126,7 +127,7 @@ def _columns(items: Sequence[Declaration]) -> list[_Columns]:
     columns: list[_Columns] = []
     run: list[Declaration] = []
     for item in items:
-        if run and (_alignment(item) != _alignment(run[-1]) or item.comments):
+        if run and (_alignment(item) != _alignment(run[-1]) or _is_parted(run[-1], item)):
             columns += [_run_columns(run)] * len(run)
             run = []
         run.append(item)
@@ -167,19 +168,30 @@ def _longest(texts: Sequence[str]) -> int:
 # Declarations
 
 
-def _lines(item: Declaration, columns: _Columns, indent: int) -> list[str]:
+def _head(item: Declaration, columns: _Columns, indent: int) -> list[str]:
+    """The lines of a declaration without its block."""
     match item:
         case syntax.Meta(key="about", value=value):
             return quoted_block(value).split("\n")
-        case syntax.Block(role=role, entries=entries):
-            return [" " * indent + role, *_items(entries, indent + 2)]
-        case syntax.Setting(name=name, items=items):
-            return [" " * indent + f"setting {name}", *_items(items, indent + 2)]
+        case syntax.Block(role=role):
+            return [" " * indent + role]
+        case syntax.Setting(name=name):
+            return [" " * indent + f"setting {name}"]
         case syntax.Term(name=name, formals=formals, result=result, lets=lets) if lets:
-            header = _rendered(("term ", signature_doc(name, formals, result)), indent)
-            return [*header, *print_body(item, indent + 2)]
+            return _rendered(("term ", signature_doc(name, formals, result)), indent)
         case _:
             return _rendered(_doc(item, columns), indent)
+
+
+def _body(item: Declaration, indent: int) -> list[str]:
+    """The lines of a declaration's block, if it has one."""
+    match item:
+        case syntax.Block(entries=inner) | syntax.Setting(items=inner):
+            return _items(inner, indent)
+        case syntax.Term(lets=lets) if lets:
+            return print_body(item, indent)
+        case _:
+            return []
 
 
 def print_body(item: syntax.Term, indent: int = 0) -> list[str]:
@@ -206,7 +218,7 @@ def _valued(head: Doc, sign: str, value: Expr) -> Doc:
 def _meta(item: syntax.Meta, columns: _Columns) -> Doc:
     if item.key in ("title", "cite"):
         return f"{item.key} {quoted(item.value)}"
-    return f"{item.key} {_word(item.value)}"
+    return f"{item.key} {item.value if item.key == 'objective' else _word(item.value)}"
 
 
 def _word(text: str) -> str:

@@ -48,7 +48,7 @@ class Listing:
 YamlNode: TypeAlias = Scalar | Mapping | Listing
 
 
-class _Refusal(Exception):
+class _RefusedError(Exception):
     """The file cannot be read further; the problem has been reported."""
 
 
@@ -56,7 +56,7 @@ def read_yaml(source: Source, problems: Diagnostics) -> YamlNode | None:
     """The one document of a YAML file; None where it is empty or not YAML."""
     try:
         return _Reader(source, problems).document()
-    except _Refusal:
+    except _RefusedError:
         return None
     except yaml.MarkedYAMLError as problem:
         mark: Any = problem.problem_mark or problem.context_mark
@@ -107,7 +107,7 @@ class _Reader:
         self._refuse_features(event)
         if depth > MAX_NESTING:
             self.problems.add(error("E008", f"YAML may be nested {MAX_NESTING} deep", self._span(event)))
-            raise _Refusal
+            raise _RefusedError
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(event, depth)
         if isinstance(event, yaml.SequenceStartEvent):

@@ -11,7 +11,7 @@ from typing import Final
 from lossc.grammar import syntax
 from lossc.grammar.expressions import expr_doc, signature_doc, type_doc
 from lossc.grammar.pretty import LINE, Doc, Group, Nest, enclosed, flat, render
-from lossc.grammar.printer import WIDTH, comment_lines, constraint_head, law_doc, print_body, use_doc
+from lossc.grammar.printer import WIDTH, comment_lines, constraint_head, joined_lines, law_doc, print_body, use_doc
 from lossc.grammar.syntax import BLANK, Block, Declaration, File, Item, Meta, Setting, section
 
 _MAX_KEY: Final = 1000
@@ -23,17 +23,32 @@ def print_yaml(file: File) -> str:
     header, body = _without_header(file)
     lines = [*_comments(header, 0), f"lossc: {file.version}", *_sections(body.canonical(), 0)]
     lines += _comments(file.comments, 0)
-    return "".join(line + "\n" for line in lines)
+    return joined_lines(lines)
 
 
 def _without_header(file: File) -> tuple[tuple[str, ...], File]:
-    """The comments at the top of a file that an empty line parts from its first declaration, and the file without."""
-    first = file.items[0].comments if file.items else ()
-    if BLANK not in first[1:]:
-        return (), file
-    end = len(first) - 1 - first[::-1].index(BLANK)
-    item = replace(file.items[0], comments=first[end:])
-    return first[first[0] == BLANK : end], replace(file, items=(item, *file.items[1:]))
+    """The comments at the top of a file that an empty line parts from its first declaration, and the file without.
+
+    First is what was written first, and what comes first in either surface.
+    """
+    first = [*file.items[:1], *file.canonical()[:1]]
+    first += [item for item in file.items if isinstance(item, Meta) and item.key == "about"]
+    header: list[str] = []
+    items = list(file.items)
+    for index, item in enumerate(items):
+        if any(item is other for other in first):
+            above, own = _split_header(item.comments)
+            header += above
+            items[index] = replace(item, comments=own)
+    return tuple(header), replace(file, items=tuple(items))
+
+
+def _split_header(comments: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The comments before and after the last empty line."""
+    if BLANK not in comments:
+        return (), comments
+    end = len(comments) - 1 - comments[::-1].index(BLANK)
+    return tuple(comments[:end]), comments[end:]
 
 
 # Sections
@@ -55,7 +70,7 @@ def _members(items: Sequence[Declaration], indent: int) -> list[str]:
     for index, item in enumerate(items):
         is_parted = item.comments[:1] == (BLANK,)
         lines += [""] if is_parted and index else []
-        lines += _comments(item.comments[is_parted:], indent) + _member(item, indent)
+        lines += _comments(item.comments, indent)[is_parted:] + _member(item, indent)
     return lines
 
 
@@ -63,9 +78,12 @@ def _comments(comments: Sequence[str], indent: int) -> list[str]:
     return [_printable(line) for line in comment_lines(comments, indent)]
 
 
+_UNFIT: Final = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
 def _printable(line: str) -> str:
-    """A comment is no scalar and has no escapes."""
-    return "".join(char if char.isprintable() else " " if char == "\t" else "\ufffd" for char in line)
+    """A line without what YAML does not accept or takes for a line end; a comment has no escapes."""
+    return _UNFIT.sub("\ufffd", line)
 
 
 def _member(item: Declaration, indent: int) -> list[str]:

@@ -137,7 +137,7 @@ class _Reader:
         """A section of texts by name."""
         for name, text in self._texts_of(key, value):
             if key.text == "terms":
-                yield from self._declared([_word("term", name), *self._tokens(name)], name, text)
+                yield from self._term(name, text)
             elif key.text == "laws":
                 title = Token(STRING, quoted(name.text), name.span, 0)
                 yield from self._declared([_word("law", name), title, _colon(name)], name, text)
@@ -204,15 +204,18 @@ class _Reader:
         """The logical line of a key and its value, with the comments around it."""
         above, behind = self.comments.above(name.span), self.comments.behind(name.span, value.span)
         row = Row(list(head), 0, [*above], behind)
-        if head[0].text == "term":
-            rows, comments = lay_out_block(tokenize(value.fragment, self.problems), self.problems)
-            row.comments += [text for text in comments if text != BLANK]
-            if _is_body(rows):
-                row.children = rows
-                return row
-            row.tokens.append(Token(SIGN, "=", _colon(name).span, 0))
         row.continue_with(logical_line(value.fragment, self.problems))
         return row
+
+    def _term(self, name: Scalar, value: Scalar) -> Iterable[Item]:
+        """A term whose value is an expression, or a block with `let`s."""
+        head = [_word("term", name), *self._tokens(name)]
+        if not _is_body(lay_out_block(tokenize(value.fragment, Diagnostics()), Diagnostics())[0]):
+            return self._declared([*head, replace(_colon(name), text="=")], name, value)
+        above, behind = self.comments.above(name.span), self.comments.behind(name.span, value.span)
+        lines, inner = lay_out_block(tokenize(value.fragment, self.problems), self.problems)
+        comments = [*above, *(text for text in inner if text != BLANK)]
+        return parse_row(Row(head, 0, comments, behind, lines), self.problems)
 
     def _tokens(self, scalar: Scalar) -> list[Token]:
         return [token for token in tokenize(scalar.fragment, self.problems) if token.kind != COMMENT]
