@@ -30,6 +30,7 @@ from lossc.compiler.resolve import resolve
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, ValueSymbol
 from lossc.compiler.unread import unread_names
+from lossc.compiler.usual import usual_reduction
 from lossc.compiler.values import Value
 from lossc.grammar import parse, syntax
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error
@@ -238,12 +239,8 @@ class _Check:
 
     def _reduction_of(self, value: Value) -> str:
         """How the setting reduces a value with these axes; the mean over all of them without a setting."""
-        for declared, frame in self.gathered.reduces:
-            if isinstance(declared.value, syntax.Bracket):
-                axes = {frame.axes[s.name].name for s in declared.value.selectors if s.name in frame.axes}
-                if value.axes <= axes or (axes <= value.axes and len(value.axes - axes) == 0):
-                    return print_expr(declared.value)
-        return f"mean[{axes_text(self.context, value.axes)}]"
+        usual = usual_reduction(value, self.gathered.reduces, self.frame)
+        return print_expr(usual) if usual is not None else f"mean[{axes_text(self.context, value.axes)}]"
 
     def _reduce(self, item: syntax.Reduce) -> None:
         if not isinstance(item.value, syntax.Bracket) or not isinstance(item.value.head, syntax.Name):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from lossc.compiler.elaborate.context import Context, Session
-from lossc.compiler.gather import Gatherer, syntax_nodes
+from lossc.compiler.gather import Gathered, Gatherer, syntax_nodes
 from lossc.compiler.library import home_of
 from lossc.compiler.symbols import Frame
+from lossc.compiler.usual import usual_reduction
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.parser import parse_expression
 from lossc.grammar.source import Source
@@ -24,7 +26,6 @@ from lossc.grammar.syntax import (
     Meta,
     Name,
     Number,
-    Reduce,
     Unary,
     Use,
 )
@@ -44,13 +45,13 @@ def prompt_file(
         expression = parse_expression(Source(f"<{role}>", text), problems)
         summands.append((role, list(_summands(expression)) if expression is not None else []))
     uses = list(_uses(setting, [s for _, found in summands for s in found]))
-    frame, reduce = _frame(uses)
+    gathered = Gatherer(Source("<prompt>", ""), Diagnostics()).objective(File(tuple(uses)))
     items: list[Item] = [Meta("objective", "prompt"), *uses]
     taken: set[str] = set()
     for role, found in summands:
         if not found:
             continue
-        entries = tuple(_entry(_called(summand, frame), frame, reduce, taken) for summand in found)
+        entries = tuple(_entry(_called(summand, gathered.frame), gathered, taken) for summand in found)
         items.append(Block("minimize" if role == "minimize" else "monitor", entries))
     return File(tuple(items))
 
@@ -67,21 +68,17 @@ def _uses(setting: str | None, expressions: list[Expr]) -> Iterator[Use]:
     if setting is not None:
         yield Use(setting if "." in setting else f"std.settings.{setting}")
     modules: dict[str, dict[str, None]] = {}
-    for node in syntax_nodes(tuple(expressions)):
-        home = home_of(node.id) if isinstance(node, Name) else None
-        if home is not None and isinstance(node, Name):
+    written = (node for node in syntax_nodes(tuple(expressions)) if isinstance(node, Name))
+    for node in sorted(written, key=lambda node: node.span.start):
+        home = home_of(node.id)
+        if home is not None:
             modules.setdefault(home, {})[node.id] = None
     for module, names in modules.items():
         yield Use(module, names=tuple(names))
 
 
-def _frame(uses: list[Use]) -> tuple[Frame, Reduce | None]:
-    gathered = Gatherer(Source("<prompt>", ""), Diagnostics()).objective(File(tuple(uses)))
-    return gathered.frame, gathered.reduces[0][0] if gathered.reduces else None
-
-
 def _called(expr: Expr, frame: Frame) -> Expr:
-    """The expression with bare names of terms called; arguments of calls are left as they are."""
+    """The expression with bare names of terms called; what a term is given is left as it is, and may be a term."""
     match expr:
         case Name() if expr.id in frame.terms and expr.id not in frame.values:
             return Call(expr, (), span=expr.span)
@@ -89,31 +86,33 @@ def _called(expr: Expr, frame: Frame) -> Expr:
             return Binary(expr.op, _called(expr.left, frame), _called(expr.right, frame), span=expr.span)
         case Unary():
             return Unary(expr.op, _called(expr.operand, frame), span=expr.span)
+        case Call(function=Name(id=head) | Bracket(head=Name(id=head))) if head not in frame.terms:
+            return replace(expr, arguments=tuple(replace(a, value=_called(a.value, frame)) for a in expr.arguments))
     return expr
 
 
-def _entry(summand: Expr, frame: Frame, reduce: Reduce | None, taken: set[str]) -> Entry:
+def _entry(summand: Expr, gathered: Gathered, taken: set[str]) -> Entry:
     name = _label(summand)
     number = 2
     unique = name
     while unique in taken:
         unique, number = f"{name}{number}", number + 1
     taken.add(unique)
-    return Entry(unique, _reduced(summand, frame, reduce), span=summand.span)
+    return Entry(unique, _reduced(summand, gathered), span=summand.span)
 
 
-def _reduced(summand: Expr, frame: Frame, reduce: Reduce | None) -> Expr:
-    if reduce is None or not isinstance(reduce.value, Bracket):
-        return summand
+def _reduced(summand: Expr, gathered: Gathered) -> Expr:
+    frame = gathered.frame
     value = Context(Session(Diagnostics(), frame), frame).value(summand)
-    if value.wrong or not value.axes:
+    usual = None if value.wrong else usual_reduction(value, gathered.reduces, frame)
+    if usual is None:
         return summand
     match summand:
         case Unary(op="-", operand=operand):
-            return Unary("-", _reduced(operand, frame, reduce), span=summand.span)
+            return Unary("-", _reduced(operand, gathered), span=summand.span)
         case Binary(op="*", left=Number() as weight, right=right):
-            return Binary("*", weight, _reduced(right, frame, reduce), span=summand.span)
-    return Call(reduce.value, (Argument(summand, span=summand.span),), span=summand.span)
+            return Binary("*", weight, _reduced(right, gathered), span=summand.span)
+    return Call(usual, (Argument(summand, span=summand.span),), span=summand.span)
 
 
 def _label(expr: Expr) -> str:

@@ -86,7 +86,7 @@ class _Resolver:
             kept = self._keep_term(frame.terms[name])
             if kept != name:
                 changed[name] = kept
-        return _with_names(item, changed) if changed else item
+        return with_names(item, changed) if changed else item
 
     def _keep_term(self, term: TermSymbol) -> str:
         if term not in self.names:
@@ -108,15 +108,15 @@ def _local_names(item: Item) -> set[str]:
     return {item.name} if isinstance(item, Let | State) else set()
 
 
-def _with_names(node: T, changed: dict[str, str]) -> T:
+def with_names(node: T, changed: dict[str, str]) -> T:
     """The tree with some names replaced."""
     if isinstance(node, Name) and node.id in changed:
         return replace(node, id=changed[node.id])
     if isinstance(node, tuple):
-        return tuple(_with_names(part, changed) for part in node)  # type: ignore[return-value]
+        return tuple(with_names(part, changed) for part in node)  # type: ignore[return-value]
     if is_dataclass(node) and not isinstance(node, type) and hasattr(node, "span"):
         parts = {f.name: getattr(node, f.name) for f in fields(node) if f.name != "span"}
-        new = {name: _with_names(part, changed) for name, part in parts.items()}
+        new = {name: with_names(part, changed) for name, part in parts.items()}
         if new != parts:
             return replace(node, **new)
     return node
