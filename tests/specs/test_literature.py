@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lossc
 import pytest
+from tests.oracles.literature import LITERATURE
+from tests.specs.compare import assert_equal, evaluate
+
+import lossc
 from lossc.compiler.check import check_source
 from lossc.compiler.program import Program
 from lossc.grammar import parse
@@ -14,9 +17,6 @@ from lossc.grammar.printer import print_text
 from lossc.grammar.source import Source
 from lossc.grammar.syntax import File
 from lossc.grammar.yaml_printer import print_yaml
-
-from tests.oracles.literature import LITERATURE
-from tests.specs.compare import assert_equal, evaluate
 
 GOOD = Path(__file__).parents[1] / "golden" / "good"
 NAMES = sorted(path.stem for path in GOOD.glob("*.loss"))
