@@ -26,7 +26,7 @@ class _Translation:
     """Nodes to sympy and back; opaque nodes are symbols, numbered in the order of their digests."""
 
     def __init__(self, *nodes: Node) -> None:
-        import sympy
+        import sympy  # type: ignore[import-untyped]
 
         self.sympy: Any = sympy
         opaque = {part for node in nodes for part in _opaque(node)}
@@ -83,7 +83,10 @@ def _arithmetic(node: Node) -> bool:
     """Sums, products, quotients, small integer powers and small numbers; anything else is a symbol."""
     if isinstance(node, Const):
         value = node.value
-        return isinstance(value, Fraction) and max(value.numerator.bit_length(), value.denominator.bit_length()) <= MAX_BITS
+        return (
+            isinstance(value, Fraction)
+            and max(value.numerator.bit_length(), value.denominator.bit_length()) <= MAX_BITS
+        )
     if not isinstance(node, Map) or node.function not in _FORWARD:
         return False
     if node.function == "pow":

@@ -46,9 +46,7 @@ class Statement:
 
 def _names(names: object) -> bool:
     """Distinct axis names, in a tuple."""
-    return (
-        isinstance(names, tuple) and all(isinstance(n, str) and n for n in names) and len(set(names)) == len(names)
-    )
+    return isinstance(names, tuple) and all(isinstance(n, str) and n for n in names) and len(set(names)) == len(names)
 
 
 def _mask_or_none(node: Node | None) -> bool:

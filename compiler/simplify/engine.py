@@ -165,9 +165,7 @@ class Simplifier:
 
 
 def _holds(rule: Rule, binding: Binding) -> bool:
-    return all(
-        PREDICATES[name](*(binding[argument] for argument in arguments)) for name, arguments in rule.tests
-    )
+    return all(PREDICATES[name](*(binding[argument] for argument in arguments)) for name, arguments in rule.tests)
 
 
 def head(node: Node) -> tuple[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 from lossc.compiler import core
@@ -82,9 +83,9 @@ def compared(node: Map) -> Node:
     return constant(_COMPARE[node.function](left, right))
 
 
-_COMPARE = {
-    "lt": Fraction.__lt__,
-    "le": Fraction.__le__,
-    "eq": Fraction.__eq__,
-    "ne": lambda left, right: left != right,
+_COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "eq": operator.eq,
+    "ne": operator.ne,
 }

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import permutations
 
 from lossc.compiler import core
-from lossc.compiler.core import ONE, Along, Const, Map, Node, Reduce, Rename, Select, Size, StopGrad, walk
+from lossc.compiler.core import Along, Const, Map, Node, Reduce, Rename, Select, Size, StopGrad, walk
 from lossc.compiler.simplify.patterns import (
     REMAINING,
     Axes,
@@ -16,10 +16,10 @@ from lossc.compiler.simplify.patterns import (
     Bound,
     Unfit,
     instantiate,
-    is_variable,
+    variable,
     variables,
 )
-from lossc.compiler.simplify.views import Nodes, Product, Scaled, monomial, product_of, scaled, terms_of
+from lossc.compiler.simplify.views import UNIT, Nodes, Product, Scaled, monomial, product_of, scaled, terms_of
 
 Terms = tuple[Scaled, ...]
 Construct = Callable[[Node], Node]
@@ -35,8 +35,9 @@ class Matcher:
 
     def whole(self, pattern: Node, node: Node, binding: Binding) -> Iterator[Binding]:
         """Bindings under which the pattern is the node."""
-        if is_variable(pattern):
-            yield from _bind(pattern.name, node, binding)  # type: ignore[attr-defined]
+        name = variable(pattern)
+        if name is not None:
+            yield from _bind(name, node, binding)
         elif isinstance(pattern, Const):
             if pattern is node:
                 yield binding
@@ -52,9 +53,7 @@ class Matcher:
                 yield binding, core.add(*(scaled(t.coefficient, t.monomial) for t in terms)) if terms else None
         elif isinstance(pattern, Map) and pattern.function in ("mul", "div"):
             for binding, left in self.factors(product_of(pattern), product_of(node), {}):
-                coefficient = left.coefficient
-                trivial = coefficient == 1 and not left.above and not left.below
-                yield binding, None if trivial else scaled(coefficient, monomial(left.above, left.below))
+                yield binding, None if left == UNIT else scaled(left.coefficient, monomial(left.above, left.below))
         else:
             for binding in self.whole(pattern, node, {}):
                 yield binding, None
@@ -68,7 +67,7 @@ class Matcher:
                     yield bound
         elif pattern.function in ("mul", "div"):
             for bound, left in self.factors(product_of(pattern), product_of(node), binding):
-                if left.coefficient == 1 and not left.above and not left.below:
+                if left == UNIT:
                     yield bound
         elif isinstance(node, Map) and node.function == pattern.function:
             for arguments in self._orders(node):
@@ -98,8 +97,8 @@ class Matcher:
                 yield from self._over(pattern, node, name, Axes((node.axis,), None, node.by), binding)
             case Select(axis=name, at=at), Select():
                 for bound in _bind(f"[{name}]", Axes((node.axis,)), binding):
-                    at_bound = _bind(at.name, node.at, bound) if isinstance(at, core.Input) else iter(())
-                    for inner in at_bound:
+                    name_of_at = variable(at)
+                    for inner in _bind(name_of_at, node.at, bound) if name_of_at else ():
                         yield from self.whole(pattern.body, node.body, inner)
             case Rename(old=old, new=new), Rename():
                 for bound in _bind(f"[{old}]", Axes((node.old,)), binding):
@@ -135,12 +134,12 @@ class Matcher:
         pattern = (above, below)[side][index]
         rest = [list(above), list(below)]
         del rest[side][index]
-        if _absorbs(pattern, binding):
-            whole = scaled(node.coefficient, monomial(node.above, node.below))
-            yield {**binding, pattern.name: whole}, product_of(ONE)  # type: ignore[attr-defined]
+        name = variable(pattern)
+        if name is not None and _absorbs(name, binding):
+            yield {**binding, name: scaled(node.coefficient, monomial(node.above, node.below))}, UNIT
             return
-        if is_variable(pattern) and pattern.name in binding:  # type: ignore[attr-defined]
-            known = _minus(node, binding[pattern.name], side)  # type: ignore[attr-defined]
+        if name is not None and name in binding:
+            known = _minus(node, binding[name], side)
             if known is not None:
                 yield from self._factors(rest[0], rest[1], known, binding)
             return
@@ -162,26 +161,21 @@ class Matcher:
 
     def _term(self, pattern: Scaled, node: Terms, binding: Binding) -> Iterator[tuple[Binding, Terms]]:
         unbound = variables(pattern.monomial) - binding.keys()
+        name = variable(pattern.monomial)
         if not unbound:
             left = self._without_instance(pattern, node, binding)
-            if left is not None:
-                yield binding, left
-        elif _absorbs(pattern.monomial, binding):
-            total = core.add(*(scaled(t.coefficient / pattern.coefficient, t.monomial) for t in node))
-            yield {**binding, pattern.monomial.name: total}, ()  # type: ignore[attr-defined]
-        elif is_variable(pattern.monomial):
-            for i, term in enumerate(node):
-                whole = scaled(term.coefficient / pattern.coefficient, term.monomial)
-                yield {**binding, pattern.monomial.name: whole}, node[:i] + node[i + 1 :]  # type: ignore[attr-defined]
+            yield from [] if left is None else [(binding, left)]
+        elif name is not None:
+            yield from _variable_terms(name, pattern.coefficient, node, binding)
         elif (position := _unknown_position(pattern.monomial, unbound)) is not None:
             yield from self._selected_term(pattern, position, node, binding)
         else:
             factors = replace(product_of(pattern.monomial), coefficient=pattern.coefficient)
-            for i, term in enumerate(node):
+            for term, others in _each_term(node):
                 target = replace(product_of(term.monomial), coefficient=term.coefficient)
-                for bound, left in self.factors(factors, target, binding):
-                    if left.coefficient == 1 and not left.above and not left.below:
-                        yield bound, node[:i] + node[i + 1 :]
+                for bound, rest in self.factors(factors, target, binding):
+                    if rest == UNIT:
+                        yield bound, others
 
     def _selected_term(
         self, pattern: Scaled, position: tuple[str, str], node: Terms, binding: Binding
@@ -224,20 +218,37 @@ def _bind_mask(pattern: Node | None, mask: Node | None, binding: Binding) -> Ite
         if mask is None:
             yield binding
     else:
-        yield from _bind(pattern.name, mask, binding)  # type: ignore[attr-defined]
+        name = variable(pattern)
+        yield from _bind(name, mask, binding) if name else ()
 
 
-def _absorbs(pattern: Node, binding: Binding) -> bool:
-    return is_variable(pattern) and pattern.name in REMAINING and pattern.name not in binding  # type: ignore[attr-defined]
+def _absorbs(name: str, binding: Binding) -> bool:
+    return name in REMAINING and name not in binding
+
+
+def _variable_terms(name: str, coefficient: Fraction, node: Terms, binding: Binding) -> Iterator[tuple[Binding, Terms]]:
+    """A summand that is a variable: any one summand, or all of them."""
+    if _absorbs(name, binding):
+        total = core.add(*(scaled(t.coefficient / coefficient, t.monomial) for t in node))
+        yield {**binding, name: total}, ()
+        return
+    for term, others in _each_term(node):
+        yield {**binding, name: scaled(term.coefficient / coefficient, term.monomial)}, others
+
+
+def _each_term(terms: Terms) -> Iterator[tuple[Scaled, Terms]]:
+    for i, term in enumerate(terms):
+        yield term, terms[:i] + terms[i + 1 :]
 
 
 def _difficulty(pattern: Node, binding: Binding) -> int:
     """The order in which operands are looked for: known ones, those with structure as written, then variables."""
     if not variables(pattern) - binding.keys():
         return 0
-    if is_variable(pattern):
-        return 3 if _absorbs(pattern, binding) else 2
-    return 1
+    name = variable(pattern)
+    if name is None:
+        return 1
+    return 3 if _absorbs(name, binding) else 2
 
 
 def _next(above: list[Node], below: list[Node], binding: Binding) -> tuple[int, int] | None:
@@ -274,8 +285,10 @@ def _minus(node: Product, value: Bound, side: int) -> Product | None:
 def _unknown_position(pattern: Node, unbound: frozenset[str]) -> tuple[str, str] | None:
     """The variable and axis of the selection in a pattern, where that variable is all that is unknown."""
     for part in walk(pattern):
-        if isinstance(part, Select) and isinstance(part.at, core.Input) and unbound == {part.at.name}:
-            return part.at.name, part.axis
+        if isinstance(part, Select):
+            name = variable(part.at)
+            if name is not None and unbound == {name}:
+                return name, part.axis
     return None
 
 

@@ -75,8 +75,9 @@ def _is_function(head: syntax.Expr) -> bool:
     return isinstance(head, syntax.Name) and (head.id in REDUCTIONS | ALONG or head.id in ("size", "index"))
 
 
-def is_variable(node: Node | int | None) -> bool:
-    return isinstance(node, Input) and node.kind == VARIABLE
+def variable(node: Node | int | None) -> str | None:
+    """The name of a pattern node that stands for something else."""
+    return node.name if isinstance(node, Input) and node.kind == VARIABLE else None
 
 
 def variables(node: Node) -> frozenset[str]:
@@ -114,8 +115,9 @@ def instantiate(node: Node, binding: Binding, construct: Callable[[Node], Node])
 
 def _instance(node: Node, binding: Binding, construct: Callable[[Node], Node]) -> Node | None:
     """None stands for a mask that admits everything."""
-    if is_variable(node):
-        value = binding[node.name]  # type: ignore[attr-defined]
+    name = variable(node)
+    if name is not None:
+        value = binding[name]
         if isinstance(value, Axes | int):
             raise InternalError("an axis stands where a value should")
         return value
@@ -129,7 +131,7 @@ def _instance(node: Node, binding: Binding, construct: Callable[[Node], Node]) -
             return construct(joined) if joined is not None else None
         case Map(function=function, arguments=arguments):
             parts = [instantiate(argument, binding, construct) for argument in arguments]
-            return construct({"add": core.add, "mul": core.mul}.get(function, lambda *p: Map(function, p))(*parts))
+            return construct(_joined(function, parts))
         case StopGrad(body=body):
             return construct(StopGrad(instantiate(body, binding, construct)))
         case Rename(body=body, old=old, new=new):
@@ -137,11 +139,24 @@ def _instance(node: Node, binding: Binding, construct: Callable[[Node], Node]) -
             return construct(Rename(inner, _single(binding, old), _single(binding, new)))
         case Select(body=body, axis=axis, at=at):
             inner = instantiate(body, binding, construct)
-            position = binding[at.name] if is_variable(at) else at  # type: ignore[union-attr]
-            return construct(Select(inner, _single(binding, axis), position))  # type: ignore[arg-type]
+            return construct(Select(inner, _single(binding, axis), _position(at, binding)))
         case Reduce() | Along():
             return construct(_over(node, binding, construct))
     raise InternalError(f"a pattern holds a {type(node).__name__}")
+
+
+def _joined(function: str, parts: list[Node]) -> Node:
+    if function == "add":
+        return core.add(*parts)
+    return core.mul(*parts) if function == "mul" else Map(function, tuple(parts))
+
+
+def _position(at: Node | int, binding: Binding) -> Node | int:
+    name = variable(at)
+    position = at if name is None else binding[name]
+    if not isinstance(position, Node | int):
+        raise InternalError("a selection without a position")
+    return position
 
 
 def _over(node: Reduce | Along, binding: Binding, construct: Callable[[Node], Node]) -> Node:

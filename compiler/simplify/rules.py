@@ -112,12 +112,24 @@ EXPONENTIALS = (
 )  # fmt: skip
 
 PROBABILITIES = (
-    Rule("x log y", "rest * log(y)", "xlogy(rest, y)", ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)"),
-         "0 log 0 is 0"),
-    Rule("x (log y + ...)", "rest * (k * log(y) + j)", "k * rest * log(y) + rest * j",
-         ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)", "nonzero(j)"), "0 log 0 is 0"),
+    Rule(
+        "x log y",
+        "rest * log(y)",
+        "xlogy(rest, y)",
+        ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)"),
+        "0 log 0 is 0",
+    ),
+    Rule(
+        "x (log y + ...)",
+        "rest * (k * log(y) + j)",
+        "k * rest * log(y) + rest * j",
+        ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)", "nonzero(j)"),
+        "0 log 0 is 0",
+    ),
     Rule("xlogy of an exponential", "xlogy(x, p)", "x * log(p)", ("loggable(p)",), "towards the stable log"),
-    Rule("xlogy with a scalar", "xlogy(c * rest, y)", "c * xlogy(rest, y)", ("steady(c)", "nontrivial(rest)"), "one form"),
+    Rule(
+        "xlogy with a scalar", "xlogy(c * rest, y)", "c * xlogy(rest, y)", ("steady(c)", "nontrivial(rest)"), "one form"
+    ),
     Rule("xlogy of a scalar", "xlogy(c, y)", "c * log(y)", ("steady(c)", "positive(c)"), "one form"),
     Rule("1 - sigmoid", "-k * sigmoid(x) + k", "k * sigmoid(-x)", (), _CANCELS),
     Rule("1 - exponential", "-k * p + k", "-k * expm1(log(p))", ("exponential(p)",), _CANCELS),
