@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lossc.compiler.core import (
-    INFINITY,
     ONE,
-    ZERO,
     Map,
     Node,
     Reduce,
@@ -22,11 +20,14 @@ from lossc.compiler.core import (
     StopGrad,
     add,
     apply,
+    const,
     mul,
     neg,
-    where,
 )
 from lossc.compiler.emission.polynomial import Polynomial, plus, polynomial
+
+_HUGE = const(3 * 10**38)
+"""Beyond any logit in single precision: the centre of a row with an infinite one."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,15 @@ def _shift(node: Node, base: Node, axis: str) -> Node | None:
 def _rebuilt(node: Map, atoms: list[Atom]) -> Map:
     """The sum with every atom replaced by its centred form."""
     largest = Reduce("max", (atoms[0].axis,), atoms[0].base, _mask(atoms))
-    finite = apply("lt", apply("abs", largest), INFINITY)
-    centre = StopGrad(where(finite, largest, ZERO))
-    replaced = {atom.operand: mul(atom.coefficient, _moved(atom, centre)) for atom in atoms}
+    centre = StopGrad(apply("clip", largest, neg(_HUGE), _HUGE))
+    replaced = {atom.operand: _times(atom.coefficient, _moved(atom, centre)) for atom in atoms}
     result = add(*(replaced.get(operand, operand) for operand in node.arguments))
     assert isinstance(result, Map)
     return result
+
+
+def _times(coefficient: Node, atom: Node) -> Node:
+    return atom if coefficient is ONE else mul(coefficient, atom)
 
 
 def _mask(atoms: list[Atom]) -> Node | None:

@@ -7,7 +7,7 @@ the excluded one, functions that are singular somewhere by a safe argument; ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NoReturn
 
@@ -202,13 +202,18 @@ class Emitter:
             return Emitted(float(PRIMITIVES[function].value(*(value.at for value in values))))
         if function == "mul":
             return self._product(node, values)
+        if function == "add":
+            terms = _without(0.0, values)
+            return terms[0] if len(terms) == 1 else self.elementwise("operations.add", terms)
         for at, safe in self._singular(node):
             values[at] = self.guarded(values[at], guard, safe)
-        if function == "add":
-            return self.elementwise("operations.add", values)
         literals = {"div": (1,), "pow": (0, 1)}.get(function, ())
         values = [value if at in literals else self.builder.tensor(value) for at, value in enumerate(values)]
         return self.elementwise(PRIMITIVES[function].torch, values)
+
+    def product(self, values: Sequence[Emitted]) -> Emitted:
+        values = _without(1.0, values)
+        return values[0] if len(values) == 1 else self.elementwise("operations.mul", values)
 
     def _where(self, node: Map, guard: Guard) -> Emitted:
         condition, then, otherwise = node.arguments
@@ -238,12 +243,11 @@ class Emitter:
         logs = [at for at, argument in enumerate(node.arguments) if may_be_infinite(argument)]
         vanishing = any(at not in logs and may_vanish(argument) for at, argument in enumerate(node.arguments))
         if not logs or not vanishing:
-            return self.elementwise("operations.mul", values)
+            return self.product(values)
         weight = [value for at, value in enumerate(values) if at not in logs]
         log = [values[at] for at in logs]
-        first = weight[0] if len(weight) == 1 else self.elementwise("operations.mul", weight)
-        second = log[0] if len(log) == 1 else self.elementwise("operations.mul", log)
-        return self.elementwise("operations.weigh", (self.builder.tensor(first), self.builder.tensor(second)))
+        factors = (self.builder.tensor(self.product(weight)), self.builder.tensor(self.product(log)))
+        return self.elementwise("operations.weigh", factors)
 
     def _singular(self, node: Map) -> Iterable[tuple[int, float]]:
         """The arguments at which the function may not be finite, with a number at which it is."""
@@ -298,6 +302,12 @@ class Emitter:
     def unsupported(self, node: Node, what: str) -> NoReturn:
         message = f"{what} is checked, but this version does not compile it yet"
         raise LosscError([error("E601", message, self.spans.get(node, NOWHERE))])
+
+
+def _without(neutral: float, values: Sequence[Emitted]) -> Sequence[Emitted]:
+    """The operands without literals that change nothing; at least one is kept."""
+    kept = [value for value in values if value.at != neutral]
+    return kept or values[:1]
 
 
 def _title(node: Node) -> str:

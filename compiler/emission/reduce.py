@@ -74,11 +74,11 @@ def _count(emitter: Emitter, node: Reduce, mask: Emitted | None) -> Emitted:
     if mask is not None:
         dims = tuple(at for at, axis in enumerate(mask.axes) if axis in node.over)
         kept = [axis for axis in mask.axes if axis not in node.over]
-        number = builder.number(mask)
         if dims:
-            number = builder.call("operations.masked_count", (mask.at, builder.like), kept, dims=dims)
-        factors.insert(0, number)
-    return factors[0] if len(factors) == 1 else emitter.elementwise("operations.mul", factors)
+            factors.insert(0, builder.call("operations.masked_count", (mask.at, builder.like), kept, dims=dims))
+        else:
+            factors.insert(0, builder.number(mask))
+    return emitter.product(factors)
 
 
 # ------------------------------------------------------------------------------------------------ contractions
@@ -103,12 +103,12 @@ def _contracted(emitter: Emitter, node: Reduce, factors: tuple[Node, ...], guard
     letters = dict(zip(builder.sorted(node.body.axes), _LETTERS, strict=False))
     present = {axis for value in tensors for axis in value.axes}
     if not set(node.over) <= present:
-        return reduced(emitter, node, emitter.elementwise("operations.mul", values), None)
+        return reduced(emitter, node, emitter.product(values), None)
     kept = [axis for axis in builder.sorted(present) if axis not in node.over]
     inputs = ",".join("".join(letters[axis] for axis in value.axes) for value in tensors)
     equation = f"{inputs}->{''.join(letters[axis] for axis in kept)}"
     total = builder.call("torch.einsum", (equation, *(value.at for value in tensors)), kept)
-    return emitter.elementwise("operations.mul", (total, *scalars)) if scalars else total
+    return emitter.product((total, *scalars))
 
 
 # ------------------------------------------------------------------------------------------------ groups

@@ -46,7 +46,7 @@ from lossc.runtime.operations.layout import (
     suffix_any,
     take,
 )
-from lossc.runtime.operations.linear import cov, logdet, norm, solve, svdvals, trace
+from lossc.runtime.operations.linear import norm
 from lossc.runtime.operations.reductions import (
     group_sum,
     masked_all,
@@ -69,7 +69,6 @@ __all__ = [
     "align",
     "clip",
     "constant",
-    "cov",
     "cumlogsumexp",
     "cummax",
     "cumprod",
@@ -82,7 +81,6 @@ __all__ = [
     "log_normcdf",
     "log_softmax",
     "logaddexp",
-    "logdet",
     "logsigmoid",
     "masked_all",
     "masked_any",
@@ -110,13 +108,10 @@ __all__ = [
     "shifted_mask",
     "softmax",
     "softplus",
-    "solve",
     "sort",
     "suffix_any",
-    "svdvals",
     "take",
     "topk",
-    "trace",
     "trigamma",
     "weigh",
     "xlogy",

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from lossc.runtime.operations.elementwise import logaddexp
 from torch import Tensor
+
+from lossc.runtime.operations.elementwise import logaddexp
 
 
 def log_softmax(x: Tensor, mask: Tensor | None, dim: int) -> Tensor:
@@ -71,7 +72,7 @@ def cummax(x: Tensor, mask: Tensor | None, label: Tensor | None, dim: int) -> Te
 
 def scan(x: Tensor, mask: Tensor | None, label: Tensor | None, decay: Tensor, dim: int) -> Tensor:
     """y_i = decay_i * y_(i-1) + x_i, y before the first entry being 0."""
-    x, decay = torch.broadcast_tensors(x, decay)
+    x, decay = torch.broadcast_tensors(x, decay)  # type: ignore[no-untyped-call]
     if mask is not None:
         x, decay = torch.where(mask, x, 0.0), torch.where(mask, decay, 1.0)
     order, segment = arranged(x, label, None, dim)
@@ -157,7 +158,7 @@ def rank(x: Tensor, mask: Tensor | None, label: Tensor | None, dim: int) -> Tens
 
 def sort(x: Tensor, mask: Tensor | None, key: Tensor, dim: int) -> Tensor:
     """x in ascending stable order of the key, excluded entries last; the gradient goes through x, never the key."""
-    x, key = torch.broadcast_tensors(x, key.detach())
+    x, key = torch.broadcast_tensors(x, key.detach())  # type: ignore[no-untyped-call]
     order = key.argsort(dim=dim, stable=True)
     if mask is None:
         return x.gather(dim, order)

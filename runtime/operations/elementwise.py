@@ -37,21 +37,21 @@ def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def power(x: Tensor | float, y: Tensor | float) -> Tensor:
     """x^y; x^0 is 1 with slope 0."""
-    return torch.pow(x, y)  # type: ignore[call-overload, no-any-return]
+    return torch.pow(x, y)  # type: ignore[arg-type]
 
 
 def minimum(*values: Tensor) -> Tensor:
     """The smallest; ties share the gradient evenly."""
     if len(values) == 2:
         return torch.minimum(values[0], values[1])
-    return torch.stack(torch.broadcast_tensors(*values)).amin(dim=0)
+    return torch.stack(torch.broadcast_tensors(*values)).amin(dim=0)  # type: ignore[no-untyped-call]
 
 
 def maximum(*values: Tensor) -> Tensor:
     """The largest; ties share the gradient evenly."""
     if len(values) == 2:
         return torch.maximum(values[0], values[1])
-    return torch.stack(torch.broadcast_tensors(*values)).amax(dim=0)
+    return torch.stack(torch.broadcast_tensors(*values)).amax(dim=0)  # type: ignore[no-untyped-call]
 
 
 def clip(x: Tensor, low: Tensor, high: Tensor) -> Tensor:

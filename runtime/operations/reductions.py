@@ -24,7 +24,7 @@ def admitted_count(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> Ten
     """The number of entries of x that the mask admits, in the type of x."""
     if mask is None:
         mask = torch.ones((), dtype=torch.bool, device=x.device)
-    shape = torch.broadcast_shapes(x.shape, mask.shape)
+    shape = torch.broadcast_shapes(x.shape, mask.shape)  # type: ignore[no-untyped-call]
     return mask.expand(shape).sum(dim=dims).to(x.dtype)
 
 
@@ -108,7 +108,7 @@ def masked_argmax(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> Tens
         return x.sum(dim=dim).to(torch.int64) - 1
     if mask is None:
         return x.argmax(dim=dim)
-    x, mask = torch.broadcast_tensors(x, mask)
+    x, mask = torch.broadcast_tensors(x, mask)  # type: ignore[no-untyped-call]
     top = torch.where(mask, x, -torch.inf).amax(dim=dim, keepdim=True)
     first = ((x == top) & mask).to(torch.int64).argmax(dim=dim)
     return torch.where(mask.any(dim=dim), first, -1)

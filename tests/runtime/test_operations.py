@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
+
 from lossc.compiler.primitives import PRIMITIVES
 from lossc.runtime import operations
-from torch import Tensor
 
 F64 = torch.float64
 MASK = torch.tensor([[True, False, True, True], [False, False, False, False], [True, True, False, True]])

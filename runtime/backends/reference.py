@@ -1,0 +1,75 @@
+"""The reference: an emitted procedure executed by torch, one operation after another.
+
+Differentiable any number of times, in single or double precision, and traceable by `torch.compile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.emission import Bound, Procedure, Slot
+from lossc.compiler.faults import InternalError
+from lossc.runtime import operations
+
+
+class Step(NamedTuple):
+    """One instruction with its function looked up; `reads` are the places of arguments that are slots."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    reads: tuple[tuple[int, int], ...]
+    options: dict[str, Any]
+    target: int
+    dead: tuple[int, ...]
+
+
+class Executable:
+    """A procedure ready to run: `run` takes what is bound, in order, and returns the outputs by name."""
+
+    def __init__(self, procedure: Procedure) -> None:
+        self.procedure = procedure
+        self.bound: tuple[Bound, ...] = procedure.bound
+        self._slots = procedure.slots
+        self._steps = tuple(_step(instruction, dead) for instruction, dead in procedure.last_uses())
+        self._outputs = tuple((name, value.at.index) for name, value in procedure.outputs.items()
+                              if isinstance(value.at, Slot))  # fmt: skip
+
+    def run(self, values: list[Tensor | int]) -> dict[str, Tensor]:
+        """The outputs; a tensor that nothing reads any more is let go at once."""
+        slots: list[Any] = [None] * self._slots
+        for bound, value in zip(self.bound, values, strict=True):
+            slots[bound.slot] = value
+        for step in self._steps:
+            arguments = list(step.arguments)
+            for place, slot in step.reads:
+                arguments[place] = slots[slot]
+            slots[step.target] = step.function(*arguments, **step.options)
+            for slot in step.dead:
+                slots[slot] = None
+        return {name: slots[slot] for name, slot in self._outputs}
+
+
+def _step(instruction: Any, dead: tuple[int, ...]) -> Step:
+    arguments = tuple(None if isinstance(a, Slot) else a for a in instruction.arguments)
+    reads = tuple((at, a.index) for at, a in enumerate(instruction.arguments) if isinstance(a, Slot))
+    function = lookup(instruction.operation)
+    return Step(function, arguments, reads, dict(instruction.options), instruction.target, dead)
+
+
+_ROOTS: Mapping[str, Any] = {"torch": torch, "operations": operations}
+
+
+def lookup(operation: str) -> Callable[..., Any]:
+    """The function that an instruction names: `torch.…` or `operations.…`."""
+    head, *path = operation.split(".")
+    found: Any = _ROOTS.get(head)
+    for name in path:
+        found = getattr(found, name, None)
+    if not callable(found):
+        raise InternalError(f"there is no operation `{operation}`")
+    function: Callable[..., Any] = found
+    return function
