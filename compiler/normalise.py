@@ -6,7 +6,7 @@ What has no such form depends on how the batch is split and becomes one `coupled
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from lossc.compiler import core
@@ -40,17 +40,38 @@ class Normaliser:
                 fixed = core.mul(*(factor for factor in factors if not self.depends(factor)))
                 if len(split) == 1:
                     return self._split(split[0], _times(coefficient, fixed))
+                ratio = self._ratio(*_over_one_line(factors), coefficient)
+                if ratio is not None:
+                    return [ratio]
             case Map(function="div", arguments=(top, bottom)):
                 if not self.depends(bottom):
                     return self._split(top, core.div(coefficient, bottom))
                 ratio = self._ratio(top, bottom, coefficient)
                 if ratio is not None:
                     return [ratio]
+            case Map(function="where", arguments=(condition, then, otherwise)) if not self.depends(condition):
+                no = core.apply("not", condition)
+                return [*self._chosen(condition, then, coefficient), *self._chosen(no, otherwise, coefficient)]
             case Reduce():
                 reduced = self._reduce(node, coefficient)
                 if reduced is not None:
                     return [reduced]
         return [Part("coupled", coefficient, node)]
+
+    def _chosen(self, condition: Node, branch: Node, coefficient: Node) -> Iterator[Part]:
+        """The parts of a branch that a parameter chooses: sums that admit nothing where it is not taken."""
+        for part in self._split(branch, coefficient):
+            fixed = core.where(condition, part.coefficient, core.ZERO)
+            if part.body is None:
+                yield replace(part, coefficient=fixed, numerator=core.where(condition, part.numerator, core.ZERO))
+            else:
+                yield replace(
+                    part,
+                    coefficient=fixed,
+                    numerator=_only_where(condition, part.numerator),
+                    denominator=None if part.denominator is None else _only_where(condition, part.denominator),
+                    admitted=core.all_of(part.admitted, condition),
+                )
 
     def _reduce(self, node: Reduce, coefficient: Node) -> Part | None:
         if node.op not in ("sum", "mean", "count") or node.groups is not None or not self._is_sum(node):
@@ -68,21 +89,23 @@ class Normaliser:
         bottom = _unguarded(bottom)
         factor, numerator = self._scaled_sum(top)
         inner_factor, denominator = self._scaled_sum(bottom)
-        if numerator is None or denominator is None:
+        if not isinstance(numerator, Reduce) or denominator is None:
             return None
         scale = factor if inner_factor is core.ONE else core.div(factor, inner_factor)
         body = numerator.body if numerator.op == "sum" else core.ONE
         return Part("ratio", _times(coefficient, scale), numerator, denominator, body, None, numerator.where,
                     numerator.over)  # fmt: skip
 
-    def _scaled_sum(self, node: Node) -> tuple[Node, Reduce | None]:
-        """`c * sum(...)` as (c, the sum); the sum is None where the node is not of that form."""
+    def _scaled_sum(self, node: Node) -> tuple[Node, Reduce | core.Size | None]:
+        """`c * sum(...)` as (c, the sum), `c * size[b]` likewise; the sum is None where the node is not of that form."""
         factors = node.arguments if isinstance(node, Map) and node.function == "mul" else (node,)
         split = [factor for factor in factors if self.depends(factor)]
         fixed = core.mul(*(factor for factor in factors if not self.depends(factor)))
-        if len(split) == 1 and isinstance(split[0], Reduce) and split[0].op in ("sum", "count"):
-            if split[0].groups is None and self._is_sum(split[0]):
-                return fixed, split[0]
+        match split:
+            case [core.Size() as size]:
+                return fixed, size
+            case [Reduce(op="sum" | "count", groups=None) as total] if self._is_sum(total):
+                return fixed, total
         return core.ONE, None
 
     def _is_sum(self, node: Reduce) -> bool:
@@ -127,6 +150,23 @@ def _count(over: tuple[str, ...], condition: Node | None) -> Node:
     seen = tuple(axis for axis in over if axis in condition.axes)
     counted = Reduce("count", seen, core.ONE, condition) if seen else core.where(condition, core.ONE, core.ZERO)
     return core.mul(counted, *(core.Size(axis) for axis in over if axis not in seen))
+
+
+def _over_one_line(factors: tuple[Node, ...]) -> tuple[Node, Node]:
+    """The product `1 / n * s` as the quotient `s / n`."""
+    quotients = [f.arguments if isinstance(f, Map) and f.function == "div" else (f, core.ONE) for f in factors]
+    top, bottom = ([part for part in parts if part is not core.ONE] for parts in zip(*quotients, strict=True))
+    return _product(top), _product(bottom)
+
+
+def _product(factors: list[Node]) -> Node:
+    return core.mul(*factors) if factors else core.ONE
+
+
+def _only_where(condition: Node, total: Node) -> Node:
+    if isinstance(total, Reduce):
+        return replace(total, where=core.all_of(total.where, condition))
+    return core.where(condition, total, core.ZERO)
 
 
 def _times(left: Node, right: Node) -> Node:
