@@ -15,26 +15,33 @@ Builders: TypeAlias = Mapping[str, Callable[[list[Any]], Any]]
 
 
 class StuckError(Exception):
-    """No program goes on with `token` (None at the end of the line) after `previous`.
+    """No program goes on with token `index` of `tokens` (the end of the line, where there is none).
 
     `expected` holds what it could go on with: words and signs as written, and NAME, NUMBER, STRING, DOC, $END.
     """
 
-    def __init__(self, token: Token | None, previous: Token | None, expected: frozenset[str]) -> None:
+    def __init__(self, tokens: Sequence[Token], index: int, expected: frozenset[str]) -> None:
         super().__init__()
-        self.token = token
-        self.previous = previous
+        self.tokens = tokens
+        self.index = index
         self.expected = expected
+
+    def at(self, offset: int) -> Token | None:
+        """The token that does not fit (0), the one before it (-1) and so on."""
+        index = self.index + offset
+        return self.tokens[index] if 0 <= index < len(self.tokens) else None
 
 
 def run(start: str, tokens: Sequence[Token], builders: Builders) -> Any:
     """What the builders make of a logical line; raises StuckError at the first token that does not fit."""
     machine = _Machine(tables(), builders, start)
-    previous: Token | None = None
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-        machine.feed(machine.terminal(token, following), token, previous)
-        previous = token
-    machine.feed(END, None, previous)
+    for index, (token, following) in enumerate(zip(tokens, [*tokens[1:], None], strict=True)):
+        before = machine.stack.copy()
+        if not machine.advance(machine.terminal(token, following), token):
+            raise StuckError(tokens, index, machine.expected(before))
+    before = machine.stack.copy()
+    if not machine.advance(END, None):
+        raise StuckError(tokens, len(tokens), machine.expected(before))
     return machine.values[-1]
 
 
@@ -48,10 +55,6 @@ class _Machine:
         self.stack = [self.tables.starts[self.start][0]]
         self.values: list[Any] = []
 
-    def feed(self, terminal: str, token: Token | None, previous: Token | None) -> None:
-        if not self._advance(terminal, token):
-            raise StuckError(token, previous, self._expected())
-
     def terminal(self, token: Token, following: Token | None) -> str:
         """A word is a keyword only where one is expected; where a name could stand too, only before another name."""
         keyword = self.tables.keywords.get(token.word)
@@ -63,7 +66,7 @@ class _Machine:
         before_name = following is not None and following.kind == NAME and following.word not in RESERVED
         return keyword if before_name or NAME not in row else NAME
 
-    def _advance(self, terminal: str, token: Token | None) -> bool:
+    def advance(self, terminal: str, token: Token | None) -> bool:
         """Reduces as often as the tables say, then shifts the terminal; false where it does not fit."""
         end = self.tables.starts[self.start][1]
         while True:
@@ -98,13 +101,13 @@ class _Machine:
             return children
         return children[0] if rule.unwraps and len(children) == 1 else self.builders[rule.build](children)
 
-    def _expected(self) -> frozenset[str]:
-        """Every word, sign or kind of token that leads on from here."""
+    def expected(self, stack: list[int]) -> frozenset[str]:
+        """Every word, sign or kind of token that leads on from a stack of states."""
         written = {name: text for text, name in self.tables.keywords.items()}
-        terminals = [name for name in self.tables.states[self.stack[-1]] if name.isupper()]
-        return frozenset(written.get(name, name) for name in terminals if self._accepts(name))
+        terminals = [name for name in self.tables.states[stack[-1]] if name.isupper()]
+        return frozenset(written.get(name, name) for name in terminals if self._accepts(stack, name))
 
-    def _accepts(self, terminal: str) -> bool:
+    def _accepts(self, stack: list[int], terminal: str) -> bool:
         trial = _Machine(self.tables, None, self.start)
-        trial.stack, trial.values = self.stack.copy(), [None] * len(self.values)
-        return trial._advance(terminal, None)
+        trial.stack, trial.values = stack.copy(), [None] * (len(stack) - 1)
+        return trial.advance(terminal, None)

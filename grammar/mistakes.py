@@ -2,47 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from lossc.grammar.diagnostics import Diagnostic, error
 from lossc.grammar.machine import END, StuckError
 from lossc.grammar.source import Span
-from lossc.grammar.tokens import DECLARATIONS, DOC, NAME, NUMBER, RESERVED, STRING, Token
+from lossc.grammar.tokens import DECLARATIONS, DOC, NAME, NUMBER, RESERVED, SIGN, STRING, Token
 from lossc.grammar.words import closest
 
 _OPERATORS: Final = frozenset({"+", "-", "*", "/", "^"})
 _KINDS: Final = {NAME: "a name", NUMBER: "a number", STRING: "a text in quotes", DOC: 'a text in `"""`'}
 
+_FORMS: Final = {
+    "lossc": "lossc 1",
+    "objective": "objective name",
+    "title": 'title "..."',
+    "cite": 'cite "..."',
+    "certainty": "certainty checked",
+    "id": "id 12",
+    "use": "use std.divergence (kl, js)",
+    "axis": "axis b : batch`, `axis t` or `axis side = {chosen, rejected}",
+    "input": "input logits : logits[b, v]",
+    "data": "data labels : label[b] in v",
+    "param": "param beta : positive = 0.1",
+    "learn": "learn scale : real = 0",
+    "state": "state centre : real[k] = 0 then renewal",
+    "let": "let name = expression",
+    "term": "term f(x : real) = expression",
+    "setting": "setting name",
+    "reduce": "reduce mean[b]",
+    "subject": "subject to name : a <= b",
+    "law": 'law "title" : claim for x : real, y',
+    "extern": 'extern f(x : real) -> real from "package.module:function"',
+}
+"""How each declaration is written, for the help of a message."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a line that was to be a `start` got stuck; `owner` is the word of the block that it stands in."""
+
+    stuck: StuckError
+    start: str
+    owner: str
+
+    @property
+    def token(self) -> Token | None:
+        return self.stuck.at(0)
+
+    @property
+    def word(self) -> str:
+        return self.token.word if self.token else ""
+
+    @property
+    def before(self) -> Token | None:
+        return self.stuck.at(-1)
+
+    @property
+    def expected(self) -> frozenset[str]:
+        return self.stuck.expected
+
+    @property
+    def span(self) -> Span:
+        """The token that does not fit; at the end of a line the character behind the last one."""
+        if self.token is not None:
+            return self.token.span
+        assert self.before is not None
+        last = self.before.span
+        return Span(last.source, last.end, last.end + 1)
+
+    @property
+    def label(self) -> str:
+        return "the line ends here" if self.token is None else ""
+
+    def is_followed_by(self, sign: str) -> bool:
+        following = self.stuck.at(1)
+        return following is not None and following.word == sign
+
 
 def explain(stuck: StuckError, start: str, owner: str = "") -> Diagnostic:
-    """The problem of a line that was to be a `start`; `owner` is the word of the block that it stands in."""
-    for rule in (_unnamed_entry, _behind_header, _unknown_declaration, _assignment, _reserved, _adjacent, _position):
-        if found := rule(stuck, start, owner):
+    """The problem of a line that got stuck."""
+    place = _Place(stuck, start, owner)
+    for rule in _RULES:
+        if found := rule(place):
             return found
-    return error("E001", _message(stuck), _place(stuck), label=_label(stuck))
+    after = f" after {_shown(place.before)}" if place.before else ""
+    message = f"expected {_expected(place.expected)}{after}"
+    return error("E001", message, place.span, label=place.label, help=_form(place))
 
 
-def _place(stuck: StuckError) -> Span:
-    """The token that does not fit; at the end of a line the character behind the last one."""
-    if stuck.token is not None:
-        return stuck.token.span
-    assert stuck.previous is not None
-    last = stuck.previous.span
-    return Span(last.source, last.end, last.end + 1)
-
-
-def _message(stuck: StuckError) -> str:
-    after = f" after {_shown(stuck.previous)}" if stuck.previous else ""
-    return f"expected {_expected(stuck.expected)}{after}"
-
-
-def _label(stuck: StuckError) -> str:
-    return "the line ends here" if stuck.token is None else ""
+def _form(place: _Place) -> tuple[str, ...]:
+    """The whole form of the declaration, unless it went wrong inside of an expression."""
+    first = place.stuck.tokens[0].word if place.stuck.tokens else ""
+    inside = place.expected >= {NAME, NUMBER, "("} or place.expected >= _OPERATORS
+    is_declaration = place.start in ("declaration", "header") or (place.start == "body_line" and first == "let")
+    return (f"write `{_FORMS[first]}`",) if is_declaration and first in _FORMS and not inside else ()
 
 
 def _shown(token: Token) -> str:
     text = token.text if len(token.text) <= 30 else token.text[:27] + "..."
-    return f"`{text.splitlines()[0]}`" if text else "nothing"
+    return f"`{text.splitlines()[0]}`"
 
 
 def _expected(expected: frozenset[str]) -> str:
@@ -50,86 +111,124 @@ def _expected(expected: frozenset[str]) -> str:
     if {NAME, NUMBER, "("} <= expected:
         return "an expression"
     if expected >= _OPERATORS:
-        closers = [f"`{sign}`" for sign in (")", "]", "}", "else", ":", "=") if sign in expected]
+        closers = [f"`{sign}`" for sign in (")", "]", "}", ":", "=", "then") if sign in expected]
         return _alternatives(["an operator", *closers, *(["the end of the line"] if END in expected else [])])
     if {NAME, "{"} <= expected:
         return "a kind"
     words = sorted(expected - {END} - set(_KINDS), key=lambda word: (word.isalpha(), word))
     shown = [_KINDS[kind] for kind in _KINDS if kind in expected] + [f"`{word}`" for word in words]
-    if not shown:
-        return "the end of the line"
-    return _alternatives(shown[:5])
+    return _alternatives(shown[:5]) if shown else "the end of the line"
 
 
 def _alternatives(options: list[str]) -> str:
     return options[0] if len(options) == 1 else ", ".join(options[:-1]) + " or " + options[-1]
 
 
-def _unnamed_entry(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
-    if start != "entry" or (stuck.expected != {":"} and stuck.previous is not None):
+def _unnamed_entry(place: _Place) -> Diagnostic | None:
+    if place.start != "entry" or (place.expected != {":"} and place.before is not None):
         return None
-    what = "a quantity" if owner == "monitor" else "a term"
-    message = f"{what} of `{owner}` has a name: `name : expression`"
-    help = "write `loss : ` before the expression"
-    return error("E001", message, _place(stuck), label="expected `:`" if stuck.previous else "", help=help)
+    what = "a quantity" if place.owner == "monitor" else "a term"
+    message = f"{what} of `{place.owner}` has a name: `name : expression`"
+    label = "expected `:`" if place.before else ""
+    return error("E001", message, place.span, label=label, help="write `loss : ` before the expression")
 
 
-def _behind_header(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
-    if start != "header" or stuck.expected != {END} or stuck.previous is None:
+def _behind_header(place: _Place) -> Diagnostic | None:
+    if place.start != "header" or place.expected != {END} or place.before is None:
         return None
-    message = f"nothing follows {_shown(stuck.previous)} on its line"
-    return error("E001", message, _place(stuck), help="write the block below, indented, one item a line")
+    message = f"nothing follows {_shown(place.before)} on its line"
+    return error("E001", message, place.span, help="write the block below, indented, one item a line")
 
 
-def _unknown_declaration(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
-    if start != "declaration" or stuck.previous is not None or stuck.token is None:
+def _unknown_declaration(place: _Place) -> Diagnostic | None:
+    if place.start != "declaration" or place.before is not None or place.token is None:
         return None
-    token = stuck.token
-    if token.kind != NAME:
-        return error("E012", f"a declaration begins with a word such as `param`, not with {_shown(token)}", token.span,
-                     help="indent the line if it continues the one above")  # fmt: skip
-    guess = closest(token.text, DECLARATIONS)
-    help = [f"did you mean `{guess}`?"] if guess else ["indent the line if it continues the one above"]
-    return error("E012", f"`{token.text}` begins no declaration", token.span, help=help)
+    if place.token.kind != NAME:
+        message = f"a declaration begins with a word such as `param`, not with {_shown(place.token)}"
+        return error("E012", message, place.span, help="indent the line if it continues the one above")
+    if place.owner == "setting" and place.word in DECLARATIONS:
+        message = f"`{place.word}` cannot stand in a setting"
+        return error("E016", message, place.span, help="declare it at the level of the file")
+    return error("E012", f"{_shown(place.token)} begins no declaration", place.span, help=_instead_of(place))
 
 
-def _assignment(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
-    if stuck.token is None or stuck.token.text != "=" or "==" not in stuck.expected:
+def _instead_of(place: _Place) -> str:
+    if place.is_followed_by("="):
+        return f"write `let {place.word} = ...`"
+    if place.is_followed_by(":"):
+        return f"write `param {place.word} : ...`, or indent the line if it stands under `minimize`"
+    guess = closest(place.word, DECLARATIONS)
+    return f"did you mean `{guess}`?" if guess else "indent the line if it continues the one above"
+
+
+def _assignment(place: _Place) -> Diagnostic | None:
+    if place.word != "=" or "==" not in place.expected:
         return None
     message = "`=` gives a value to a name; a comparison is written `==`"
-    return error("E014", message, stuck.token.span, help="write `==`")
+    return error("E014", message, place.span, help="write `==`")
 
 
-def _reserved(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
-    if stuck.token is None or stuck.token.word not in RESERVED or NAME not in stuck.expected:
+def _no_axes(place: _Place) -> Diagnostic | None:
+    """`mean[where m](x)`."""
+    if place.word != "where" or place.before is None or place.before.word != "[":
         return None
-    if {NAME, NUMBER} <= stuck.expected and not _declares(stuck):
+    message = "expected the axes of the reduction before `where`"
+    return error("E001", message, place.span, help="write `[b where ...]`")
+
+
+def _reserved(place: _Place) -> Diagnostic | None:
+    if place.word not in RESERVED or NAME not in place.expected:
         return None
-    message = f"`{stuck.token.text}` is a reserved word and cannot be a name"
-    return error("E013", message, stuck.token.span, help=f"write `{stuck.token.text}_`")
+    if NUMBER in place.expected and not _stands_as_name(place):
+        return None
+    message = f"`{place.word}` is a reserved word and cannot be a name"
+    return error("E013", message, place.span, help=f"write `{place.word}_`")
 
 
-def _declares(stuck: StuckError) -> bool:
-    return stuck.previous is not None and stuck.previous.text in DECLARATIONS
+def _stands_as_name(place: _Place) -> bool:
+    """Whether a reserved word is used as an operand or argument, and not just one word too early."""
+    if place.is_followed_by("="):
+        return True
+    following = place.stuck.at(1)
+    is_operand = following is None or following.word in {*_OPERATORS, ")", "]", ","}
+    return place.word in ("by", "where", "for") and is_operand
 
 
-def _adjacent(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
+def _choice(place: _Place) -> Diagnostic | None:
+    """`if a then b`, `if a else b`, and `a if b` without `else`."""
+    help = "write `value if condition else other`"
+    if place.word == "if" and NUMBER in place.expected:
+        return error("E001", "the value of a choice stands before its `if`", place.span, help=help)
+    if place.token is None and "else" in place.expected and END not in place.expected:
+        return error("E001", "this choice has no `else`", place.span, label=place.label, help=help)
+    return None
+
+
+def _adjacent(place: _Place) -> Diagnostic | None:
     """Two operands without a sign between them."""
-    token, previous = stuck.token, stuck.previous
-    if token is None or previous is None or not stuck.expected >= _OPERATORS:
+    token, before = place.token, place.before
+    if token is None or before is None or not place.expected >= _OPERATORS:
         return None
-    if token.text in RESERVED or not (token.kind in (NAME, NUMBER) or token.text == "("):
+    if token.word in RESERVED or not (token.kind in (NAME, NUMBER) or token.word == "("):
         return None
-    message = f"expected an operator between {_shown(previous)} and {_shown(token)}"
-    return error("E001", message, token.span, help="for a product write `*`")
+    if token.kind == NUMBER and before.kind == NUMBER:
+        message = f"expected an operator or `,` between {_shown(before)} and {_shown(token)}"
+        return error("E001", message, place.span)
+    message = f"expected an operator between {_shown(before)} and {_shown(token)}"
+    return error("E001", message, place.span, help="for a product write `*`")
 
 
-def _position(stuck: StuckError, start: str, owner: str) -> Diagnostic | None:
+def _position(place: _Place) -> Diagnostic | None:
     """`z[0]`: brackets select by the name of an axis."""
-    token, previous = stuck.token, stuck.previous
-    if token is None or previous is None or previous.text != "[":
+    if place.token is None or place.before is None or place.before.word != "[":
         return None
-    if NAME not in stuck.expected or NUMBER in stuck.expected:
+    if NAME not in place.expected or NUMBER in place.expected:
         return None
-    help = "name the axis: `x[t = 0]`" if token.kind == NUMBER else ()
-    return error("E001", "expected the name of an axis after `[`", token.span, help=help)
+    is_value = place.token.kind in (NUMBER, SIGN) and place.word not in ("]", ",")
+    help = "an axis is written by its name, a position as `x[t = 0]`" if is_value else ()
+    return error("E001", "expected the name of an axis after `[`", place.span, help=help)
+
+
+_RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
+    _no_axes, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment, _choice, _adjacent, _position,
+)  # fmt: skip
