@@ -47,8 +47,8 @@ def sup_con(s: Tensor, y: Tensor, tau: float = 0.1) -> Tensor:
     rows = []
     for b in range(s.shape[0]):
         others = [j for j in range(s.shape[0]) if j != b]
-        partition = torch.logsumexp(torch.stack([s[b, j] / tau for j in others]), dim=0)
-        positives = [partition - s[b, j] / tau for j in others if y[j] == y[b]]
+        positives = [j for j in others if y[j] == y[b]]
         if positives:
-            rows.append(torch.stack(positives).mean())
+            partition = torch.logsumexp(s[b, others] / tau, dim=0)
+            rows.append(partition - (s[b, positives] / tau).mean())
     return torch.stack(rows) if rows else 0 * s[:0].sum(-1)

@@ -184,6 +184,12 @@ def quantile_crossing(b: Batch) -> Tensor:
     return total
 
 
+def adaptive_activation(b: Batch) -> Tensor:
+    """-log p if hit else -log(1 - p), p = (lambda exp(-kappa z) + 1)^(-1 / lambda) at kappa = lambda = 1."""
+    z = torch.where(b["hits"], b["scores"], -b["scores"])
+    return -log_sigmoid(z).mean()
+
+
 def _named(maker: Callable[..., Batch], **further: Callable[[Batch], Tensor]) -> Callable[[int], Batch]:
     """A maker whose batches hold further tensors."""
 
@@ -265,6 +271,11 @@ LITERATURE: dict[str, tuple[Callable[[Batch], Tensor], Callable[[int], Batch], f
         multi_similarity,
         lambda seed: {"x": uniform(7, 3, seed=seed), "labels": integers(7, high=3, seed=seed + 1)},
         frozenset({"x"}),
+    ),
+    "adaptive_activation": (
+        adaptive_activation,
+        lambda seed: {"scores": scores(4, 5, seed=seed), "hits": uniform(4, 5, seed=seed + 1) > 0},
+        frozenset({"scores"}),
     ),
     "quantile_crossing": (
         quantile_crossing,
