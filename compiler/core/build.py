@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fractions import Fraction
 
 from lossc.compiler.core.leaves import Const
@@ -36,11 +35,15 @@ def mul(*factors: Node) -> Node:
     return Map("mul", flat) if len(flat) > 1 else flat[0] if flat else ONE
 
 
-def _flatten(function: str, parts: Iterable[Node]) -> tuple[Node, ...]:
+_WIDEST = 256
+"""Operands of a flattened sum or product; a longer one nests, so that `s + x` and `t + t` in a chain stay small."""
+
+
+def _flatten(function: str, parts: tuple[Node, ...]) -> tuple[Node, ...]:
     flat: list[Node] = []
     for part in parts:
         flat.extend(part.arguments if isinstance(part, Map) and part.function == function else (part,))
-    return tuple(flat)
+    return tuple(flat) if len(flat) <= _WIDEST else parts
 
 
 def neg(x: Node) -> Node:

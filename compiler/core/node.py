@@ -58,14 +58,31 @@ class Node(metaclass=_Interned):
     @property
     def digest(self) -> bytes:
         """A hash of the whole expression, the same in every process; it orders operands."""
-        cached = self.__dict__.get("_digest")
-        if cached is None:
-            state = hashlib.blake2b(type(self).__name__.encode(), digest_size=16)
-            for entry in fields(self):
-                state.update(_hashable(getattr(self, entry.name)))
-            cached = state.digest()
-            object.__setattr__(self, "_digest", cached)
-        return cast(bytes, cached)
+        if "_digest" not in self.__dict__:
+            for part in _undigested(self):
+                object.__setattr__(part, "_digest", _digest(part))
+        return cast(bytes, self.__dict__["_digest"])
+
+
+def _undigested(root: Node) -> list[Node]:
+    """The nodes below `root` without a digest, parts before wholes; without recursion, since chains may be long."""
+    found: dict[Node, None] = {}
+    stack = [(root, False)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            found[node] = None
+        elif node not in found and "_digest" not in node.__dict__:
+            stack.append((node, True))
+            stack.extend((child, False) for child in node.children)
+    return list(found)
+
+
+def _digest(node: Node) -> bytes:
+    state = hashlib.blake2b(type(node).__name__.encode(), digest_size=16)
+    for entry in fields(node):
+        state.update(_hashable(getattr(node, entry.name)))
+    return state.digest()
 
 
 def _hashable(value: Any) -> bytes:
