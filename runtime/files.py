@@ -1,16 +1,20 @@
-"""Writing files so that an interruption leaves the old file or the new one, never a part of one."""
+"""Reading texts, and writing files so that an interruption leaves the old file or the new one, never a part of one."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
 from lossc.grammar.source import Source, Span
+
+MAX_BYTES = 1 << 20
+"""What a spec or a run file may hold; data are not read here."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,7 +68,47 @@ def write_problem(path: Path, failure: OSError) -> Diagnostic:
     return error("E830", f"cannot write `{path}`: {reason}", where, help="choose a folder that you may write to")
 
 
-def path_span(path: Path) -> Span:
+def path_span(path: Path | str) -> Span:
     """A path as a place: the path itself, underlined."""
     source = Source("<path>", str(path))
     return Span(source, 0, len(source.text))
+
+
+
+def read_source(path: str) -> Source:
+    """The text of a file (or of stdin for `-`) with its name; E801 where it cannot be read."""
+    try:
+        data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == "-" else _read_bytes(Path(path))
+        text = data.decode("utf-8")
+    except OSError as failure:
+        raise LosscError([unreadable(path, failure)]) from None
+    except UnicodeDecodeError as failure:
+        reason = f"byte {failure.start} is not UTF-8"
+        raise LosscError([error("E801", f"cannot read `{path}`: {reason}", path_span(path))]) from None
+    return Source("<stdin>" if path == "-" else path, text)
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.stat().st_size > MAX_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return path.read_bytes()
+
+
+def unreadable(path: str, failure: OSError) -> Diagnostic:
+    """E801 with the file of that folder whose name is closest."""
+    help_lines: list[str] = []
+    if failure.errno == errno.ENOENT:
+        help_lines = _similar_files(Path(path))
+    reason = (failure.strerror or str(failure)).lower()
+    return error("E801", f"cannot read `{path}`: {reason}", path_span(path), help=help_lines)
+
+
+def _similar_files(path: Path) -> list[str]:
+    from difflib import get_close_matches
+
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    except OSError:
+        return []
+    close = get_close_matches(path.name, names, n=1)
+    return [f"did you mean `{path.parent / close[0]}`?"] if close else []

@@ -19,6 +19,7 @@ from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.cli.report import print_problems
 
 PROBLEMS, USAGE, FAULT, INTERRUPTED = 1, 2, 70, 130
+_USAGE_CODES = frozenset({"E802", "E805", "E806"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +37,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else 0
     except LosscError as failure:
         print_problems(failure.diagnostics, stream=sys.stderr)
-        return PROBLEMS
+        return USAGE if {problem.code for problem in failure.diagnostics} <= _USAGE_CODES else PROBLEMS
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

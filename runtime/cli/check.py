@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError
-from lossc.runtime.cli.options import SetOption, SpecsArgument, check_path
+from lossc.runtime.cli.options import SetOption, SpecsArgument, check_path, overrides
 from lossc.runtime.cli.report import print_problems, problems_as_json, summary
 
 
@@ -28,8 +28,9 @@ def check(
 ) -> None:
     """Check specs: names, kinds, axes, domains. Exit status 1 where an error was found."""
     problems: list[Diagnostic] = []
+    values = overrides(set)
     for path in files:
-        found, uncompiled = _problems(path, set)
+        found, uncompiled = _problems(path, values)
         problems += found
         if format is Format.text:
             print_problems(found)
@@ -40,10 +41,10 @@ def check(
         raise typer.Exit(1)
 
 
-def _problems(path: str, set: list[str] | None) -> tuple[list[Diagnostic], str]:
+def _problems(path: str, values: dict[str, str]) -> tuple[list[Diagnostic], str]:
     """The problems of one file, and a remark on forms that are checked but not compiled yet."""
     try:
-        checked = check_path(path, set)
+        checked = check_path(path, values)
     except LosscError as failure:
         return failure.diagnostics, ""
     uncompiled = checked.program.uncompiled if checked.program else ()

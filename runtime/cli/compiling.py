@@ -29,8 +29,9 @@ def compile_spec(
         raise LosscError([
             error("E804", f"`{output}` exists already", command_span(str(output)), help="give `--force` to replace it")
         ])  # fmt: skip
-    import lossc
     from lossc.runtime.standalone import standalone
+
+    import lossc
 
     write_text(output, standalone(lossc.load(file, **overrides(set))))
     typer.echo(f"{output}: written; `import {output.stem}` needs torch only")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lossc.runtime.cli.options import SpecsArgument, read_source
-from lossc.runtime.files import write_text
+from lossc.runtime.cli.options import SpecsArgument
+from lossc.runtime.files import read_source, write_text
 
 
 class Surface(str, Enum):

@@ -25,7 +25,7 @@ def draw_curves(readings: Sequence[Reading], title: str, path: Path) -> None:
     for place, name in enumerate(names, start=1):
         _panel(figure.add_subplot(rows, columns, place), name, readings)
     with replacing(path) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+        FigureCanvasAgg(figure).print_png(str(temporary))  # type: ignore[no-untyped-call]
 
 
 def _panel(axes: object, name: str, readings: Sequence[Reading]) -> None:

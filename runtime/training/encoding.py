@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossc.runtime.training.rows import BadValue
+from lossc.runtime.training.rows import BadValueError
 from lossc.runtime.training.tokenizer import Tokenizer
 
 
@@ -20,14 +20,18 @@ class Classes:
     names: tuple[str, ...] = ()
 
     def index(self, label: int | str) -> int:
-        """The number of a class, negative for none; BadValue for a label that is no class."""
+        """The number of a class, negative for none; BadValueError for a label that is no class."""
         if isinstance(label, str) or self.names:
             if str(label) not in self.names:
-                raise BadValue(f"is `{label}`, which is no class of the training rows", str(label))
+                raise self._wrong(f"is `{label}`, which is no class of the training rows", label)
             return self.names.index(str(label))
         if label >= self.count:
-            raise BadValue(f"is {label}, but there are {self.count} classes, 0 to {self.count - 1}", str(label))
+            raise self._wrong(f"is {label}, but there are {self.count} classes, 0 to {self.count - 1}", label)
         return label
+
+    @staticmethod
+    def _wrong(reason: str, label: int | str) -> BadValueError:
+        return BadValueError(reason, str(label), column="labels", code="E823")
 
 
 def find_classes(labels: Sequence[int | str], count: int | None) -> Classes:

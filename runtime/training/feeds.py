@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lossc.runtime.training.encoding import Encoding
 from lossc.runtime.training.examples import Batch, Example, stack
-from lossc.runtime.training.rows import Column
+from lossc.runtime.training.rows import BadValueError, Column
 from lossc.runtime.training.sequences import encode, scores, sequence_logp, token_logp
 
 Values = Mapping[str, Any]
@@ -49,36 +49,39 @@ class Feed:
 
 
 def _tokens(row: Values, _: Values, encoding: Encoding) -> Example:
-    return _sequence_example(_encode(encoding, row.get("prompt", ""), row["text"]))
+    return _sequence_example(_encode(encoding, row, "text"))
 
 
 def _pairs(row: Values, _: Values, encoding: Encoding) -> Example:
-    sides = [_encode(encoding, row["prompt"], row[side]) for side in ("chosen", "rejected")]
+    sides = [_encode(encoding, row, side) for side in ("chosen", "rejected")]
     return _sequence_example(_joined(sides))
 
 
 def _unpaired(row: Values, following: Values, encoding: Encoding) -> Example:
-    example = _sequence_example(_encode(encoding, row["prompt"], row["completion"]))
+    example = _sequence_example(_encode(encoding, row, "completion"))
     example.data["desirable"] = torch.tensor(row["desirable"])
-    mismatched = _encode(encoding, row["prompt"], following["completion"])
+    mismatched = _encode(encoding, {**row, "completion": following["completion"]}, "completion")
     example.network |= {f"kl.{name}": tensor for name, tensor in mismatched.items()}
     return example
 
 
 def _rollouts(row: Values, _: Values, encoding: Encoding) -> Example:
-    example = _sequence_example(_joined([_encode(encoding, row["prompt"], text) for text in row["completions"]]))
+    if len(row["completions"]) != len(row["rewards"]):
+        raise BadValueError("are not as many as the completions", column="rewards")
+    samples = [_encode(encoding, {**row, "completions": text}, "completions") for text in row["completions"]]
+    example = _sequence_example(_joined(samples))
     example.data["reward"] = encoding.numbers(row["rewards"])
     return example
 
 
 def _forget_retain(row: Values, _: Values, encoding: Encoding) -> Example:
-    streams = [_sequence_example(_encode(encoding, "", row[name]), f"{name}.") for name in ("forget", "retain")]
+    streams = [_sequence_example(_encode(encoding, row, name), f"{name}.") for name in ("forget", "retain")]
     return Example(streams[0].network | streams[1].network, streams[0].data | streams[1].data)
 
 
-def _encode(encoding: Encoding, prompt: str, text: str) -> dict[str, Tensor]:
+def _encode(encoding: Encoding, row: Values, column: str) -> dict[str, Tensor]:
     assert encoding.tokenizer is not None
-    return encode(encoding.tokenizer, prompt, text, encoding.tokens)
+    return encode(encoding.tokenizer, row.get("prompt", ""), row[column], encoding.tokens, column)
 
 
 def _joined(sequences: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -139,6 +142,8 @@ def _regression(row: Values, _: Values, encoding: Encoding) -> Example:
 
 
 def _embeddings(row: Values, _: Values, encoding: Encoding) -> Example:
+    if len(row["x"]) != len(row["y"]):
+        raise BadValueError("is not as wide as `x`", column="y")
     return Example({name: encoding.numbers(row[name]) for name in ("x", "y")})
 
 
@@ -158,6 +163,10 @@ _FEATURES = Column("features", "numbers", "the numbers that the network reads", 
 _TABLE = (
     Feed(
         "tokens", "language", "b", (_OPTIONAL_PROMPT, _TEXT), _tokens, ("logits", "labels", "mask"), _logits,
+    ),
+    Feed(
+        "referenced", "language", "b", (_OPTIONAL_PROMPT, _TEXT), _tokens, ("logits", "labels", "mask"), _logits,
+        {"ref_logp": _sequence_logp},
     ),
     Feed(
         "pairs", "language", "pair",

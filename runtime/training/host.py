@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
-from lossc.compiler import core
 from lossc.compiler.program import Program
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.runtime.files import path_span
@@ -26,19 +25,7 @@ from lossc.runtime.training.examples import Batch, Example, collate
 from lossc.runtime.training.feeds import Feed, Networks
 from lossc.runtime.training.folder import RunFolder
 from lossc.runtime.training.journal import Reading
-
-
-def inputs_of(*nodes: core.Node | None) -> set[str]:
-    """The names of the tensors that an expression reads."""
-    present = [node for node in nodes if node is not None]
-    return {leaf.name for node in present for leaf in core.walk(node) if isinstance(leaf, core.Input)}
-
-
-def tensors_used(program: Program) -> set[str]:
-    """The tensors that terms and monitors read."""
-    entries = (*program.terms, *program.monitors)
-    parts = [part for entry in entries for part in entry.parts]
-    return inputs_of(*(entry.value for entry in entries), *(n for p in parts for n in (p.numerator, p.denominator)))
+from lossc.runtime.training.objective import inputs_of, tensors_used
 
 
 class Trainee(nn.Module):
@@ -159,7 +146,7 @@ class ObjectiveTrainer(Trainer):
         return summed
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
             raise self._not_finite(self.state.global_step + 1, "the gradient")
         return norm
@@ -168,7 +155,8 @@ class ObjectiveTrainer(Trainer):
         return LosscError([
             error(
                 "E836", f"at step {step} {what} is not a finite number; the step was not taken", path_span(self.folder.path),
-                help=(kept_checkpoints(self.folder), "a lower `optimiser.rate` or `optimiser.clip` often helps; `lossc check` lists doubtful places"),
+                help=(kept_checkpoints(self.folder), "often a lower `optimiser.rate` or a smaller `optimiser.clip` helps",
+                      "`lossc check` lists the places of the objective that can leave their domain"),
             )
         ])  # fmt: skip
 
@@ -180,7 +168,7 @@ class ObjectiveTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The objective over all held-out rows, as if they were one batch."""
-        batches = [self._prepare_inputs(batch) for batch in self.get_eval_dataloader()]
+        batches: list[Any] = [self._prepare_inputs(batch) for batch in self.get_eval_dataloader()]
         was_training = self.trainee.training
         self.trainee.eval()
         totals = Totals()

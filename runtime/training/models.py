@@ -112,7 +112,7 @@ def _from_config(path: Path, sizes: Sizes) -> nn.Module:
     except (OSError, ValueError) as failure:
         raise LosscError([no_folder(path, "config", failure)]) from None
     config.vocab_size = sizes.tokenizer.vocabulary
-    model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     return model
 
 
@@ -160,9 +160,10 @@ def _span(text: str) -> Span:
 def save_network(network: nn.Module, sizes: Sizes, folder: Path) -> None:
     """The trained network: as Transformers writes it where it is one of theirs, otherwise its tensors."""
     from safetensors.torch import save_model
+    from transformers import PreTrainedModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    if hasattr(network, "save_pretrained"):
+    if isinstance(network, PreTrainedModel):
         network.save_pretrained(folder)
         if sizes.tokenizer:
             sizes.tokenizer.save(folder)

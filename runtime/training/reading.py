@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, LosscError, error
 from lossc.grammar.source import Source, Span
-from lossc.grammar.yaml_nodes import Listing, Scalar, YamlNode, read_yaml
-from lossc.grammar.yaml_nodes import Mapping as YamlMapping
+from lossc.grammar.yaml_nodes import Listing, Scalar, YamlNode
 from lossc.runtime.training.runfile import Run
 
 Location = tuple[int | str, ...]
@@ -46,20 +45,8 @@ class Places:
         return {key.text: self.plain(value, (*location, key.text)) for key, value in node.entries}
 
 
-def read_run(source: Source) -> Run:
-    """The run that a file describes; E811 to E813 for its keys and values, all in one go."""
-    problems = Diagnostics()
-    root = read_yaml(source, problems)
-    problems.raise_errors()
-    if not isinstance(root, YamlMapping):
-        at = root.span if root else Span(source, 0, 0)
-        raise LosscError([error("E812", "a run file must be a mapping of keys to values", at)])
-    places = Places(source)
-    return validate_run(places.plain(root), places)
-
-
 def validate_run(data: Any, places: Places) -> Run:
-    """As `read_run`, for values that have been read already."""
+    """The run that the values of a file describe; E811 to E813 for its keys and values, all in one go."""
     try:
         return Run.model_validate(data)
     except ValidationError as failure:

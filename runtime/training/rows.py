@@ -58,23 +58,25 @@ class Column:
     """Where no column has this name: all columns that nothing else reads (a table of numbers)."""
 
 
-class BadValue(Exception):
-    """A value of a row that cannot be used: why, and the part of the line that shows it."""
+class BadValueError(Exception):
+    """A value of a row that cannot be used: why, the part of the line that shows it, and the column where it is known."""
 
-    def __init__(self, reason: str, part: str = "") -> None:
+    def __init__(self, reason: str, part: str = "", *, column: str = "", code: str = "E822") -> None:
         super().__init__(reason)
         self.part = part
+        self.column = column
+        self.code = code
 
-
-def bad_row(row: Row, column: str, failure: BadValue) -> Diagnostic:
-    return error("E822", f"`{column}` of this row {failure}", row.span(failure.part))
+    def of(self, row: Row, column: str = "") -> Diagnostic:
+        """The problem of this row."""
+        return error(self.code, f"`{self.column or column}` of this row {self}", row.span(self.part))
 
 
 def read_value(row: Row, column: Column, source: str | Sequence[str]) -> Any:
-    """The value of a column, from one or several columns of the data; BadValue where it is not what it should be."""
+    """The value of a column, from one or several columns of the data; BadValueError where it is not what it should be."""
     if isinstance(source, str):
         if source not in row.values:
-            raise BadValue("is missing")
+            raise BadValueError("is missing")
         value = row.values[source]
     else:
         value = [_present(row, name) for name in source]
@@ -83,19 +85,19 @@ def read_value(row: Row, column: Column, source: str | Sequence[str]) -> Any:
 
 def _present(row: Row, name: str) -> Any:
     if name not in row.values:
-        raise BadValue(f"is missing (`{name}`)")
+        raise BadValueError(f"is missing (`{name}`)")
     return row.values[name]
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise BadValue(f"is not a text but {_name(value)}", _written(value))
+        raise BadValueError(f"is not a text but {_name(value)}", _written(value))
     return value
 
 
 def _texts(value: Any) -> list[str]:
     if not isinstance(value, list) or not value:
-        raise BadValue(f"is not a list of texts but {_name(value)}", _written(value))
+        raise BadValueError(f"is not a list of texts but {_name(value)}", _written(value))
     return [_text(item) for item in value]
 
 
@@ -103,16 +105,16 @@ def _number(value: Any) -> float:
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        raise BadValue(f"is not a number but {_name(value)}", _written(value)) from None
+        raise BadValueError(f"is not a number but {_name(value)}", _written(value)) from None
     if not math.isfinite(number):
-        raise BadValue(f"is not a finite number but {_name(value)}", _written(value))
+        raise BadValueError(f"is not a finite number but {_name(value)}", _written(value))
     return number
 
 
 def _numbers(value: Any) -> list[float]:
     values = value if isinstance(value, list | tuple) else [value]
     if not values:
-        raise BadValue("is an empty list")
+        raise BadValueError("is an empty list")
     return [_number(item) for item in values]
 
 
@@ -120,17 +122,17 @@ def _label(value: Any) -> int | str:
     """A whole number (negative: none) or the name of a class."""
     if isinstance(value, str):
         if not value.strip():
-            raise BadValue("is empty")
+            raise BadValueError("is empty")
         return int(value) if value.strip().lstrip("-").isdecimal() else value.strip()
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BadValue(f"is not a label (a whole number or a name) but {_name(value)}", _written(value))
+        raise BadValueError(f"is not a label (a whole number or a name) but {_name(value)}", _written(value))
     return value
 
 
 def _flag(value: Any) -> bool:
     written = str(value).strip().lower()
     if written not in ("true", "false", "1", "0"):
-        raise BadValue(f"is not true or false but {_name(value)}", _written(value))
+        raise BadValueError(f"is not true or false but {_name(value)}", _written(value))
     return written in ("true", "1")
 
 
@@ -145,8 +147,9 @@ def _name(value: Any) -> str:
 
 def _written(value: Any) -> str:
     """How the value stands in the line, as far as that is known."""
-    names = {None: "null", True: "true", False: "false"}
-    return names.get(value, str(value)) if isinstance(value, str | float | int | None) else ""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, str | float | int) else ""
 
 
 def column_sources(rows: Rows, columns: Sequence[Column], given: Mapping[str, str | list[str]]) -> dict[str, Any]:

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from lossc.runtime.training.examples import Batch
-from lossc.runtime.training.rows import BadValue
+from lossc.runtime.training.rows import BadValueError
 from lossc.runtime.training.tokenizer import Tokenizer
 
 Sequence = dict[str, Tensor]
 
 
-def encode(tokenizer: Tokenizer, prompt: str, text: str, tokens: int) -> Sequence:
+def encode(tokenizer: Tokenizer, prompt: str, text: str, tokens: int, column: str = "text") -> Sequence:
     """`ids` to read, `attention`, `labels` to score and `mask`, true on the tokens of `text` and its end."""
     before = [*tokenizer.start, *tokenizer.encode(prompt)]
     after = [*tokenizer.encode(text), *tokenizer.end]
     whole = torch.tensor([*before, *after][: tokens + 1])
     scored = torch.arange(len(whole)) >= max(len(before), 1)
     if not scored.any():
-        raise BadValue(f"has nothing within the first {tokens} tokens (see `data.tokens`)")
+        raise BadValueError(f"has nothing within the first {tokens} tokens (see `data.tokens`)", column=column)
     return {"ids": whole[:-1], "attention": torch.ones(len(whole) - 1), "labels": whole[1:], "mask": scored[1:]}
 
 

@@ -87,4 +87,5 @@ def _byte_pairs(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     )
     core.train_from_iterator(texts, trainer)
     pad, start, end = _SPECIAL
-    return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=core, pad_token=pad, bos_token=start, eos_token=end))
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=pad, bos_token=start, eos_token=end)  # type: ignore[no-untyped-call]
+    return Tokenizer(wrapped)

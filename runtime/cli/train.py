@@ -1,0 +1,106 @@
+"""`lossc train`: from a run file, or from an expression at the prompt, to a trained model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lossc.grammar.diagnostics import LosscError, error
+from lossc.runtime.cli.options import SetOption, command_span, overrides
+
+if TYPE_CHECKING:
+    from lossc.runtime.training.planning import Plan
+
+_EPILOG = """Examples: `lossc train classes` (a run that lossc carries), `lossc train run.yaml --set beta=0.2 --resume`,
+`lossc train --setting pairs --minimize "dpo(beta=0.1) + 0.2*sft" --data pairs.jsonl --steps 200`"""
+
+
+def register(application: typer.Typer) -> None:
+    application.command("train", epilog=_EPILOG)(train)
+
+
+def train(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run file, the folder of a run, or the name of a run of the library.")
+    ] = None,
+    setting: Annotated[str | None, typer.Option("--setting", help="A setting of the library, with `--minimize`.")] = None,
+    minimize: Annotated[str | None, typer.Option("--minimize", metavar="EXPR", help="What to minimise.")] = None,
+    monitor: Annotated[str | None, typer.Option("--monitor", metavar="EXPR", help="What to follow as well.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="A .jsonl or .csv file, sklearn:NAME, or python-docs.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="linear, mlp, llama, or a folder of Transformers.")] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", help="The folder of a teacher.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps.")] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Learning rate.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Rows of a micro-batch.")] = None,
+    accumulate: Annotated[int | None, typer.Option("--accumulate", min=1, help="Micro-batches of a step.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, split and order.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="The folder of the run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
+    allow_python: Annotated[bool, typer.Option("--allow-python", help="Let the run call a Python function you trust.")] = False,
+    set: SetOption = None,
+) -> None:
+    """Train a model under an objective; everything about the run is kept in one folder."""
+    changes: dict[str, Any] = {
+        "objective": {"setting": setting, "minimize": minimize, "monitor": monitor} if minimize else None,
+        "data.source": data, "model": _model(model), "teacher": teacher, "length": {"steps": steps} if steps else None,
+        "optimiser.rate": rate, "batch.size": batch, "batch.accumulate": accumulate, "seed": seed, "output": output,
+        "set": overrides(set),
+    }  # fmt: skip
+    if run is None and (minimize is None or data is None):
+        raise LosscError([
+            error(
+                "E806", "there is nothing to train: no run, and no `--minimize` with `--data`", command_span("lossc train"),
+                help=("`lossc train classes` trains a run of the library", "`lossc new classes` writes a run file"),
+            )
+        ])  # fmt: skip
+    _require_training()
+    from lossc.runtime.training.planning import plan_run
+
+    _start(plan_run(run, {name: value for name, value in changes.items() if value not in (None, {})}, resume), allow_python)
+
+
+def _model(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    return {"kind": text} if text in ("linear", "mlp", "llama") else {"kind": "transformers", "path": text}
+
+
+def _require_training() -> None:
+    """E850 where the packages of the training extra are not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("transformers", "accelerate", "sklearn", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise LosscError([
+            error(
+                "E850", f"training needs {', '.join(missing)}", command_span("lossc train"),
+                help='install the training extra: `pip install "lossc[train]"`',
+            )
+        ])  # fmt: skip
+
+
+def _start(plan: Plan, allow_python: bool) -> None:
+    from rich.console import Console
+
+    from lossc.runtime.cli.report import print_problems
+    from lossc.runtime.training.session import Session, train
+    from lossc.runtime.training.summary import print_heading, print_summary
+
+    console = Console(stderr=False)
+    print_problems(plan.spec.warnings)
+    if plan.run.objective.minimize is not None:
+        typer.echo(plan.source_text)
+    print_heading(console, plan)
+    outcome = train(
+        Session(
+            plan.run, plan.spec, plan.base, plan.folder, plan.text, console, resume=plan.resume, allow_python=allow_python
+        )
+    )
+    print_summary(console, outcome)
+    if outcome.interrupted:
+        typer.echo(f"interrupted after step {outcome.steps} of {outcome.total}; the checkpoint is saved. To continue:\n"
+                   f"  lossc train {outcome.folder.path} --resume", err=True)  # fmt: skip
+        raise typer.Exit(130)
+
+

@@ -1,0 +1,43 @@
+"""The lines above and the table below a run."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from lossc.runtime.training.journal import Reading
+from lossc.runtime.training.planning import Plan
+from lossc.runtime.training.session import Outcome
+
+
+def print_heading(console: Console, plan: Plan) -> None:
+    run = plan.run
+    console.print(f"[bold]{plan.spec.program.name}[/bold]  {plan.spec.program.meta.get('about', '').partition('.')[0]}")
+    console.print(
+        f"data {run.data.source}, folder {plan.folder.path}, objective sha256 {plan.spec.digest[:12]}", highlight=False
+    )
+
+
+def print_summary(console: Console, outcome: Outcome) -> None:
+    """Held-out readings before and after, where the picture is, where the model is."""
+    readings = outcome.journal.of("held_out")
+    if readings:
+        console.print(_table(readings[0], readings[-1], f"held-out rows, step {readings[0].step} and step {readings[-1].step}"))
+    else:
+        trained = outcome.journal.of("train")
+        console.print(_table(trained[0], trained[-1], "training batches, first and last step"))
+    console.print(f"picture  {outcome.folder.curves}", highlight=False)
+    if not outcome.interrupted:
+        console.print(f"model    {outcome.folder.model}", highlight=False)
+
+
+def _table(before: Reading, after: Reading, title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    names = {**dict.fromkeys(after.terms, "term"), **dict.fromkeys(after.monitors, "monitor")}
+    first, last = before.terms | before.monitors, after.terms | after.monitors
+    table.add_row("loss", f"{before.loss:.4f}", f"{after.loss:.4f}", end_section=True)
+    for name, kind in names.items():
+        table.add_row(f"{name} ({kind})" if kind == "monitor" else name, f"{first[name]:.4f}", f"{last[name]:.4f}")
+    return table
