@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from fractions import Fraction
+from typing import cast
 
-from lossc.compiler.core import Const, Map, Node, Param, walk
+from lossc.compiler.core import Const, Map, Node
 from lossc.compiler.primitives import PRIMITIVES
 
 Number = Fraction | float
@@ -18,27 +18,37 @@ _EXACT_POWER = 64
 """Integer powers up to this exponent are computed exactly; a larger one is rounded."""
 
 
-def constant_value(node: Node, params: Mapping[str, Number] | None = None) -> Number | None:
-    """The value of a scalar expression of constants (and of the parameters given); None where it has other parts."""
-    values: dict[Node, Number] = {}
-    for part in walk(node):
-        value = _value(part, values, params or {})
-        if value is None:
-            return None
-        values[part] = value
-    return values[node]
+def constant_value(node: Node) -> Number | None:
+    """The value of a scalar expression of constants; None where it has other parts.
+
+    Each node keeps its answer, so that asking about every stage of a long chain costs as much as asking once.
+    """
+    stack = [node]
+    while stack:
+        part = stack[-1]
+        unknown = [child for child in part.children if not (child.axes or _known(child))]
+        if _known(part) or not unknown:
+            stack.pop()
+            if not _known(part):
+                object.__setattr__(part, "_constant", _value(part))
+        else:
+            stack.extend(unknown)
+    return cast("Number | None", node.__dict__["_constant"])
 
 
-def _value(part: Node, values: dict[Node, Number], params: Mapping[str, Number]) -> Number | None:
+def _known(node: Node) -> bool:
+    return "_constant" in node.__dict__
+
+
+def _value(part: Node) -> Number | None:
     match part:
         case Const(value=Fraction() as exact):
             return exact
         case Const():
             return float(part)
-        case Param(name=name):
-            return params.get(name)
         case Map(function=function, arguments=arguments):
-            return evaluate(function, tuple(values[argument] for argument in arguments))
+            values = [None if argument.axes else argument.__dict__["_constant"] for argument in arguments]
+            return None if None in values else evaluate(function, tuple(values))
     return None
 
 

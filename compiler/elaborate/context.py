@@ -16,6 +16,10 @@ from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error, warn
 from lossc.grammar.source import Span
 
 
+MAX_STEPS = 20_000
+"""Expressions evaluated in the bodies of terms in one check: terms that call terms can grow without bound."""
+
+
 @dataclass
 class Session:
     """One check of one objective: its problems, and what was found on the way."""
@@ -35,6 +39,9 @@ class Session:
     unread: frozenset[str] = frozenset()
     """Names that may be declared in lines that could not be read."""
     calls: dict[Any, Value] = field(default_factory=dict)
+    steps: int = 0
+    exhausted: Span | None = None
+    """Where the bound on evaluation was met, if it was."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,10 @@ class Context:
     def value(self, expression: syntax.Expr) -> Value:
         from lossc.compiler.elaborate.expressions import evaluate
 
+        self.session.steps += self.depth > 0
+        if self.session.steps > MAX_STEPS:
+            self.session.exhausted = self.session.exhausted or expression.span
+            return WRONG
         result = evaluate(self, expression)
         if not result.wrong:
             self.session.spans.setdefault(result.node, expression.span)
