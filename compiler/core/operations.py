@@ -62,6 +62,9 @@ class Reduce(Node):
         return inner | {self.groups[1]} if self.groups else inner
 
     def _domain(self) -> Interval:
+        if self.op == "argmax":
+            never_none = self.where is None and self.groups is None
+            return Interval(0 if never_none else -1, iv.INF, integer=True)
         return _reduce_domain(self.op, self.body.domain)
 
     @property
@@ -88,8 +91,8 @@ def _reduce_domain(op: str, body: Interval) -> Interval:
         return Interval(0 if body.nonneg else -iv.INF, 0 if body.nonpos else iv.INF, integer=body.integer)
     if op in ("any", "all"):
         return iv.MASK
-    if op in ("count", "argmax"):
-        return Interval(-1 if op == "argmax" else 0, iv.INF, integer=True)
+    if op == "count":
+        return Interval(0, iv.INF, integer=True)
     if op in ("std", "var"):
         return iv.NONNEG
     if op == "prod":

@@ -76,10 +76,17 @@ def compare(ctx: Context, expr: syntax.Compare) -> Value:
         function, swapped = _COMPARISONS[op]
         pair = (right.node, left.node) if swapped else (left.node, right.node)
         present = core.all_of(left.present, right.present)
+        if left.is_label and right.is_label:
+            present = core.all_of(present, *(_exists(label) for label in (left, right)))
         link = mask(core.apply(function, *pair), present)
         result = link if result is None else mask(core.apply("and", result.node, link.node),
                                                   core.all_of(result.present, link.present))  # fmt: skip
     return result or WRONG
+
+
+def _exists(label: Value) -> Node | None:
+    """Where a label is not *none*; against another label it is one, against a number it is its integer."""
+    return None if label.node.domain.nonneg else core.apply("le", core.ZERO, label.node)
 
 
 def _choice(first: Value, written: syntax.Expr) -> Value | None:
