@@ -53,7 +53,9 @@ def loggable(node: Node) -> bool:
             return _loggable_sum(node)
         case Map(function="mul" | "div"):
             return _complement(node) or _product_of(node, loggable)
-        case Map(function="pow" | "sqrt", arguments=(base, *_)):
+        case Map(function="pow", arguments=(base, exponent)):
+            return loggable(base) and exponent.domain.positive
+        case Map(function="sqrt", arguments=(base,)):
             return loggable(base)
         case Map(function="expm1"):
             return node.arguments[0].domain.positive

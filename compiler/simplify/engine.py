@@ -206,7 +206,7 @@ def _choice(node: Map) -> Node:
     condition, then, otherwise = node.arguments
     if condition is masks.TRUE or condition is masks.FALSE:
         return then if condition is masks.TRUE else otherwise
-    return node
+    return then if then is otherwise else node
 
 
 def _absolute(node: Map) -> Node:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TypeAlias
 
 from lossc.compiler import core
-from lossc.compiler.core import Along, Const, Input, Map, Node, Reduce, Rename, Select, Size, StopGrad
+from lossc.compiler.core import Along, Const, Index, Input, Map, Node, Reduce, Rename, Select, Size, StopGrad
 from lossc.compiler.faults import InternalError
 from lossc.compiler.formula import formula, parsed
 from lossc.grammar import syntax
@@ -94,7 +94,7 @@ def _variables(node: Node) -> frozenset[str]:
                 found.add(name)
             case Reduce(over=over):
                 found.update(f"[{axis}]" for axis in over)
-            case Along(axis=axis) | Select(axis=axis) | Size(axis=axis):
+            case Along(axis=axis) | Select(axis=axis) | Size(axis=axis) | Index(axis=axis):
                 found.add(f"[{axis}]")
             case Rename(old=old, new=new):
                 found.update((f"[{old}]", f"[{new}]"))
@@ -118,14 +118,16 @@ def _instance(node: Node, binding: Binding, construct: Callable[[Node], Node]) -
     name = variable(node)
     if name is not None:
         value = binding[name]
-        if isinstance(value, Axes | int):
+        if isinstance(value, Axes):
             raise InternalError("an axis stands where a value should")
-        return value
+        return core.const(value) if isinstance(value, int) else value
     match node:
         case Const():
             return node
         case Size(axis=axis):
             return construct(core.mul(*(Size(name) for name in _bound_axes(binding, axis).over)))
+        case Index(axis=axis):
+            return Index(_single(binding, axis))
         case Map(function="and", arguments=(left, right)):
             joined = core.all_of(_instance(left, binding, construct), _instance(right, binding, construct))
             return construct(joined) if joined is not None else None

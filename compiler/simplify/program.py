@@ -150,6 +150,18 @@ def _fired(program: Program, simplifier: Simplifier) -> tuple[Fired, ...]:
 
 
 def _span(node: Node, spans: Iterable[tuple[Node, Span]]) -> Span | None:
-    """The place of a node, or of the smallest expression around it."""
-    around = [span for whole, span in spans if whole is node or any(part is node for part in walk(whole))]
-    return min(around, key=lambda span: span.end - span.start, default=None)
+    """The place of a node, of the smallest expression around it, or else of the largest inside."""
+    around, inside = [], []
+    parts = set(walk(node))
+    for whole, span in spans:
+        if whole in parts:
+            inside.append(span)
+        if whole is node or any(part is node for part in walk(whole)):
+            around.append(span)
+    if around:
+        return min(around, key=_length)
+    return max(inside, key=_length, default=None)
+
+
+def _length(span: Span) -> int:
+    return span.end - span.start

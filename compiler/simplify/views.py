@@ -115,9 +115,12 @@ def scaled(coefficient: Fraction, node: Node) -> Node:
 
 
 def content(terms: Iterable[Scaled]) -> Fraction:
-    """The rational to pull out of a sum: the gcd of its coefficients, with the sign of the first."""
-    terms = tuple(terms)
-    numerator = math.gcd(*(abs(term.coefficient.numerator) for term in terms))
-    denominator = math.lcm(*(term.coefficient.denominator for term in terms))
-    sign = -1 if terms[0].coefficient < 0 else 1
-    return Fraction(sign * numerator, denominator)
+    """The number to pull out of a sum: what all its coefficients share, with the sign of the first.
+
+    Decimals of different length share no denominator, so that `s + 0.0001` stays as it is written.
+    """
+    coefficients = [term.coefficient for term in terms]
+    shared = math.gcd(*(coefficient.numerator for coefficient in coefficients))
+    denominators = {coefficient.denominator for coefficient in coefficients}
+    sign = -1 if coefficients[0] < 0 else 1
+    return Fraction(sign * shared, denominators.pop() if len(denominators) == 1 else 1)
