@@ -78,6 +78,9 @@ def _of_where(arguments: tuple[Node, ...], inner: list[Node]) -> Node:
 def _of_extremum(function: str) -> Callable[[tuple[Node, ...], list[Node]], Node]:
     def rule(arguments: tuple[Node, ...], inner: list[Node]) -> Node:
         """Those that attain the extremum share the slope evenly."""
+        if len(arguments) == 2:
+            node = Map(function, arguments)
+            return total(*(product(partial(node, k), slope) for k, slope in enumerate(inner) if slope is not ZERO))
         extremum = Map(function, arguments)
         attained = [apply("eq", argument, extremum) for argument in arguments]
         shares = (product(slope, chosen) for slope, chosen in zip(inner, attained, strict=True))

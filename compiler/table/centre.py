@@ -6,7 +6,7 @@ taken relative to the centred streams.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ from lossc.compiler.core import Input, Map, Node, Param, Reduce, Select, StopGra
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.lowering import Lowering, differentiable
 from lossc.compiler.table.polynomial import Monomial, Polynomial, atom
-from lossc.compiler.table.reading import Expanded, TooLarge
+from lossc.compiler.table.reading import Expanded, TooLargeError
 from lossc.compiler.table.registry import Registry
 
 
@@ -99,7 +99,7 @@ class Centres:
         """The part of an exponent that differs along the class axis, unless it or its mask needs a row first."""
         try:
             whole = Expanded(self.axis).of(body)
-        except TooLarge:
+        except TooLargeError:
             return None
         classes = {monomial for monomial, _ in whole.terms if any(self.differs(node) for node in monomial.atoms)}
         found = whole.split(classes)[0]
@@ -124,7 +124,7 @@ class Centres:
     def relative(self, p: Polynomial, mask: Node | None) -> tuple[Polynomial, Polynomial] | None:
         """The exponent under its own shift and what was taken out of it; None where the centres serve."""
         raw = self.exponent(self._raw(p))
-        if (raw.direction, mask) in self.primary:
+        if self._served(raw, p, mask):
             return None
         inverse = poly.raised(raw.scale, Fraction(-1))
         assert inverse is not None
@@ -132,6 +132,16 @@ class Centres:
         shift = self.registry.statistic("shift", source, mask)
         hat = self.registry.centre((p * inverse).node(), shift)
         return raw.scale * atom(hat), raw.scale * atom(shift)
+
+    def _served(self, raw: Exponent, p: Polynomial, mask: Node | None) -> bool:
+        atoms = [bare(node) for monomial, _ in p.terms for node in monomial.atoms]
+        if raw.carrier in self.of and self.of[raw.carrier].leaf in atoms and (raw.direction, mask) in self.primary:
+            return True
+        carrier = self.exponent(p).carrier
+        if len(p.terms) > 1 or carrier not in self.registry.centred:
+            return False
+        shift = self.registry.definitions.get(self.registry.centred[carrier].shift)
+        return shift is not None and shift.mask is mask
 
     def _raw(self, p: Polynomial) -> Polynomial:
         def source(node: Node) -> Polynomial:
@@ -142,18 +152,21 @@ class Centres:
         return mapped(p, source)
 
 
-def mapped(p: Polynomial, step: object) -> Polynomial:
-    """The polynomial with each atom replaced by a polynomial."""
-    assert callable(step)
-    parts = []
-    for monomial, coefficient in p.terms:
-        result = poly.exponential(mapped(monomial.exponent, step)) if monomial.exponent.terms else poly.ONE_POLYNOMIAL
-        for node, k in monomial.powers:
-            replaced = step(node)
-            power = poly.raised(replaced if replaced.single or not replaced.terms else atom(replaced.node()), k)
-            result = result * (replaced if k == 1 else power if power is not None else atom(node, k))
-        parts.append(result.scaled(coefficient))
-    return poly.total(parts)
+def mapped(p: Polynomial, step: Callable[[Node], Polynomial]) -> Polynomial:
+    """The polynomial with each atom replaced; sums stay together unless they stand alone."""
+    return poly.total(_mapped(monomial, step).scaled(coefficient) for monomial, coefficient in p.terms)
+
+
+def _mapped(monomial: Monomial, step: Callable[[Node], Polynomial]) -> Polynomial:
+    if len(monomial.powers) == 1 and monomial.powers[0][1] == 1 and not monomial.exponent.terms:
+        return step(monomial.powers[0][0])
+    result = poly.exponential(mapped(monomial.exponent, step))
+    for node, k in monomial.powers:
+        replaced = step(node)
+        lump = replaced if replaced.single or not replaced.terms else atom(replaced.node())
+        power = poly.raised(lump, k)
+        result = result * (power if power is not None else atom(lump.node(), k))
+    return result
 
 
 def mapped_bare(p: Polynomial) -> Polynomial:

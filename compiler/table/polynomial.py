@@ -16,6 +16,7 @@ from functools import cached_property
 from lossc.compiler.core import ONE, ZERO, Const, Map, Node, add, all_of, apply, div, mul, power, where
 
 ONE_HALF = Fraction(1, 2)
+MINUS_ONE = Fraction(-1)
 MOST_FOLDED = 64
 """The largest power of a number that is worked out."""
 
@@ -75,8 +76,11 @@ class Polynomial:
         return self.terms[0] if len(self.terms) == 1 else None
 
     def node(self) -> Node:
-        """The polynomial as core, terms in their fixed order."""
-        return add(*(_term(monomial, coefficient) for monomial, coefficient in self.terms))
+        """The polynomial as core, terms in their fixed order; terms under the same masks share one condition."""
+        grouped: dict[tuple[Node, ...], list[tuple[Monomial, Fraction]]] = {}
+        for monomial, coefficient in self.terms:
+            grouped.setdefault(monomial.masks if monomial.reads else (), []).append((monomial, coefficient))
+        return add(*(_under(masks, terms) for masks, terms in grouped.items()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +124,11 @@ class Monomial:
     @property
     def masks(self) -> tuple[Node, ...]:
         return tuple(atom for atom, k in self.powers if atom.is_mask and k == 1)
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is anything but masks."""
+        return bool(self.exponent.terms) or len(self.masks) < len(self.powers)
 
     @property
     def atoms(self) -> tuple[Node, ...]:
@@ -223,18 +232,22 @@ def raised(p: Polynomial, k: Fraction) -> Polynomial | None:
 # ------------------------------------------------------------------------------------------------ as core
 
 
+def _under(masks: tuple[Node, ...], terms: list[tuple[Monomial, Fraction]]) -> Node:
+    """The sum of the terms, read only where the masks hold."""
+    return where(all_of(*masks), add(*(_product(m, coefficient, masks) for m, coefficient in terms)), ZERO)
+
+
 def _term(monomial: Monomial, coefficient: Fraction) -> Node:
-    """The product; masks become the condition under which the rest is read."""
-    masks = monomial.masks
-    over = [_powered(node, k) for node, k in monomial.powers if k > 0 and node not in masks]
+    return _under(monomial.masks if monomial.reads else (), [(monomial, coefficient)])
+
+
+def _product(monomial: Monomial, coefficient: Fraction, apart: tuple[Node, ...]) -> Node:
+    over = [_powered(node, k) for node, k in monomial.powers if k > 0 and node not in apart]
     under = [_powered(node, -k) for node, k in monomial.powers if k < 0]
     if monomial.exponent.terms:
         over.append(apply("exp", monomial.exponent.node()))
-    if not over and not under:
-        return mul(*([] if coefficient == 1 and masks else [Const(coefficient)]), *masks)
-    value = mul(*([] if coefficient == 1 else [Const(coefficient)]), *over)
-    value = div(value, mul(*under)) if under else value
-    return where(all_of(*masks), value, ZERO)
+    value = mul(*([] if coefficient == 1 and over else [Const(coefficient)]), *over)
+    return div(value, mul(*under)) if under else value
 
 
 def _powered(node: Node, k: Fraction) -> Node:

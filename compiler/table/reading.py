@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from lossc.compiler.core import Const, Map, Node, StopGrad, apply, power, walk, where
-from lossc.compiler.core import ZERO as ZERO_NODE
+from lossc.compiler.core import ZERO, Const, Map, Node, StopGrad, apply, power, walk, where
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.polynomial import NOTHING, ONE_HALF, Monomial, Polynomial, atom, number, total
 
@@ -18,7 +17,7 @@ MOST_TERMS = 64
 MOST_POWER = 4
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """Multiplying out gives more terms than a body may have."""
 
 
@@ -99,8 +98,10 @@ class Reading:
         k = exponent.constant
         if k is not None:
             return self.raised(base, k, node)
-        if base.single is not None and base.single[1] == 1 and not base.single[0].powers:
-            return poly.exponential(self.product(exponent, base.single[0].exponent))
+        if base.single is not None and base.single[0].exponent.terms:
+            logarithm = poly.logarithm(base)
+            if logarithm is not None:
+                return poly.exponential(self.product(exponent, logarithm))
         return atom(power(self.node(base), self.node(exponent)))
 
     def raised(self, base: Polynomial, k: Fraction, node: Map) -> Polynomial:
@@ -145,7 +146,7 @@ class Expanded(Reading):
         if not (self.differs(p) or self.differs(q)):
             return super().product(p, q)
         if len(p.terms) * len(q.terms) > MOST_TERMS:
-            raise TooLarge
+            raise TooLargeError
         return p * q
 
     def raised(self, base: Polynomial, k: Fraction, node: Map) -> Polynomial:
@@ -205,7 +206,7 @@ class Expanded(Reading):
         factor = self.product(x, logarithm)
         classes = [a for a, _ in x.single[0].powers if self.axis in a.axes and not a.domain.positive and not a.is_mask]
         for part in classes:
-            factor = self.product(factor, atom(apply("ne", part, ZERO_NODE)))
+            factor = self.product(factor, atom(apply("ne", part, ZERO)))
         return factor
 
 

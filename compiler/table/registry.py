@@ -11,12 +11,15 @@ from lossc.compiler.core import NO_AXES, ZERO, Input, Node, Reduce, walk
 from lossc.compiler.core import where as choose
 from lossc.compiler.table.lowering import differentiable
 
-Operation = Literal["shift", "sum", "max", "any", "argmax", "select"]
+Operation = Literal["shift", "sum", "max", "any", "ties", "argmax", "select"]
 
 
 @dataclass(frozen=True)
 class Definition:
-    """`op` over the class axis of `body` where `mask`; a selection reads `body` at `at`."""
+    """`op` over the class axis of `body` where `mask`; a selection reads `body` at `at`.
+
+    A `shift` is the largest entry, a constant, 0 where that is not finite; `ties` counts the entries that are largest.
+    """
 
     op: Operation
     body: Node
@@ -52,12 +55,14 @@ class Registry:
         axes = NO_AXES.union(*(part.axes for part in (body, mask) if part is not None)) - {self.axis}
         axes |= at.axes if isinstance(at, Node) else NO_AXES
         kind = {"any": "mask", "argmax": "label", "shift": "shift"}.get(op, "mask" if body.is_mask else "statistic")
-        leaf = Input(_name(op, body, mask, at), tuple(sorted(axes)), kind, _bounds(op, body, mask), op == "shift")
+        constant = op in ("shift", "any", "argmax", "ties") or not differentiable(body)
+        leaf = Input(_name(op, body, mask, at), tuple(sorted(axes)), kind, _bounds(op, body, mask), constant)
         self.definitions[leaf] = definition
         return leaf
 
     def centre(self, source: Node, shift: Node, sign: int = 1) -> Input:
-        leaf = Input(_name("centred", source, shift, sign), tuple(sorted(source.axes | shift.axes)), "centred", iv.REAL, not differentiable(source))
+        axes = tuple(sorted(source.axes | shift.axes))
+        leaf = Input(_name("centred", source, shift, sign), axes, "centred", iv.REAL, not differentiable(source))
         self.centred[leaf] = Centred(leaf, source, shift, sign)
         return leaf
 
@@ -73,7 +78,7 @@ class Registry:
         if node in self.definitions:
             definition = self.definitions[node]
             needs = max(self.needed(part) for part in definition.parts)
-            return max(1, needs) if definition.op != "select" else needs if needs > 1 else 0
+            return needs if definition.op == "select" else max(1, needs)
         if node in self.centred:
             return 0
         return max((self._levels[child] for child in node.children), default=0)
@@ -89,7 +94,7 @@ class Registry:
                 found = max(found, self.centred_level(part))
             elif part in self.definitions:
                 level = self.level(part)
-                found = max(found, level + 1 if level else 0)
+                found = max(found, level if self.definitions[part].op == "select" else level + 1)
         return found
 
     def centred_level(self, leaf: Node) -> int:
@@ -115,4 +120,4 @@ def _bounds(op: str, body: Node, mask: Node | None) -> iv.Interval:
         return body.domain
     if op == "sum":
         return Reduce("sum", ("",), choose(mask, body, ZERO)).domain
-    return iv.MASK if op == "any" else iv.INTEGER if op == "argmax" else iv.REAL
+    return iv.MASK if op == "any" else iv.INTEGER if op == "argmax" else iv.NONNEG if op == "ties" else iv.REAL

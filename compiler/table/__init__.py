@@ -1,0 +1,1 @@
+"""The statistic table."""

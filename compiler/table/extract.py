@@ -1,0 +1,323 @@
+"""From the statistics that a seam needs to the table: closure, levels, names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lossc.compiler.core import (
+    Const,
+    Draw,
+    Input,
+    Map,
+    Node,
+    Param,
+    Reduce,
+    Rename,
+    Select,
+    Slice,
+    StopGrad,
+    add,
+    neg,
+    substitute,
+    walk,
+)
+from lossc.compiler.table.canonical import Canonical
+from lossc.compiler.table.lowering import differentiable
+from lossc.compiler.table.merging import Merging, Rescaling
+from lossc.compiler.table.model import Computed, Merge, Provider, Purpose, Root, Scalar, Slope, Statistic, Stream, Table
+from lossc.compiler.table.registry import Definition
+from lossc.compiler.table.slopes import Differentiation, Slopes
+
+PREFIXES = {"shift": "c", "sum": "s", "max": "m", "ties": "n", "any": "a", "argmax": "k", "select": "e"}
+CLASS_OPERATIONS = ("shift", "sum", "max", "ties", "any", "argmax")
+
+
+@dataclass
+class Draft:
+    """A statistic on its way into the table."""
+
+    definition: Definition
+    purpose: Purpose
+    slopes: Slopes = Slopes((), ())  # noqa: RUF009
+    merge: Rescaling = Rescaling("add")  # noqa: RUF009
+
+
+@dataclass
+class Extraction:
+    """The table of one canonical graph."""
+
+    canonical: Canonical
+    drafts: dict[Node, Draft] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.registry = self.canonical.registry
+        self.axis = self.canonical.axis
+        self.differentiation = Differentiation(self.canonical)
+        self.merging = Merging(self.canonical)
+
+    def table(self, seam: dict[str, Node]) -> Table:
+        self._close(seam)
+        return Naming(self, seam).table()
+
+    # -------------------------------------------------------------------------------------- closure
+
+    def _close(self, seam: dict[str, Node]) -> None:
+        """Every statistic that the values need, then those of the gradient, then those that merging needs."""
+        for leaf in self._add(seam.values(), "value"):
+            slopes = self.differentiation.slopes(leaf)
+            self.drafts[leaf].slopes = slopes
+            self._add((node for pairs in (slopes.gradients, slopes.sensitivities) for _, node in pairs), "gradient")
+        pending = list(self.drafts)
+        while pending:
+            leaf = pending.pop()
+            self.drafts[leaf].merge = merge = self.merging.of(leaf)
+            pending += self._add(merge.statistics, "merge")
+
+    def _add(self, nodes: Iterable[Node], purpose: Purpose) -> list[Node]:
+        """The statistics below the nodes that are not drafted yet."""
+        added: list[Node] = []
+        stack = list(nodes)
+        seen: set[Node] = set()
+        while stack:
+            for node in walk(stack.pop()):
+                if node in seen:
+                    continue
+                seen.add(node)
+                if node in self.registry.centred:
+                    entry = self.registry.centred[node]
+                    stack += [entry.source, entry.shift]
+                elif node in self.registry.definitions and node not in self.drafts:
+                    self.drafts[node] = Draft(self.registry.definitions[node], purpose)
+                    added.append(node)
+                    stack += self.registry.definitions[node].parts
+        return added
+
+
+class Naming:
+    """Names by kind and order of evaluation, and the graphs of the table over leaves of those names."""
+
+    def __init__(self, extraction: Extraction, seam: dict[str, Node]) -> None:
+        self.extraction = extraction
+        self.registry = extraction.registry
+        self.axis = extraction.axis
+        self.lowering = extraction.canonical.lowering
+        self.seam = seam
+        self.names: dict[Node, str] = {}
+        self.leaves: dict[Node, Node] = {}
+        self.order: list[Node] = []
+        self._streams: list[Node] = []
+        self._scalars: list[Node] = []
+        self._computed: list[Node] = []
+        self._counts: dict[str, int] = {}
+        graphs = (*seam.values(), *(part for draft in extraction.drafts.values() for part in draft.definition.parts))
+        self._given = {node.name for node in walk(*graphs) if isinstance(node, Input | Param)}
+
+    def table(self) -> Table:
+        drafts = self.extraction.drafts
+        rank = {"value": 0, "gradient": 1, "merge": 2}
+        ordered = sorted(drafts, key=lambda n: (rank[drafts[n].purpose], self.registry.level(n), _size(n, self), n.digest))
+        for leaf in ordered:
+            self._visit(leaf)
+        for leaf in ordered:
+            for _, slope in drafts[leaf].slopes.gradients:
+                self._visit_body(slope)
+        for node in walk(*self.seam.values()):
+            if node in self.lowering.computed:
+                self._visit(node)
+        deltas = tuple((self.names[leaf], delta) for leaf, delta in self.extraction.merging.deltas.items()
+                       if leaf in self.names)  # fmt: skip
+        self.leaves |= {delta: Input(f"@d{name}", delta.order, "delta") for name, delta in deltas
+                        if isinstance(delta, Input)}  # fmt: skip
+        return Table(
+            self.axis,
+            tuple(self._stream(leaf) for leaf in self._streams),
+            tuple(self._scalar(value) for value in self._scalars),
+            tuple(self._statistic(leaf) for leaf in self.order if leaf in drafts),
+            tuple(self._computed_entry(leaf) for leaf in self._computed),
+            tuple(Root(name, self._row_level(value), separable(value)) for name, value in self.seam.items()),
+            tuple(self.names[leaf] for leaf in self.order),
+            tuple((name, self.leaves[delta]) for name, delta in deltas),
+        )
+
+    # -------------------------------------------------------------------------------------- visiting
+
+    def _visit(self, node: Node) -> None:
+        """Name a leaf after everything that it is made of."""
+        if node in self.names:
+            return
+        if node in self.registry.definitions:
+            definition = self.registry.definitions[node]
+            self._visit_body(definition.body)
+            for part in definition.parts[1:]:
+                self._visit_body(part)
+            self._name(node, PREFIXES[definition.op], definition.body.is_mask or definition.op == "any")
+        elif node in self.registry.centred:
+            entry = self.registry.centred[node]
+            self._visit_value(entry.shift)
+            self._visit_body(entry.source)
+            self._name_centred(node, entry.source)
+        elif node in self.lowering.computed:
+            self._visit_below(self.lowering.computed[node].node)
+            self._name(node, "u", node.is_mask)
+            self._computed.append(node)
+            if self.axis in node.axes:
+                self._streams.append(node)
+        elif isinstance(node, Select | Slice | Rename):
+            self._name(node, "x", node.is_mask)
+            self._streams.append(node)
+        else:
+            self.names[node] = getattr(node, "name", "") or f"draw{getattr(node, 'place', 0)}"
+            self._streams.append(node)
+
+    def _visit_body(self, body: Node) -> None:
+        for leaf in self.extraction.differentiation.leaves(body):
+            if isinstance(leaf, Input | Param | Draw | Select | Slice | Rename):
+                self._visit(leaf)
+        for value in self.extraction.differentiation.values(body):
+            self._visit_value(value)
+
+    def _visit_below(self, node: Node) -> None:
+        """The statistics and computed values of a row expression."""
+        for part in walk(node):
+            if part in self.registry.definitions or part in self.lowering.computed:
+                self._visit(part)
+
+    def _visit_value(self, value: Node) -> None:
+        if value in self.names or isinstance(value, Const):
+            return
+        self._visit_below(value)
+        if value in self.names:
+            return
+        self._name(value, "r", value.is_mask)
+        self._scalars.append(value)
+
+    def _name(self, node: Node, prefix: str, mask: bool) -> None:
+        self._settle(node, self._numbered(prefix), mask)
+
+    def _numbered(self, prefix: str, suffix: str = "") -> str:
+        """The next free name; tensors and parameters keep theirs."""
+        while True:
+            self._counts[prefix] = self._counts.get(prefix, 0) + 1
+            name = f"{prefix}{self._counts[prefix]}{suffix}"
+            if name not in self._given:
+                return name
+
+    def _name_centred(self, node: Node, source: Node) -> None:
+        name = f"{self.names.get(source, '')}^"
+        free = source in self.names and name not in self.names.values()
+        self._settle(node, name if free else self._numbered("w", "^"), False)
+        self._streams.append(node)
+
+    def _settle(self, node: Node, name: str, mask: bool) -> None:
+        self.names[node] = name
+        self.order.append(node)
+        known = isinstance(node, Input) and (node.name.startswith("@") or node.kind == "label")
+        kind = "mask" if mask else node.kind if isinstance(node, Input) and known else "scalar"
+        detached = not differentiable(node)
+        self.leaves[node] = Input(f"@{name}", tuple(sorted(node.axes)), kind, node.domain, detached)
+
+    # -------------------------------------------------------------------------------------- entries
+
+    def _class_level(self, body: Node) -> Node:
+        """A body over streams and scalars."""
+        rows = self.extraction.differentiation.rows
+        held = rows.of(body)
+        return substitute(held, {**self.leaves, **{leaf: self.leaves[value] for leaf, value in rows.values.items()
+                                                   if value in self.leaves}})  # fmt: skip
+
+    def _row_level(self, value: Node) -> Node:
+        """A row expression over statistics; row values that bodies use as well are written out."""
+        return substitute(value, {node: leaf for node, leaf in self.leaves.items() if node not in self._scalars})
+
+    def _stream(self, node: Node) -> Stream:
+        name, shift, reason = self.names[node], None, ""
+        source: Node = node
+        if node in self.registry.centred:
+            shift = self.names.get(self.registry.centred[node].shift)
+            source = self._centred(node)
+        elif node in self.lowering.computed:
+            source, reason = self.lowering.computed[node].node, self.lowering.computed[node].reason
+        rows = node.axes - {self.axis}
+        sign = self.registry.centred[node].sign if node in self.registry.centred else 1
+        return Stream(name, self.leaves.get(node, node), "dense" if rows else "column", self._provider(node, source), source,
+                      differentiable(node), shift, sign, reason)  # fmt: skip
+
+    def _centred(self, node: Node) -> Node:
+        entry = self.registry.centred[node]
+        shift = self.leaves[entry.shift]
+        return add(self._class_level(entry.source), neg(shift) if entry.sign > 0 else shift)
+
+    def _provider(self, node: Node, source: Node) -> Provider:
+        if node in self.registry.centred:
+            return "centred"
+        if node in self.lowering.computed:
+            return "pairs" if self._pairs(source) else "computed"
+        if isinstance(node, Select | Slice | Rename):
+            return "rows"
+        return "tensor" if isinstance(node, Input) else "parameter" if isinstance(node, Param) else "draw"
+
+    def _pairs(self, node: Node) -> bool:
+        """Inner products of a row vector and a class vector."""
+        if not isinstance(node, Reduce) or node.op != "sum" or node.where is not None or node.groups is not None:
+            return False
+        factors = node.body.arguments if isinstance(node.body, Map) and node.body.function == "mul" else ()
+        return all((self.axis in f.axes) != bool(f.axes - {self.axis} - set(node.over)) for f in factors) and len(factors) > 1
+
+    def _scalar(self, value: Node) -> Scalar:
+        name, level = self.names[value], self.registry.level(value)
+        return Scalar(name, self.leaves[value], self._row_level(value), level, differentiable(value))
+
+    def _computed_entry(self, node: Node) -> Computed:
+        entry = self.lowering.computed[node]
+        inner = {leaf: self.leaves[leaf] for leaf in self._computed if leaf is not node}
+        return Computed(self.names[node], self.leaves[node], substitute(entry.node, inner), entry.reason)
+
+    def _statistic(self, leaf: Node) -> Statistic:
+        draft = self.extraction.drafts[leaf]
+        definition, slopes = draft.definition, draft.slopes
+        return Statistic(
+            self.names[leaf], self.leaves[leaf], definition.op, self._class_level(definition.body),
+            None if definition.mask is None else self._class_level(definition.mask),
+            self._class_level(definition.at) if isinstance(definition.at, Node) else definition.at,
+            self.registry.level(leaf), draft.purpose,
+            tuple(Slope(self.names[of], self._class_level(value)) for of, value in slopes.gradients),
+            tuple(Slope(self.names[of], self._row_level(value)) for of, value in slopes.sensitivities),
+            self._merge(draft.merge),
+        )  # fmt: skip
+
+    def _merge(self, rescaling: Rescaling) -> Merge:
+        terms = ((self._row_level(factor), "size" if leaf is None else self.names[leaf]) for factor, leaf in rescaling.terms)
+        return Merge(rescaling.kind, tuple(terms))
+
+
+def _size(leaf: Node, naming: Naming) -> int:
+    """How much a statistic is made of, so that simple ones are named first."""
+    definition = naming.registry.definitions[leaf]
+    return sum(1 for part in definition.parts for _ in walk(part))
+
+
+def separable(value: Node) -> bool:
+    """Whether a value is a sum over rows of terms of one row each, up to factors known beforehand."""
+    for node in walk(value):
+        if isinstance(node, StopGrad | Map | Const | Input | Param):
+            continue
+        if isinstance(node, Reduce) and node.op in ("sum", "count") and node.groups is None and _outermost(value, node):
+            continue
+        if isinstance(node, Reduce | Select | Slice | Rename) and differentiable(node):
+            return False
+    return True
+
+
+def _outermost(value: Node, node: Node) -> bool:
+    """Whether only sums and known factors stand above a reduction."""
+    if value is node:
+        return True
+    if isinstance(value, Reduce):
+        return value.op == "sum" and value.groups is None and _outermost(value.body, node)
+    if isinstance(value, Map) and value.function in ("add", "mul", "div"):
+        above = [child for child in value.arguments if any(part is node for part in walk(child))]
+        others = [child for child in value.arguments if child not in above]
+        linear = value.function == "add" or not any(differentiable(other) for other in others)
+        return linear and all(_outermost(child, node) for child in above)
+    return False

@@ -1,0 +1,67 @@
+"""What of a body is the same for every class: row values, gathered so that each is worked out once a row."""
+
+from __future__ import annotations
+
+from lossc.compiler.core import ONE, Const, Input, Map, Node, StopGrad, add, div, mul, substitute
+
+
+class Abstraction:
+    """Bodies over leaves in place of their row values; equal row values have equal leaves."""
+
+    def __init__(self, axis: str) -> None:
+        self.axis = axis
+        self.values: dict[Node, Node] = {}
+        """The row value of each leaf."""
+        self._done: dict[Node, Node] = {}
+
+    def of(self, body: Node) -> Node:
+        if body not in self._done:
+            self._done[body] = self._of(body)
+        return self._done[body]
+
+    def back(self, body: Node) -> Node:
+        """The body with its row values written out."""
+        return substitute(body, self.values)
+
+    def leaf(self, value: Node) -> Node:
+        if isinstance(value, Const):
+            return value
+        kind = "mask" if value.is_mask else "scalar"
+        leaf = Input(f"@row{value.digest.hex()}", tuple(sorted(value.axes)), kind, value.domain)
+        self.values[leaf] = value
+        return leaf
+
+    def _of(self, node: Node) -> Node:
+        if self.axis not in node.axes:
+            return self.leaf(node)
+        if not isinstance(node, Map | StopGrad):
+            return node
+        if isinstance(node, Map) and node.function in ("mul", "div", "add"):
+            return self._sum(node) if node.function == "add" else self._product(node)
+        return node.rebuild(tuple(self.of(child) for child in node.children))
+
+    def _sum(self, node: Map) -> Node:
+        rows = [part for part in node.arguments if self.axis not in part.axes]
+        classes = [self.of(part) for part in node.arguments if self.axis in part.axes]
+        return add(*classes, *([self.leaf(add(*rows))] if rows else []))
+
+    def _product(self, node: Map) -> Node:
+        """`a * e / s` as `(a / s) * e`: one row value, no division for each class."""
+        over, under = self._factors(node)
+        rows = mul(*(part for part in over if self.axis not in part.axes))
+        below = mul(*(part for part in under if self.axis not in part.axes))
+        row = rows if below is ONE else div(rows, below)
+        classes = mul(*(self.of(part) for part in over if self.axis in part.axes))
+        product = classes if row is ONE else self.leaf(row) if classes is ONE else mul(self.leaf(row), classes)
+        divisor = mul(*(self.of(part) for part in under if self.axis in part.axes))
+        return product if divisor is ONE else div(product, divisor)
+
+    def _factors(self, node: Node) -> tuple[list[Node], list[Node]]:
+        """Numerator and denominator of nested products and quotients."""
+        if isinstance(node, Map) and node.function == "mul":
+            pairs = [self._factors(argument) for argument in node.arguments]
+            return [n for over, _ in pairs for n in over], [n for _, under in pairs for n in under]
+        if isinstance(node, Map) and node.function == "div":
+            (over, under), (below, above) = (self._factors(argument) for argument in node.arguments)
+            return over + above, under + below
+        return ([] if node is ONE else [node]), []
