@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lossc.compiler import core, lints
-from lossc.compiler.constants import constant_value
 from lossc.compiler.elaborate.context import Context, Session, axes_text, describe
-from lossc.compiler.elaborate.declarations import value_of
+from lossc.compiler.elaborate.declarations import in_order, value_of
 from lossc.compiler.elaborate.laws import check_law
 from lossc.compiler.elaborate.terms import sound
-from lossc.compiler.elaborate.types import WEIGHTS_AXIS, bounds_text, read_type
+from lossc.compiler.elaborate.types import WEIGHTS_AXIS, bounds_text, domain_text, in_bounds, read_type
 from lossc.compiler.gather import Gathered, Gatherer
 from lossc.compiler.kinds import Kind
 from lossc.compiler.normalise import Normaliser
@@ -67,7 +66,7 @@ def check_file(
     except RecursionError:
         start = Span(source, 0, min(1, len(source.text)))
         message = "this program is nested too deeply to be checked"
-        problems.add(error("E005", message, start, help="split the deepest expression or chain of terms with `let`"))
+        problems.add(error("E008", message, start, help="split the longest chain of terms that call each other"))
         return Checked(file, problems)
 
 
@@ -118,8 +117,9 @@ class _Check:
                 check_law(self.context, item)
             elif isinstance(item, syntax.Reduce):
                 self._reduce(item)
-        lints.unused(self.context, self.file, self.gathered, objective=objective or bool(blocks))
-        self._whole_file(blocks, objective)
+        self._whole_file(objective)
+        if not self.problems.errors:
+            lints.lint(self.context, self.file, self.gathered, objective=objective or bool(blocks))
         if self.problems.errors or not objective:
             return Checked(self.file, self.problems)
         program = self._program(values, params, states, entries, constraints)
@@ -143,12 +143,12 @@ class _Check:
 
     def _values(self) -> dict[str, Value]:
         """Every named value of the file and of its settings."""
+        for symbol in in_order(symbol for symbol in self.frame.values.values() if isinstance(symbol, ValueSymbol)):
+            value_of(self.context, symbol)
         found: dict[str, Value] = {}
-        for name, symbol in list(self.frame.values.items()):
-            if isinstance(symbol, ValueSymbol):
-                value = value_of(self.context, symbol)
-                if not value.wrong:
-                    found[name] = value
+        for name, symbol in self.frame.values.items():
+            if isinstance(symbol, ValueSymbol) and not (value := self.session.values[symbol]).wrong:
+                found[name] = value
         return found
 
     def _params(self, values: dict[str, Value]) -> dict[str, ParamInfo]:
@@ -160,7 +160,23 @@ class _Check:
                 assert read is not None
                 default = self._default(name, declaration, read[0])
                 found[name] = ParamInfo(name, declaration.role, read[0], read[1], value.node, default, declaration.span)
+        self._cyclic_defaults(found)
         return found
+
+    def _cyclic_defaults(self, params: dict[str, ParamInfo]) -> None:
+        """A parameter whose default is computed from itself has no value."""
+        for name, param in params.items():
+            seen: set[str] = set()
+            ahead = [name]
+            while ahead:
+                default = params[ahead.pop()].default if ahead[-1] in params else None
+                leaves = [leaf for leaf in core.walk(default) if isinstance(leaf, core.Param)] if default else []
+                ahead += [leaf.name for leaf in leaves if leaf.name not in seen]
+                seen |= {leaf.name for leaf in leaves}
+            if name in seen:
+                self.context.wrong("E106", f"the default of `{name}` is computed from `{name}` itself",
+                                   self._declaration(name).name_span, help="write a number")  # fmt: skip
+                return
 
     def _default(self, name: str, declaration: syntax.Param, kind: Kind) -> core.Node | None:
         written = declaration.default
@@ -168,8 +184,9 @@ class _Check:
             return None
         if kind.name == "choice":
             if not isinstance(written, syntax.Name) or written.id not in kind.choices:
+                hint = did_you_mean(written.id, kind.choices) if isinstance(written, syntax.Name) else ()
                 self.context.wrong("E401", f"`{name}` must be one of {', '.join(kind.choices)}", written.span,
-                                   notes=[Note("declared here", declaration.span)])  # fmt: skip
+                                   notes=[Note("declared here", declaration.name_span)], help=hint)  # fmt: skip
                 return None
             return core.const(kind.choices.index(written.id))
         value = self._frame_of(name).value(written)
@@ -180,9 +197,8 @@ class _Check:
             self.context.wrong("E402", f"the value of `{name}` must be a constant", written.span,
                                help="a value that depends on the batch is a `let`")  # fmt: skip
             return None
-        number = constant_value(value.node)
-        if number is not None and float(number) not in kind.bounds:
-            self.context.wrong("E401", f"`{name}` must be {bounds_text(kind)}, and this is {float(number):g}", written.span,
+        if not in_bounds(kind, value):
+            self.context.wrong("E401", f"`{name}` must be {bounds_text(kind)}, and this {domain_text(value)}", written.span,
                                notes=[Note("declared here", declaration.type.span)])  # fmt: skip
         return value.node
 
@@ -212,9 +228,9 @@ class _Check:
         for block in blocks:
             for entry in block.entries:
                 if entry.name in seen:
-                    self.context.wrong("E102", f"two terms are called `{entry.name}`", entry.span,
+                    self.context.wrong("E102", f"two terms are called `{entry.name}`", entry.name_span,
                                        notes=[Note("first declared here", seen[entry.name])])  # fmt: skip
-                seen.setdefault(entry.name, entry.span)
+                seen.setdefault(entry.name, entry.name_span)
                 value = self.context.value(entry.value)
                 if not value.wrong and self._is_scalar(entry, value):
                     found.append((block, entry, value))
@@ -280,20 +296,18 @@ class _Check:
             found.append(ConstraintInfo(item.name, relation, node, per.name if per else None, item.by, item.span))
         return tuple(found)
 
-    def _whole_file(self, blocks: list[syntax.Block], objective: bool) -> None:
-        if self.unread:
-            return
-        for block in blocks:
-            if not block.entries:
-                self.problems.add(
-                    error("E501", f"`{block.role}` has no terms", block.span, help="write `name : expression`")
-                )
+    def _whole_file(self, objective: bool) -> None:
         named = next(
             (item for item in self.file.items if isinstance(item, syntax.Meta) and item.key == "objective"), None
         )
-        if named is not None and not objective:
+        unread = any(problem.code.startswith("E0") for problem in self.problems.errors)
+        if named is not None and not objective and not unread:
             help_ = "add `minimize` with at least one term below it"
-            self.problems.add(error("E501", f"the objective `{named.value}` minimises nothing", named.span, help=help_))
+            message = f"the objective `{named.value}` minimises nothing"
+            self.problems.add(error("E501", message, named.name_span, help=help_))
+        if self.session.exhausted is not None:
+            self.context.wrong("E505", "the terms called here call each other too often: written out, they have no end",
+                               self.session.exhausted, help="call a term once and name its value with `let`")  # fmt: skip
 
     # -------------------------------------------------------------------------------------- the program
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import cast
 
-from lossc.compiler.core import Const, Map, Node
+from lossc.compiler.core import Const, Map, Node, Param, substitute, walk
 from lossc.compiler.primitives import PRIMITIVES
 
 Number = Fraction | float
@@ -18,11 +19,20 @@ _EXACT_POWER = 64
 """Integer powers up to this exponent are computed exactly; a larger one is rounded."""
 
 
-def constant_value(node: Node) -> Number | None:
-    """The value of a scalar expression of constants; None where it has other parts.
+def constant_value(node: Node, params: Mapping[str, Number] | None = None) -> Number | None:
+    """The value of a scalar expression of constants (and of the parameters given); None where it has other parts."""
+    if params:
+        node = substitute(node, {leaf: _given(params[leaf.name]) for leaf in walk(node)
+                                 if isinstance(leaf, Param) and leaf.name in params})  # fmt: skip
+    return _constant(node)
 
-    Each node keeps its answer, so that asking about every stage of a long chain costs as much as asking once.
-    """
+
+def _given(value: Number) -> Const:
+    return Const(Fraction(value)) if math.isfinite(value) else Const("inf")
+
+
+def _constant(node: Node) -> Number | None:
+    """Each node keeps its answer, so that asking about every stage of a long chain costs as much as asking once."""
     stack = [node]
     while stack:
         part = stack[-1]
@@ -57,9 +67,9 @@ def evaluate(function: str, arguments: tuple[Number, ...]) -> Number | None:
     if all(isinstance(argument, Fraction) for argument in arguments):
         exact = _exact(function, arguments)  # type: ignore[arg-type]
         if exact is not None:
-            return exact if _small(exact) else _float(exact)
+            return exact if _small(exact) else as_float(exact)
     try:
-        value = PRIMITIVES[function].value(*(_float(argument) for argument in arguments))
+        value = PRIMITIVES[function].value(*(as_float(argument) for argument in arguments))
     except (ValueError, OverflowError, ZeroDivisionError):
         return None
     return None if math.isnan(value) else value
@@ -85,7 +95,8 @@ def _exact(function: str, arguments: tuple[Fraction, ...]) -> Fraction | None:
     return abs(arguments[0]) if function == "abs" else None
 
 
-def _float(value: Number) -> float:
+def as_float(value: Number) -> float:
+    """The nearest float; infinite where there is none."""
     try:
         return float(value)
     except OverflowError:

@@ -1,38 +1,115 @@
-"""What is allowed and probably not meant: unused and shadowed names."""
+"""What is allowed and probably not meant: unused names, shadowed functions, sums over nothing that count as 0."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.gather import BUILT_IN, Gathered, syntax_nodes
 from lossc.compiler.symbols import ValueSymbol
 from lossc.grammar import syntax
-from lossc.grammar.source import Span
+from lossc.grammar.printer import print_expr
+
+_WORDS = {"Tensor": "tensor", "Param": "parameter", "State": "state", "Let": "let"}
 
 
-def unused(ctx: Context, file: syntax.File, gathered: Gathered, *, objective: bool) -> None:
-    """Own names that nothing reads, and own values named as a function is."""
+def lint(ctx: Context, file: syntax.File, gathered: Gathered, *, objective: bool) -> None:
+    """The warnings of a file without errors; in a file of terms and settings nothing is unused."""
+    _shadowed_functions(ctx)
+    _empty_sums(ctx, file)
+    if objective:
+        read = {node.id for node in syntax_nodes(file.items) if isinstance(node, syntax.Name)}
+        _unused_values(ctx)
+        _unused_axes(ctx, file)
+        _unused_terms(ctx, gathered, read)
+
+
+def _own_values(ctx: Context) -> Iterator[tuple[str, ValueSymbol]]:
     for name, symbol in ctx.frame.values.items():
         if isinstance(symbol, ValueSymbol) and symbol.own:
-            at = _name_span(symbol.span, name)
-            if objective and not symbol.used:
-                what = {"Tensor": "tensor", "Param": "parameter", "State": "state"}.get(
-                    type(symbol.declaration).__name__, "let"
-                )
-                ctx.warn("W101", f"the {what} `{name}` is never used", at, help="remove it")
-            if name in BUILT_IN or name in ctx.frame.terms:
-                ctx.warn("W102", f"`{name}` is also a function: `{name}(…)` calls that, `{name}` is this value", at,
-                         help="another name reads better")  # fmt: skip
-    if not objective:
-        return
-    read = {node.id for node in syntax_nodes(file.items) if isinstance(node, syntax.Name)}
+            yield name, symbol
+
+
+def _shadowed_functions(ctx: Context) -> None:
+    for name, symbol in _own_values(ctx):
+        if name in BUILT_IN or name in ctx.frame.terms:
+            ctx.warn("W102", f"`{name}` is also a function: `{name}(…)` calls that, `{name}` is this value", symbol.span,
+                     help="another name reads better")  # fmt: skip
+
+
+def _unused_values(ctx: Context) -> None:
+    for name, symbol in _own_values(ctx):
+        if not symbol.used:
+            what = _WORDS[type(symbol.declaration).__name__]
+            ctx.warn("W101", f"the {what} `{name}` is never used", symbol.span, help="remove it")
+
+
+def _unused_axes(ctx: Context, file: syntax.File) -> None:
+    used = set(_axes_read(file))
+    for item in file.items:
+        if isinstance(item, syntax.Axis) and item.name not in used:
+            ctx.warn("W101", f"the axis `{item.name}` is never used", item.name_span, help="remove it")
+
+
+def _axes_read(file: syntax.File) -> Iterator[str]:
+    for node in syntax_nodes(file.items):
+        match node:
+            case syntax.Type(axes=axes, within=within):
+                yield from axes or ()
+                if isinstance(within, str):
+                    yield within
+            case syntax.Selector(name=name):
+                yield name
+            case syntax.AxisConstant(axis=axis):
+                yield axis
+            case syntax.Name(id=name):
+                yield name
+            case syntax.Use(sharing=shared):
+                yield from shared
+
+
+def _unused_terms(ctx: Context, gathered: Gathered, read: set[str]) -> None:
     for name, span, _ in gathered.imports:
         if name not in read:
             ctx.warn("W101", f"`{name}` is imported and never used", span, help="remove it from the `use` line")
     for name, term in ctx.frame.terms.items():
         if term.own and not term.used and name not in read:
-            ctx.warn("W101", f"the term `{name}` is never used", _name_span(term.span, name), help="remove it")
+            ctx.warn("W101", f"the term `{name}` is never used", term.span, help="remove it")
 
 
-def _name_span(span: Span, name: str) -> Span:
-    at = span.text.find(name)
-    return Span(span.source, span.start + at, span.start + at + len(name)) if at >= 0 else span
+def _empty_sums(ctx: Context, file: syntax.File) -> None:
+    """`mean[b](sum[t where m](x))`: a row of which nothing is admitted counts as 0 (as -inf under `logsumexp`)."""
+    for node in syntax_nodes(file.items):
+        outer = _reduction(node, ("mean",))
+        if outer is None or outer[0].where is not None:
+            continue
+        for inner, _ in _inner_sums(outer[1]):
+            assert inner.where is not None
+            axes = ", ".join(selector.name for selector in inner.selectors)
+            guard = f"any[{axes}]({print_expr(inner.where)})"
+            head = print_expr(inner.head)
+            value = "0" if head == "sum" else "-inf"
+            ctx.warn("W301", f"where nothing is admitted this `{head}` is {value}, and the mean around it counts that",
+                     inner.span, help=f"to leave such entries out write `where {guard}` in the mean")  # fmt: skip
+
+
+def _inner_sums(argument: syntax.Expr) -> Iterator[tuple[syntax.Bracket, syntax.Expr]]:
+    """The masked sums that are the entries of a mean, up to factors and signs; what a function makes of one is meant."""
+    found = _reduction(argument, ("sum", "logsumexp"))
+    if found is not None and found[0].where is not None:
+        yield found
+    match argument:
+        case syntax.Unary(operand=operand):
+            yield from _inner_sums(operand)
+        case syntax.Binary(op="*" | "+" | "-", left=left, right=right):
+            yield from _inner_sums(left)
+            yield from _inner_sums(right)
+
+
+def _reduction(node: object, names: tuple[str, ...]) -> tuple[syntax.Bracket, syntax.Expr] | None:
+    """The bracket and the argument of a call of one of these reductions."""
+    if not isinstance(node, syntax.Call) or not isinstance(node.function, syntax.Bracket) or not node.arguments:
+        return None
+    head = node.function.head
+    named = isinstance(head, syntax.Name) and head.id in names
+    return (node.function, node.arguments[0].value) if named else None

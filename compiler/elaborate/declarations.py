@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from lossc.compiler import core
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.types import read_type
+from lossc.compiler.gather import syntax_nodes
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.symbols import ValueSymbol
 from lossc.compiler.values import WRONG, Value
@@ -29,6 +32,34 @@ def value_of(ctx: Context, symbol: ValueSymbol) -> Value:
     session.open.pop()
     session.values.setdefault(symbol, value)
     return session.values[symbol]
+
+
+def in_order(symbols: Iterable[ValueSymbol]) -> list[ValueSymbol]:
+    """The symbols, each behind those that its declaration reads, whatever the order in the file; cycles stay cycles.
+
+    Found without recursion, so that a chain of any length can be evaluated one by one.
+    """
+    done: dict[ValueSymbol, None] = {}
+    entered: set[ValueSymbol] = set()
+    stack = [(symbol, False) for symbol in reversed(list(symbols))]
+    while stack:
+        symbol, expanded = stack.pop()
+        if expanded:
+            done[symbol] = None
+        elif symbol not in entered:
+            entered.add(symbol)
+            stack.append((symbol, True))
+            stack.extend((other, False) for other in _reads(symbol))
+    return list(done)
+
+
+def _reads(symbol: ValueSymbol) -> Iterator[ValueSymbol]:
+    """What a let reads; the other declarations are leaves of the graph."""
+    if isinstance(symbol.declaration, syntax.Let):
+        for node in syntax_nodes(symbol.declaration.value):
+            other = symbol.frame.values.get(node.id) if isinstance(node, syntax.Name) else None
+            if isinstance(other, ValueSymbol):
+                yield other
 
 
 def _declared(ctx: Context, symbol: ValueSymbol) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossc.compiler import intervals as iv
-from lossc.compiler.constants import constant_value
+from lossc.compiler.constants import as_float, constant_value
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import DISTRIBUTIONS, KIND_NAMES, MASK, NUMBERS, Kind
@@ -64,11 +64,15 @@ def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
             return Kind(type_.kind)
     bounds = NUMBERS[type_.kind]
     if isinstance(type_.within, tuple):
-        limits = [constant_value(ctx.value(end).node) for end in type_.within]
-        if limits[0] is None or limits[1] is None or not limits[0] <= limits[1]:
-            ctx.wrong("E402", "the bounds of a type are two constants, the smaller first", type_.span)
+        ends = [ctx.value(end) for end in type_.within]
+        if any(end.wrong for end in ends):
             return None
-        bounds = Interval(float(limits[0]), float(limits[1])).intersect(bounds)
+        limits = [constant_value(end.node) for end in ends]
+        if limits[0] is None or limits[1] is None or not limits[0] <= limits[1]:
+            ctx.wrong("E407", "the bounds of a kind are two constants, the smaller first", type_.span,
+                      help=f"write `{type_.kind} in [0, 1]`")  # fmt: skip
+            return None
+        bounds = Interval(as_float(limits[0]), as_float(limits[1])).intersect(bounds)
     return Kind(type_.kind if type_.within is None else "real", bounds=bounds)
 
 
@@ -122,9 +126,9 @@ def fits(formal: Kind, actual: Value) -> bool:
 def in_bounds(formal: Kind, actual: Value) -> bool:
     """Whether a number can lie in the domain of the kind that is asked for."""
     value = constant_value(actual.node)
-    if value is not None:
-        return float(value) in formal.bounds
-    return actual.node.domain.meets(formal.bounds)
+    if value is None:
+        return actual.node.domain.meets(formal.bounds)
+    return as_float(value) in formal.bounds and not (formal.name == "sign" and value == 0)
 
 
 def bounds_text(kind: Kind) -> str:
@@ -132,6 +136,12 @@ def bounds_text(kind: Kind) -> str:
     known = {"positive": "greater than 0", "nonneg": "at least 0", "unit": "in [0, 1]", "sign": "-1 or 1",
              "int": "a whole number"}  # fmt: skip
     return known.get(kind.name, f"in {kind.bounds}")
+
+
+def domain_text(value: Value) -> str:
+    """Where a value lies, for a message: `is 1.5`, `lies in [0, 1]`."""
+    number = constant_value(value.node)
+    return f"lies in {value.node.domain}" if number is None else f"is {as_float(number):g}"
 
 
 def with_bounds(kind: Kind) -> Kind:
