@@ -1,8 +1,59 @@
 """lossc: the compiler for training objectives."""
 
-from pathlib import Path as _Path
+from __future__ import annotations
 
-__version__ = "0.1.0"
+from importlib import import_module as _import_module
+from pathlib import Path as _Path
+from typing import TYPE_CHECKING, Any
 
 if not (_Path(__file__).parent / "compiler").is_dir():  # a checkout without symbolic links
     __path__.append(str(_Path(__file__).resolve().parents[2]))
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Denominators",
+    "LosscError",
+    "LosscWarning",
+    "Objective",
+    "Result",
+    "__version__",
+    "axes",
+    "example_inputs",
+    "load",
+    "loads",
+]
+
+_HOMES = {
+    "Denominators": "lossc.runtime.result",
+    "LosscError": "lossc.grammar.diagnostics",
+    "LosscWarning": "lossc.runtime.messages",
+    "Objective": "lossc.runtime.objective",
+    "Result": "lossc.runtime.result",
+    "axes": "lossc.runtime.layouts",
+    "example_inputs": "lossc.runtime.examples",
+    "load": "lossc.runtime.load",
+    "loads": "lossc.runtime.load",
+}
+"""Where each public name lives; it is imported when it is first used, so that checking a spec never imports torch."""
+
+if TYPE_CHECKING:
+    from lossc.grammar.diagnostics import LosscError
+    from lossc.runtime.examples import example_inputs
+    from lossc.runtime.layouts import axes
+    from lossc.runtime.load import load, loads
+    from lossc.runtime.messages import LosscWarning
+    from lossc.runtime.objective import Objective
+    from lossc.runtime.result import Denominators, Result
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lossc' has no attribute {name!r}")
+    value = getattr(_import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

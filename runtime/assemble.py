@@ -1,0 +1,111 @@
+"""From the outputs of a program to a Result: numerators over denominators, terms, and their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.program import Part, TermInfo
+from lossc.runtime.messages import fail
+from lossc.runtime.operations import ratio
+from lossc.runtime.result import Denominators, PartResult, Result, Values
+from lossc.runtime.variants import Variant
+
+
+def assembled(
+    variant: Variant, outputs: Mapping[str, Tensor], shared: Denominators | None, *, per_term: bool,
+    on_coupled: Callable[[str, int], None],
+) -> Result:  # fmt: skip
+    """The result; with shared denominators, the share of this call in the result of the step."""
+    terms: dict[str, Tensor] = {}
+    monitors: dict[str, Tensor] = {}
+    parts: dict[str, tuple[PartResult, ...]] = {}
+    counts: dict[str, Tensor] = {}
+    zero = next(iter(outputs.values())).new_zeros(()) if outputs else torch.zeros(())
+    loss = zero
+    for entries, kept in ((variant.terms, terms), (variant.monitors, monitors)):
+        for entry in entries:
+            found = tuple(_part(variant, entry, at, outputs) for at in range(len(entry.parts)))
+            wholes = _wholes(entry, shared, needed=kept is terms)
+            value = zero
+            for at, part in enumerate(found):
+                share = _share(part, wholes[at], 1 if shared is None else shared.calls)
+                value = share if at == 0 else value + share
+                if part.form == "coupled" and shared is not None and shared.calls > 1:
+                    on_coupled(entry.name, shared.calls)
+            if kept is terms:
+                loss = _plus(loss, value, entry.sign, first=loss is zero)
+            attached = per_term and kept is terms
+            kept[entry.name] = value if attached else value.detach()
+            parts[entry.name] = found if attached else tuple(_detached(part) for part in found)
+            counts[entry.name] = found[0].count if found else zero
+    return Result(loss, terms, monitors, counts, parts)
+
+
+def _plus(loss: Tensor, value: Tensor, sign: int, *, first: bool) -> Tensor:
+    signed = value if sign > 0 else -value
+    return signed if first else loss + signed
+
+
+def _wholes(entry: TermInfo, shared: Denominators | None, *, needed: bool) -> Sequence[Tensor | None]:
+    """The denominators of the whole step for each part; None where the part's own is used."""
+    none: Sequence[Tensor | None] = [None] * len(entry.parts)
+    if shared is None:
+        return none
+    given = shared.values.get(entry.name)
+    if given is not None and len(given) == len(entry.parts):
+        return given
+    if needed:
+        raise fail("E709", f"these denominators have none for `{entry.name}`", found=", ".join(shared.values))
+    return none
+
+
+def _share(part: PartResult, whole: Tensor | None, calls: int) -> Tensor:
+    """c * N / D; what counts once a step is divided among its calls."""
+    value = part.numerator
+    if part.denominator is not None:
+        denominator = part.denominator if whole is None else whole.to(value.device, value.dtype)
+        value = ratio(value, denominator)
+    elif part.form in ("once", "coupled") and calls > 1:
+        value = value / calls
+    return part.coefficient * value
+
+
+def _part(variant: Variant, entry: TermInfo, at: int, outputs: Mapping[str, Tensor]) -> PartResult:
+    prefix = f"{entry.name}.{at}"
+    return PartResult(
+        entry.parts[at].form,
+        outputs[f"{prefix}.coefficient"],
+        outputs[f"{prefix}.numerator"],
+        outputs.get(f"{prefix}.denominator"),
+        outputs[f"{prefix}.count"],
+        _values(variant, entry.parts[at], prefix, outputs),
+    )
+
+
+def _values(variant: Variant, part: Part, prefix: str, outputs: Mapping[str, Tensor]) -> Values | None:
+    """The entries that a part sums, over the axes in the order in which the reduction names them."""
+    names = [name for name in (f"{prefix}.body", f"{prefix}.mask") if name in outputs]
+    if not names:
+        return None
+    places = [_arranged(outputs[name], variant.procedure.outputs[name].axes, part.over) for name in names]
+    shape = torch.broadcast_shapes(*(place.shape for place in places))  # type: ignore[no-untyped-call]
+    value, *mask = (place.expand(shape) for place in places)
+    return Values(torch.where(mask[0], value, 0.0), mask[0], part.over) if mask else Values(value, None, part.over)
+
+
+def _arranged(tensor: Tensor, axes: tuple[str, ...], order: tuple[str, ...]) -> Tensor:
+    tensor = tensor.permute([axes.index(axis) for axis in order if axis in axes])
+    for at, axis in enumerate(order):
+        if axis not in axes:
+            tensor = tensor.unsqueeze(at)
+    return tensor
+
+
+def _detached(part: PartResult) -> PartResult:
+    denominator = None if part.denominator is None else part.denominator.detach()
+    return PartResult(
+        part.form, part.coefficient.detach(), part.numerator.detach(), denominator, part.count.detach(), part.values
+    )

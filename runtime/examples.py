@@ -1,0 +1,66 @@
+"""Valid tensors for an objective, drawn from the kinds of what it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.intervals import INF, Interval
+from lossc.compiler.program import TensorInfo
+from lossc.runtime.objective import Objective
+
+_EXTENTS = (4, 6, 9, 3, 5, 7)
+"""Extents of axes for which none is given: small, and different, so that a transposition shows."""
+
+
+def example_inputs(
+    objective: Objective, sizes: Mapping[str, int] | None = None, seed: int = 0, *, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Tensors that the objective accepts, by name; `sizes` gives extents of axes by name.
+
+    Inputs require gradient. Masks keep about four entries of five, and labels are never *none*.
+    """
+    program = objective.program
+    extents = dict(zip(program.axes, _EXTENTS * len(program.axes), strict=False))
+    extents |= {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions}
+    extents |= {**objective.sizes, **(sizes or {})}
+    generator = torch.Generator().manual_seed(seed)
+    return {info.name: _draw(info, extents, generator, dtype) for info in program.tensors.values()}
+
+
+def _draw(info: TensorInfo, extents: Mapping[str, int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    shape = [extents[axis] for axis in info.order]
+    kind = info.kind
+    if kind.name == "mask":
+        return torch.rand(shape, generator=generator) < 0.8
+    if kind.name == "label":
+        bound = extents.get(kind.codomain or "", 2)
+        return torch.randint(max(bound, 1), shape, generator=generator)
+    normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+    over = info.order.index(kind.axis) if kind.axis in info.order else None
+    match kind.name:
+        case "prob" if over is not None:
+            value = normal.softmax(over)
+        case "logprob":
+            value = -normal.abs() if over is None else normal.log_softmax(over)
+        case "sign":
+            value = torch.where(normal < 0, -1.0, 1.0)
+        case _:
+            value = _within(normal, kind.bounds)
+    value = value.to(dtype)
+    return value.requires_grad_() if info.role == "input" else value
+
+
+def _within(normal: Tensor, bounds: Interval) -> Tensor:
+    """Normal draws mapped into an interval."""
+    if bounds.lo > -INF and bounds.hi < INF:
+        value = bounds.lo + (bounds.hi - bounds.lo) * normal.sigmoid()
+    elif bounds.lo > -INF:
+        value = bounds.lo + normal.abs() + (0.05 if bounds.lo_open else 0.0)
+    elif bounds.hi < INF:
+        value = bounds.hi - normal.abs() - (0.05 if bounds.hi_open else 0.0)
+    else:
+        value = normal
+    return value.round() if bounds.integer else value

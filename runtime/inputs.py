@@ -1,0 +1,223 @@
+"""The door: what a call is given, checked against what the spec declares, in the type of the computation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.kinds import Kind
+from lossc.compiler.program import Program
+from lossc.compiler.suggest import did_you_mean
+from lossc.grammar.diagnostics import Diagnostic, LosscError
+from lossc.grammar.source import Span
+from lossc.runtime.layouts import Layout, stacked, unfolded
+from lossc.runtime.messages import LosscWarning, problem, shown
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A tensor that a call may be given: an `input`, a `data` line, or a `let` in place of what it is computed from."""
+
+    name: str
+    role: str
+    kind: Kind
+    order: tuple[str, ...]
+    span: Span
+
+    @property
+    def declaration(self) -> str:
+        axes = f"[{', '.join(self.order)}]" if self.order else ""
+        within = f" in {self.kind.codomain}" if self.kind.codomain else ""
+        return f"{self.name} : {self.kind.name}{axes}{within}"
+
+
+@dataclass
+class Admitted:
+    """Tensors that fit: dimensions as declared, numbers in one type, data detached; and the extents of their axes."""
+
+    tensors: dict[str, Tensor]
+    sizes: dict[str, int]
+    like: Tensor
+
+
+class Door:
+    """Checks calls of one objective. `sizes` are extents given beforehand, for axes that no tensor has."""
+
+    def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
+        self.expected: dict[str, Expected] = {}
+        for tensor in program.tensors.values():
+            self.expected[tensor.name] = Expected(tensor.name, tensor.role, tensor.kind, tensor.order, tensor.span)
+        for let in program.lets.values():
+            self.expected[let.name] = Expected(let.name, "let", let.kind, let.order, let.span)
+        self.params = frozenset(program.params)
+        self.positions = {axis.name: axis.positions for axis in program.axes.values() if axis.positions is not None}
+        self.growing = frozenset(program.axes) - {axis.name for axis in program.axes.values() if axis.batch}
+        self.growing -= {t.kind.axis or t.kind.codomain or "" for t in self.expected.values()}
+        self.sizes = dict(sizes)
+        self._reported: set[str] = set()
+
+    def admit(self, given: Mapping[str, object], *, check_labels: bool = True) -> Admitted:
+        """The tensors of a call; LosscError with every problem found."""
+        known = {name: value for name, value in given.items() if name in self.expected}
+        problems = [self._unexpected(name) for name in given if name not in self.expected]
+        tensors = self._arranged(known, problems)
+        problems += [found for name, tensor in tensors.items() for found in self._wrong_type(name, tensor)]
+        sizes = self._extents(tensors, problems)
+        if problems:
+            raise LosscError(problems)
+        if not torch.compiler.is_compiling():
+            problems = list(self._check_labels(tensors, sizes, check_labels))
+        if problems:
+            raise LosscError(problems)
+        like = self._like(tensors)
+        return Admitted({name: self._converted(name, tensor, like) for name, tensor in tensors.items()}, sizes, like)
+
+    def missing(self, required: Iterator[str] | tuple[str, ...], given: Mapping[str, object]) -> list[Diagnostic]:
+        """What a call still needs."""
+        return [self._missing(name) for name in required if name not in given]
+
+    # -------------------------------------------------------------------------------------- names and layouts
+
+    def _unexpected(self, name: str) -> Diagnostic:
+        help_ = did_you_mean(name, self.expected)
+        if name in self.params:
+            help_ = (f"`{name}` is a parameter: `objective.set({name}=…)`",)
+        return problem("E702", f"this objective has no tensor `{name}`", help=help_ or f"it has {', '.join(self.expected)}")
+
+    def _missing(self, name: str) -> Diagnostic:
+        expected = self.expected[name]
+        return problem("E701", f"the tensor `{name}` is missing", declared=expected.span, help=f"pass `{expected.declaration}`")
+
+    def _arranged(self, given: Mapping[str, object], problems: list[Diagnostic]) -> dict[str, Tensor]:
+        """Every tensor with the dimensions of its declaration."""
+        extents = {axis: len(positions) for axis, positions in self.positions.items()} | self.sizes
+        for name, value in given.items():
+            order = self.expected[name].order
+            if isinstance(value, Tensor) and value.dim() == len(order):
+                extents.update(zip(order, value.shape, strict=True))
+            elif isinstance(value, Layout):
+                pairs = zip(value.groups, value.tensor.shape, strict=True)
+                extents.update({group[0]: extent for group, extent in pairs if len(group) == 1})
+        found: dict[str, Tensor] = {}
+        for name, value in given.items():
+            try:
+                found[name] = self._one(name, value, extents)
+            except LosscError as wrong:
+                problems.extend(wrong.diagnostics)
+        return found
+
+    def _one(self, name: str, value: object, extents: Mapping[str, int]) -> Tensor:
+        expected = self.expected[name]
+        order = expected.order
+        if isinstance(value, Layout):
+            return unfolded(name, value, order, extents)
+        if isinstance(value, Mapping):
+            axis = next((axis for axis in order if axis in self.positions), None)
+            if axis is not None:
+                positions = self.positions[axis] or ()
+                return stacked(
+                    name, value, order, axis, positions, kind=expected.kind.name, growing=self.growing
+                )  # fmt: skip
+        if isinstance(value, Tensor) and value.dim() == len(order):
+            return value
+        code, found = ("E703", shown(value)) if isinstance(value, Tensor) else ("E708", type(value).__name__)
+        dimensions = f"{len(order)} dimension{'' if len(order) == 1 else 's'}"
+        message = f"`{name}` must be a tensor with {dimensions}: {', '.join(order) or 'a scalar'}"
+        raise LosscError([problem(code, message, found=found, declared=expected.span, help=_layout_help(value, order))])
+
+    # -------------------------------------------------------------------------------------- types and extents
+
+    def _wrong_type(self, name: str, tensor: Tensor) -> Iterator[Diagnostic]:
+        expected = self.expected[name]
+        is_bool, is_integer = tensor.dtype == torch.bool, tensor.dtype in _INTEGERS
+        match expected.kind.name:
+            case "mask":
+                wrong, must, pass_ = not is_bool, "is a mask and must be bool: a number is never a mask", "bool"
+            case "label":
+                wrong, must, pass_ = not is_integer, "is a label and must be of an integer type", "long"
+            case kind:
+                wrong = not (tensor.is_floating_point() or is_integer)
+                must, pass_ = f"is {kind} and must hold real numbers", "float"
+        if wrong:
+            found = str(tensor.dtype).removeprefix("torch.")
+            yield problem("E705", f"`{name}` {must}", found=found, declared=expected.span, help=f"pass `{name}.{pass_}()`")
+
+    def _extents(self, tensors: Mapping[str, Tensor], problems: list[Diagnostic]) -> dict[str, int]:
+        """The extent of every axis; two tensors that disagree about one are reported."""
+        sizes: dict[str, int] = {}
+        first: dict[str, str] = {}
+        for name, tensor in tensors.items():
+            for axis, extent in zip(self.expected[name].order, tensor.shape, strict=True):
+                if axis not in sizes:
+                    sizes[axis], first[axis] = extent, name
+                    problems.extend(self._wrong_positions(name, axis, extent))
+                elif sizes[axis] != extent:
+                    other = first[axis]
+                    message = f"`{name}` has {extent} along `{axis}`, and `{other}` has {sizes[axis]}"
+                    found = f"{name} is {shown(tensor)}, {other} is {shown(tensors[other])}"
+                    problems.append(problem("E704", message, found=found, declared=self.expected[name].span))
+        return {**{axis: len(names or ()) for axis, names in self.positions.items()}, **self.sizes, **sizes}
+
+    def _wrong_positions(self, name: str, axis: str, extent: int) -> Iterator[Diagnostic]:
+        positions = self.positions.get(axis)
+        if positions is not None and extent != len(positions):
+            message = f"`{name}` has {extent} along `{axis}`, which has the positions {', '.join(positions)}"
+            yield problem("E707", message, declared=self.expected[name].span)
+
+    def _check_labels(self, tensors: Mapping[str, Tensor], sizes: dict[str, int], check: bool) -> Iterator[Diagnostic]:
+        """Labels lie below the extent of the axis that they point into; the extent that only labels tell is found here."""
+        labels = {name: axis for name in tensors if (axis := self.expected[name].kind.codomain) is not None}
+        told = {axis for axis in labels.values() if axis not in sizes}
+        for name, axis in labels.items():
+            tensor = tensors[name]
+            if not (check or axis in told):
+                continue
+            largest = int(tensor.max()) if tensor.numel() else -1
+            if axis in told:
+                sizes[axis] = max(sizes.get(axis, 0), largest + 1)
+            elif largest >= sizes[axis]:
+                place = [int(i) for i in torch.nonzero(tensor == largest)[0]]
+                message = f"`{name}` holds {largest} at {place}, and `{axis}` has the entries 0 to {sizes[axis] - 1}"
+                help_ = "a label that is *none* is negative"
+                yield problem("E706", message, declared=self.expected[name].span, help=help_)
+
+    # -------------------------------------------------------------------------------------- conversion
+
+    def _like(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """A scalar of the computation's type: double where an input (without inputs: anything) is, else single."""
+        numbers = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+        inputs = [tensor for name, tensor in numbers.items() if self.expected[name].role != "data"]
+        double = any(tensor.dtype == torch.float64 for tensor in inputs or numbers.values())
+        device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+        return torch.zeros((), dtype=torch.float64 if double else torch.float32, device=device)
+
+    def _converted(self, name: str, tensor: Tensor, like: Tensor) -> Tensor:
+        expected = self.expected[name]
+        if tensor.device != like.device:
+            message = f"`{name}` is on {tensor.device}, and other tensors of this call are on {like.device}"
+            raise LosscError([problem("E713", message, help=f"pass `{name}.to({str(like.device)!r})`")])
+        if expected.role == "data" and tensor.requires_grad:
+            self._report_detached(name)
+            tensor = tensor.detach()
+        if expected.kind.name == "mask":
+            return tensor
+        return tensor.to(torch.int64 if expected.kind.name == "label" else like.dtype)
+
+    def _report_detached(self, name: str) -> None:
+        if name in self._reported or torch.compiler.is_compiling():
+            return
+        self._reported.add(name)
+        message = f"`{name}` is data and requires gradient: it was detached. Declare it as `input` to train through it."
+        warnings.warn(message, LosscWarning, stacklevel=5)
+
+
+def _layout_help(value: object, order: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, Tensor) and value.dim() and len(order) > 1:
+        return (f'another layout is passed as `lossc.axes(x, "({order[0]} {order[1]}) …")`',)
+    return ()

@@ -1,0 +1,105 @@
+"""Other layouts of a tensor: concatenated pairs, one tensor for each named position."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lossc.runtime.messages import fail, shown
+
+_TOKEN = re.compile(r"\(([^()]*)\)|([^\s()]+)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A tensor whose dimensions are the groups of axes named, slowest first within a group."""
+
+    tensor: Tensor
+    groups: tuple[tuple[str, ...], ...]
+
+
+def axes(tensor: Tensor, layout: str) -> Layout:
+    """A tensor under another order of dimensions, several axes in one dimension written `(side pair)`.
+
+    `objective(logits = lossc.axes(x, "(side pair) t v"))` passes a concatenated chosen-then-rejected batch without a copy.
+    """
+    groups: list[tuple[str, ...]] = []
+    rest = _TOKEN.sub(lambda match: groups.append(tuple((match[1] or match[2] or "").split())) or "", layout)
+    names = [name for group in groups for name in group]
+    if rest.strip() or not all(groups) or len(set(names)) != len(names):
+        raise fail("E710", f"`{layout}` is not a layout", help='name each axis once: `"(side pair) t v"`')
+    if len(groups) != tensor.dim():
+        raise fail("E710", f"`{layout}` describes {len(groups)} dimensions", found=shown(tensor))
+    return Layout(tensor, tuple(groups))
+
+
+def unfolded(name: str, layout: Layout, order: Sequence[str], extents: Mapping[str, int]) -> Tensor:
+    """The tensor with one dimension for each axis of `order`; `extents` are those that are known."""
+    written = [axis for group in layout.groups for axis in group]
+    if sorted(written) != sorted(order):
+        expected = " ".join(order)
+        raise fail("E710", f"`{name}` has the axes {expected}, and this layout names {' '.join(written)}")
+    tensor = layout.tensor
+    for group in layout.groups:
+        dim = written.index(group[0])
+        if len(group) > 1:
+            tensor = tensor.unflatten(dim, _sizes(name, group, tensor.shape[dim], extents))
+    return tensor.permute([written.index(axis) for axis in order])
+
+
+def _sizes(name: str, group: tuple[str, ...], total: int, extents: Mapping[str, int]) -> list[int]:
+    """The extents of the axes of one dimension, of which one may be unknown."""
+    known = {axis: extents[axis] for axis in group if axis in extents}
+    unknown = [axis for axis in group if axis not in known]
+    product = math.prod(known.values())
+    if len(unknown) > 1:
+        raise fail(
+            "E710", f"the extents of {' and '.join(unknown)} in `({' '.join(group)})` of `{name}` are not known",
+            help="pass another tensor that has one of them in a dimension of its own",
+        )  # fmt: skip
+    if product == 0 or total % product or (not unknown and product != total):
+        parts = ", ".join(f"{axis} = {extent}" for axis, extent in known.items())
+        raise fail("E710", f"a dimension of {total} in `{name}` does not hold `({' '.join(group)})` with {parts}")
+    return [known.get(axis, total // product) for axis in group]
+
+
+def stacked(
+    name: str, given: Mapping[str, Tensor], order: Sequence[str], axis: str, positions: Sequence[str], *,
+    kind: str, growing: frozenset[str],
+) -> Tensor:  # fmt: skip
+    """One tensor from one for each named position of `axis`.
+
+    Along the axes `growing` they may differ in extent: the shorter is padded at its end with what counts as nothing there
+    (a mask with false, a label with *none*, numbers with 0).
+    """
+    if set(given) != set(positions):
+        raise fail(
+            "E711", f"`{name}` needs one tensor for each position of `{axis}`: {', '.join(positions)}",
+            found=f"given: {', '.join(given) or 'nothing'}",
+        )  # fmt: skip
+    inner = [other for other in order if other != axis]
+    tensors = [given[position] for position in positions]
+    for position, tensor in zip(positions, tensors, strict=True):
+        if not isinstance(tensor, Tensor) or tensor.dim() != len(inner):
+            found = shown(tensor) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise fail("E703", f"`{name}` at `{position}` must be a tensor over {', '.join(inner)}", found=found)
+    fill = {"mask": False, "label": -1}.get(kind, 0)
+    for dim, other in enumerate(inner):
+        extents = [tensor.shape[dim] for tensor in tensors]
+        if len(set(extents)) > 1:
+            if other not in growing:
+                different = " and ".join(f"{e} at `{p}`" for e, p in zip(extents, positions, strict=True))
+                raise fail("E704", f"the tensors of `{name}` differ along `{other}`: {different}")
+            tensors = [_padded(tensor, dim, max(extents), fill) for tensor in tensors]
+    return torch.stack(tensors, dim=list(order).index(axis))
+
+
+def _padded(tensor: Tensor, dim: int, extent: int, fill: int | bool) -> Tensor:
+    after = [0, 0] * (tensor.dim() - dim - 1) + [0, extent - tensor.shape[dim]]
+    return functional.pad(tensor, after, value=fill)

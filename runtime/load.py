@@ -1,0 +1,82 @@
+"""From text to an Objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from numbers import Real
+from os import PathLike
+from pathlib import Path
+
+from lossc.compiler.check import check_source
+from lossc.compiler.program import Program
+from lossc.compiler.prompt import prompt_file
+from lossc.grammar.diagnostics import Diagnostics
+from lossc.grammar.printer import print_text
+from lossc.grammar.source import Source
+from lossc.runtime.messages import fail
+from lossc.runtime.objective import Objective
+
+
+def load(
+    path: str | PathLike[str], /, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
+    check_labels: bool = True, **params: object,
+) -> Objective:  # fmt: skip
+    """The objective of a `.loss` or `.yaml` file, some of its parameters given other values.
+
+    `sizes` gives extents of axes that no tensor has; `check_labels = False` leaves out the check that labels are in range,
+    which waits for the device. LosscError holds every problem of the file.
+    """
+    file = Path(path)
+    source = Source(str(file), file.read_text(encoding="utf-8"))
+    return _objective(source, params, backend=backend, sizes=sizes, check_labels=check_labels)
+
+
+def loads(
+    text: str, /, setting: str | None = None, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
+    check_labels: bool = True, **params: object,
+) -> Objective:  # fmt: skip
+    """The objective of a whole text, or of an expression in a setting: `loads("dpo + 0.2*sft", setting="pairs")`."""
+    name = "<text>.yaml" if text.lstrip().startswith("lossc:") else "<text>"
+    if setting is not None:
+        problems = Diagnostics()
+        file = prompt_file(text, setting, problems)
+        problems.raise_errors()
+        name, text = "<prompt>", print_text(file)
+    return _objective(Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels)
+
+
+def program_of_text(text: str) -> Program:
+    """The program of a canonical text, which was checked before."""
+    return _program(Source("<objective>", text), {})
+
+
+def _objective(
+    source: Source, params: Mapping[str, object], *, backend: str, sizes: Mapping[str, int] | None, check_labels: bool
+) -> Objective:
+    written = {name: text for name, value in params.items() if (text := _written(value)) is not None}
+    program = _program(source, written)
+    objective = Objective(program, backend=backend, sizes=sizes, check_labels=check_labels)
+    objective.set(**{name: value for name, value in params.items() if name not in written})
+    return objective
+
+
+def _program(source: Source, overrides: Mapping[str, str]) -> Program:
+    checked = check_source(source, overrides=overrides)
+    checked.problems.raise_errors()
+    if checked.program is None:
+        help_ = "an objective has a block `minimize`; `lossc.loads(…, setting=…)` takes an expression"
+        raise fail("E718", f"`{source.name}` has no objective", help=help_)
+    return checked.program
+
+
+def _written(value: object) -> str | None:
+    """A scalar as the language writes it; None for what is no scalar."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Fraction):
+        return f"{value.numerator} / {value.denominator}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    number = float(value)
+    return "inf" if number == float("inf") else repr(number)

@@ -1,0 +1,230 @@
+"""An objective as a module: tensors of a batch in, a `Result` out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossc.compiler.constants import constant_value
+from lossc.compiler.program import ParamInfo, Program
+from lossc.grammar.diagnostics import LosscError
+from lossc.runtime.assemble import assembled
+from lossc.runtime.backends import BACKENDS
+from lossc.runtime.inputs import Admitted, Door
+from lossc.runtime.messages import LosscWarning, fail
+from lossc.runtime.parameters import Parameters
+from lossc.runtime.result import Denominators, Result
+from lossc.runtime.variants import Variant, counted, full
+
+
+class Objective(nn.Module):
+    """A training objective: `objective(logits=…, labels=…).loss.backward()`.
+
+    It *is* its canonical text, its parameters and its backend; these, and the tensors that it learns, are what pickle,
+    deepcopy and `state_dict` hold. What runs is built on first use, and again wherever it was left behind.
+
+    - Calling it takes the tensors that the spec declares, by name, and returns a `Result`. Any `let` may be given in place
+      of what it is computed from. `denominators` are those of a whole step, `per_term` keeps terms differentiable one by
+      one, `values` keeps the entries that each term sums.
+    - `denominators(…)` computes the denominators alone, from only the tensors that they need.
+    - `set(beta=0.2)` gives parameters other values, which recompiles nothing.
+    """
+
+    def __init__(
+        self, program: Program, *, backend: str = "auto", sizes: Mapping[str, int] | None = None, check_labels: bool = True
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if backend not in BACKENDS:
+            raise fail("E716", f"there is no backend `{backend}`", help=f"one of {', '.join(BACKENDS)}")
+        if program.uncompiled:
+            raise LosscError(program.uncompiled)
+        self.backend = backend
+        self.sizes = dict(sizes or {})
+        self.check_labels = check_labels
+        self.text = program.canonical
+        self._warned_coupled = False
+        self._build(program)
+        self.learn = nn.ParameterDict()
+        for info in program.params.values():
+            if info.role == "learn":
+                self.learn[info.name.replace(".", "/")] = nn.Parameter(self._initial(info))
+
+    def _build(self, program: Program) -> None:
+        """What is derived from the program, and left out of pickles."""
+        self._program = program
+        self._door = Door(program, self.sizes)
+        self._settings = Parameters(program)
+        self._variants: dict[tuple[str, frozenset[str]], Variant] = {}
+
+    def _initial(self, info: ParamInfo) -> Tensor:
+        """The first value of a learned parameter; its axes must have extents that are known beforehand."""
+        known = {axis.name: len(axis.positions) for axis in self._program.axes.values() if axis.positions} | self.sizes
+        unknown = [axis for axis in info.order if axis not in known]
+        if unknown:
+            help_ = f"pass `sizes={{{unknown[0]!r}: …}}` when loading"
+            raise fail("E714", f"`{info.name}` needs the extent of `{unknown[0]}`", declared=info.span, help=help_)
+        numbers = {name: value for name, value in self._settings.numbers().items() if isinstance(value, float)}
+        value = 0.0 if info.default is None else constant_value(info.default, numbers)
+        return torch.full([known[axis] for axis in info.order], float(value or 0.0))
+
+    # -------------------------------------------------------------------------------------- what it is
+
+    @property
+    def name(self) -> str:
+        return self._program.name
+
+    @property
+    def program(self) -> Program:
+        """The checked program that this objective runs."""
+        return self._program
+
+    @property
+    def settings(self) -> dict[str, float | str | list[float]]:
+        """The value of every `param`."""
+        return self._settings.numbers()
+
+    def set(self, **values: object) -> None:
+        """Gives parameters new values, checked against their domains: `objective.set(beta=0.3)`."""
+        self._settings.set(values)
+
+    # -------------------------------------------------------------------------------------- calling it
+
+    def forward(
+        self, batch: Mapping[str, object] | None = None, /, *, denominators: Denominators | None = None,
+        per_term: bool = False, values: bool = False, **tensors: object,
+    ) -> Result:  # fmt: skip
+        """The objective on a batch, whose tensors are given by name (or in a mapping, where a name is taken)."""
+        given = {**(batch or {}), **tensors}
+        variant = self._variant("values" if values else "full", self._in_place(given))
+        with torch.autocast(_device_type(given), enabled=False):
+            admitted = self._admit(variant, given)
+            outputs = variant.executable.run(self._bound(variant, admitted))
+            return assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
+
+    def denominators(self, batch: Mapping[str, object] | None = None, /, **tensors: object) -> Denominators:
+        """The denominators of a batch, from only the tensors that they need; those of several batches add up."""
+        given = {**(batch or {}), **tensors}
+        variant = self._variant("counted", frozenset(given))
+        with torch.no_grad(), torch.autocast(_device_type(given), enabled=False):
+            admitted = self._admit(variant, given)
+            outputs = variant.executable.run(self._bound(variant, admitted))
+        found = {
+            entry.name: tuple(
+                value.double() if (value := outputs.get(f"{entry.name}.{at}.denominator")) is not None else None
+                for at in range(len(entry.parts))
+            )
+            for entry in variant.entries
+        }
+        return Denominators(found)
+
+    def _in_place(self, given: Mapping[str, object]) -> frozenset[str]:
+        """What a call that gives lets is given, which tells how much is left to compute; nothing for other calls."""
+        names = frozenset(given)
+        return names if names & frozenset(self._program.lets) else frozenset()
+
+    def _variant(self, want: str, given: frozenset[str]) -> Variant:
+        key = (want, given)
+        if key not in self._variants:
+            if want == "counted":
+                self._variants[key] = counted(self._program, given, self.backend)
+            else:
+                self._variants[key] = full(self._program, given, self.backend, values=want == "values")
+        return self._variants[key]
+
+    def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
+        admitted = self._door.admit(given, check_labels=self.check_labels)
+        problems = self._door.missing(variant.procedure.names("tensor"), given)
+        if problems:
+            raise LosscError(problems)
+        for axis, least in variant.procedure.minima.items():
+            if admitted.sizes.get(axis, least) < least:
+                raise fail("E712", f"`topk` asks for {least} of the {admitted.sizes[axis]} entries of `{axis}`")
+        return admitted
+
+    def _bound(self, variant: Variant, admitted: Admitted) -> list[Tensor | int]:
+        """What the procedure is given, in its order."""
+        values: list[Tensor | int] = []
+        for bound in variant.procedure.bound:
+            if bound.kind == "tensor":
+                values.append(admitted.tensors[bound.name])
+            elif bound.kind == "param":
+                values.append(self._parameter(bound.name, bound.axes, admitted))
+            elif bound.kind == "size":
+                values.append(self._extent(bound.name, admitted))
+            else:
+                values.append(admitted.like)
+        return values
+
+    def _parameter(self, name: str, axes: tuple[str, ...], admitted: Admitted) -> Tensor:
+        key = name.replace(".", "/")
+        value = self.learn[key] if key in self.learn else self._settings.tensors[name]
+        value = value.to(device=admitted.like.device, dtype=admitted.like.dtype)
+        extents = [self._extent(axis, admitted) for axis in axes]
+        if value.dim() and list(value.shape) != extents:
+            message = f"the parameter `{name}` has {list(value.shape)} entries, and {', '.join(axes)} {extents}"
+            raise fail("E704", message, declared=self._program.params[name].span)
+        return value.expand(extents)
+
+    def _extent(self, axis: str, admitted: Admitted) -> int:
+        if axis not in admitted.sizes:
+            names = [e.name for e in self._door.expected.values() if axis in e.order]
+            help_ = f"pass one of {', '.join(names)}" if names else f"pass `sizes={{{axis!r}: …}}` when loading"
+            raise fail("E714", f"the extent of `{axis}` is not known from the tensors given", help=help_)
+        return admitted.sizes[axis]
+
+    def _report_coupled(self, name: str, calls: int) -> None:
+        if self._warned_coupled or torch.compiler.is_compiling():
+            return
+        self._warned_coupled = True
+        message = (
+            f"`{name}` depends on how the batch is split: it is averaged over {calls} calls, "
+            "which is not its value on the whole batch"
+        )
+        warnings.warn(message, LosscWarning, stacklevel=5)
+
+    # -------------------------------------------------------------------------------------- saving and copying
+
+    def get_extra_state(self) -> Tensor:
+        """What is saved beside the learned tensors: the text and the parameters, as bytes in a tensor."""
+        kept = {"text": self.text, "parameters": self._settings.chosen, "backend": self.backend}
+        return torch.frombuffer(bytearray(json.dumps(kept, ensure_ascii=True).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        kept = json.loads(bytes(state.tolist()))
+        if kept["text"] != self.text:
+            raise fail("E717", f"this state was saved by another objective than `{self.name}`")
+        self._settings.restore(kept["parameters"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        derived = ("_program", "_door", "_settings", "_variants")
+        state = {name: value for name, value in self.__dict__.items() if name not in derived}
+        return {**state, "chosen": self._settings.chosen}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        chosen = state.pop("chosen")
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        from lossc.runtime.load import program_of_text
+
+        self._build(program_of_text(self.text))
+        self._settings.restore(chosen)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Objective:
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        state = copy.deepcopy(self.__getstate__(), memo)
+        chosen = state.pop("chosen")
+        nn.Module.__setstate__(copied, state)  # type: ignore[no-untyped-call]
+        copied._build(self._program)
+        copied._settings.restore(chosen)
+        return copied
+
+
+def _device_type(given: Mapping[str, object]) -> str:
+    return next((tensor.device.type for tensor in given.values() if isinstance(tensor, Tensor)), "cpu")
+

@@ -1,0 +1,108 @@
+"""What a call of an objective returns, and the denominators that several calls share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lossc.runtime.messages import fail
+
+
+@dataclass
+class Values:
+    """The entries that a part sums: `value` over the dimensions `axes`, and the `mask` of those that count."""
+
+    value: Tensor
+    mask: Tensor | None
+    axes: tuple[str, ...]
+
+
+@dataclass
+class PartResult:
+    """One summand `coefficient * numerator / denominator` of a term, and how many entries it admits."""
+
+    form: Literal["ratio", "sum", "once", "coupled"]
+    coefficient: Tensor
+    numerator: Tensor
+    denominator: Tensor | None
+    count: Tensor
+    values: Values | None = None
+
+
+@dataclass
+class Result:
+    """The value of an objective on a batch.
+
+    `loss` is what to call `backward` on. `terms` and `monitors` are values by name, detached unless `per_term = True` was
+    asked of the terms; `counts` the entries that each admits. `parts` has the summands of both with numerator and
+    denominator.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    monitors: dict[str, Tensor]
+    counts: dict[str, Tensor]
+    parts: dict[str, tuple[PartResult, ...]]
+
+    @property
+    def numerators(self) -> dict[str, tuple[Tensor, ...]]:
+        """The numerator of each part of each term and monitor."""
+        return {name: tuple(part.numerator for part in parts) for name, parts in self.parts.items()}
+
+    @property
+    def denominators(self) -> dict[str, tuple[Tensor | None, ...]]:
+        """The denominator of each part of each term and monitor; None where a part has none."""
+        return {name: tuple(part.denominator for part in parts) for name, parts in self.parts.items()}
+
+    @property
+    def values(self) -> dict[str, Values]:
+        """The entries of the first part of each term that has any; kept with `values = True` only."""
+        found = {name: next((part.values for part in parts if part.values), None) for name, parts in self.parts.items()}
+        return {name: values for name, values in found.items() if values is not None}
+
+
+@dataclass
+class Denominators:
+    """The denominators of one call, or the sum of several: of micro-batches, of ranks.
+
+    `values[name][k]` belongs to part k of a term or monitor, in double precision; None where that part has none. `calls` is
+    over how many calls they were added; what counts once a step is divided by it.
+    """
+
+    values: dict[str, tuple[Tensor | None, ...]]
+    calls: int = 1
+
+    def __add__(self, other: Denominators) -> Denominators:
+        if not isinstance(other, Denominators):
+            return NotImplemented
+        if {name: len(parts) for name, parts in self.values.items()} != {n: len(p) for n, p in other.values.items()}:
+            raise fail("E709", "these denominators belong to different objectives", found=_names(other.values))
+        summed = {
+            name: tuple(_plus(left, right) for left, right in zip(parts, other.values[name], strict=True))
+            for name, parts in self.values.items()
+        }
+        return Denominators(summed, self.calls + other.calls)
+
+    def __radd__(self, other: object) -> Denominators:
+        """So that `sum(parts)` works, which begins with 0."""
+        return self if other == 0 else NotImplemented
+
+    def to(self, device: torch.device | str) -> Denominators:
+        """The same on another device."""
+        moved = {
+            name: tuple(None if value is None else value.to(device) for value in parts)
+            for name, parts in self.values.items()
+        }
+        return Denominators(moved, self.calls)
+
+
+def _plus(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    return None if left is None or right is None else left + right.to(left.device)
+
+
+def _names(values: Mapping[str, Any]) -> str:
+    return ", ".join(values)

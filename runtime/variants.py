@@ -1,0 +1,114 @@
+"""From a program to what runs: one executable for each set of values that a caller gives in place of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from lossc.compiler.core import ONE, ZERO, Input, Node, Reduce, apply, substitute, walk
+from lossc.compiler.emission import Procedure, emit
+from lossc.compiler.normalise import Normaliser
+from lossc.compiler.program import LetInfo, Part, Program, TermInfo
+from lossc.compiler.simplify import simplify
+from lossc.runtime.backends import Executable, executable
+
+TRUE = apply("eq", ZERO, ZERO)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An executable with the terms and monitors whose parts it computes."""
+
+    terms: tuple[TermInfo, ...]
+    monitors: tuple[TermInfo, ...]
+    executable: Executable
+
+    @property
+    def procedure(self) -> Procedure:
+        return self.executable.procedure
+
+    @property
+    def entries(self) -> tuple[TermInfo, ...]:
+        return (*self.terms, *self.monitors)
+
+
+def full(program: Program, given: frozenset[str], backend: str, *, values: bool) -> Variant:
+    """Everything that a Result holds; `values` keeps the entries that each part sums."""
+    ready = simplify(with_lets(program, given)).program
+    roots: dict[str, Node] = {}
+    seen: dict[str, Node] = {}
+    for entry in (*ready.terms, *ready.monitors):
+        for at, part in enumerate(entry.parts):
+            roots |= {f"{entry.name}.{at}.{field}": node for field, node in _fields(part, values=values)}
+            if values and part.body is not None and part.admitted is not None:
+                seen[f"{entry.name}.{at}.body"] = part.admitted
+    return Variant(ready.terms, ready.monitors, executable(emit(roots, seen=seen, spans=ready.spans), backend))
+
+
+def counted(program: Program, given: frozenset[str], backend: str) -> Variant:
+    """The denominators of all terms, and of those monitors whose denominators need nothing that is not given."""
+    ready = simplify(with_lets(program, given)).program
+    monitors = tuple(entry for entry in ready.monitors if _tensors_of(_denominators(entry).values()) <= given)
+    roots = {name: node for entry in (*ready.terms, *monitors) for name, node in _denominators(entry).items()}
+    return Variant(ready.terms, monitors, executable(emit(roots, spans=ready.spans), backend))
+
+
+def _denominators(entry: TermInfo) -> dict[str, Node]:
+    parts = enumerate(entry.parts)
+    return {f"{entry.name}.{at}.denominator": part.denominator for at, part in parts if part.denominator is not None}
+
+
+def _tensors_of(nodes: object) -> frozenset[str]:
+    roots = tuple(node for node in nodes if isinstance(node, Node))  # type: ignore[attr-defined]
+    return frozenset(part.name for part in walk(*roots) if isinstance(part, Input))
+
+
+def _fields(part: Part, *, values: bool) -> Iterator[tuple[str, Node]]:
+    yield "coefficient", part.coefficient
+    yield "numerator", part.numerator
+    if part.denominator is not None:
+        yield "denominator", part.denominator
+    yield "count", Reduce("count", part.over, ONE, part.admitted) if part.over else ONE
+    if values and part.body is not None:
+        yield "body", part.body
+        if part.admitted is not None:
+            yield "mask", part.admitted
+
+
+# ------------------------------------------------------------------------------------------------ given lets
+
+
+def with_lets(program: Program, given: frozenset[str]) -> Program:
+    """The program with some of its lets as tensors that the caller gives.
+
+    A let that is given exists everywhere, unless everything that tells where it is absent is given with it.
+    """
+    lets = [let for name, let in program.lets.items() if name in given]
+    if not lets:
+        return program
+    replacements: dict[Node, Node] = {let.node: _as_input(let) for let in lets}
+    for let in lets:
+        if let.present is not None and not _tensors_of((let.present,)) <= given:
+            replacements[let.present] = TRUE
+    batch = [axis.name for axis in program.axes.values() if axis.batch]
+    normaliser = Normaliser(batch)
+    return replace(
+        program,
+        terms=tuple(_replaced(term, replacements, normaliser) for term in program.terms),
+        monitors=tuple(_replaced(term, replacements, normaliser) for term in program.monitors),
+    )
+
+
+def _as_input(let: LetInfo) -> Input:
+    return Input(let.name, let.order, let.kind.name, let.kind.bounds)
+
+
+def _replaced(term: TermInfo, replacements: Mapping[Node, Node], normaliser: Normaliser) -> TermInfo:
+    """The term over the given values. Where it was split, it is split anew: a let may have been cut through."""
+    value = substitute(term.value, dict(replacements))
+    if value is term.value:
+        return term
+    if term.additive:
+        return replace(term, value=value, parts=normaliser.parts(value, None))
+    parts = tuple(replace(part, numerator=substitute(part.numerator, dict(replacements))) for part in term.parts)
+    return replace(term, value=value, parts=parts)
