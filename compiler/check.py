@@ -143,13 +143,11 @@ class _Check:
 
     def _values(self) -> dict[str, Value]:
         """Every named value of the file and of its settings."""
-        for symbol in in_order(symbol for symbol in self.frame.values.values() if isinstance(symbol, ValueSymbol)):
+        named = {name: one for name, one in self.frame.values.items() if isinstance(one, ValueSymbol)}
+        for symbol in in_order(named.values()):
             value_of(self.context, symbol)
-        found: dict[str, Value] = {}
-        for name, symbol in self.frame.values.items():
-            if isinstance(symbol, ValueSymbol) and not (value := self.session.values[symbol]).wrong:
-                found[name] = value
-        return found
+        values = {name: self.session.values[symbol] for name, symbol in named.items()}
+        return {name: value for name, value in values.items() if not value.wrong}
 
     def _params(self, values: dict[str, Value]) -> dict[str, ParamInfo]:
         found: dict[str, ParamInfo] = {}

@@ -48,7 +48,7 @@ class Const(Node):
         try:
             return float(self.value)
         except OverflowError:
-            return math.copysign(math.inf, cast(Fraction, self.value))
+            return math.inf if cast(Fraction, self.value) > 0 else -math.inf
 
 
 @dataclass(frozen=True, eq=False)
