@@ -105,3 +105,9 @@ VARIANTS: dict[str, Callable[[Batch], Batch]] = {
     "nearly equal": nearly_equal,
 }
 """The variants under which a loss must equal its closed form."""
+
+
+def matters(variant: str, batch: Batch) -> bool:
+    """Whether a variant changes anything in a batch; the plain one always counts."""
+    changed = VARIANTS[variant](batch)
+    return variant == "plain" or any(not torch.equal(changed[name], x) for name, x in batch.items())

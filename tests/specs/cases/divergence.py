@@ -29,7 +29,11 @@ def two_probs(seed: int = 0, b: int = 5, v: int = 7) -> Batch:
     return {"p": p / p.sum(-1, keepdim=True), "q": scores(b, v, seed=seed + 1).softmax(-1)}
 
 
-MAKERS.update(two_logits=two_logits, two_probs=two_probs)
+def one_prob(seed: int = 0, b: int = 5, v: int = 7) -> Batch:
+    return {"p": two_probs(seed, b, v)["p"]}
+
+
+MAKERS.update(two_logits=two_logits, two_probs=two_probs, one_prob=one_prob)
 
 
 def pair(call: str, *, probs: bool = False, finite: bool = True, **options: float) -> Case:
@@ -80,7 +84,7 @@ CASES = (
     pair("tv_prob(p, q)", probs=True),
     Case(
         "entropy_prob(p)",
-        "two_probs",
+        "one_prob",
         "mean[b](entropy_prob(p))",
         lambda batch: mean(oracle.entropy_prob(batch["p"])),
         uses="divergence (entropy_prob)",
