@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from lossc.grammar import parse
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.source import Source
-from lossc.grammar.syntax import File, Setting, Term
+from lossc.grammar.syntax import File, Let, Setting, Tensor, Term
 
 
 @dataclass(frozen=True)
@@ -85,3 +85,14 @@ def shipped_terms() -> dict[str, str]:
 def home_of(term: str) -> str | None:
     """The library's module that declares a term of this name."""
     return shipped_terms().get(term)
+
+
+def settings_with(name: str) -> tuple[str, ...]:
+    """The settings of the library that declare a tensor or a let of this name."""
+    module = shipped_module("std.settings")
+    settings = module.settings if module is not None else {}
+    return tuple(
+        f"std.settings.{setting}"
+        for setting, declared in settings.items()
+        if any(isinstance(item, Tensor | Let) and item.name == name for item in declared.items)
+    )

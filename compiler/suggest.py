@@ -6,8 +6,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+_LONGEST = 100
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` most resembles, or None where none is close."""
+    """The known name that `name` most resembles, or None where none is close, or where it is too long to compare."""
+    if len(name) > _LONGEST:
+        return None
     candidates = sorted(set(known))
     folded = {candidate.lower(): candidate for candidate in candidates}
     matches = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)

@@ -10,9 +10,11 @@ from lossc.compiler import intervals as iv
 from lossc.compiler.constants import constant_value
 from lossc.compiler.core import Const, Map, Node
 from lossc.compiler.elaborate.context import Context, declared_note, describe
+from lossc.compiler.elaborate.types import domain_text
 from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.primitives import PRIMITIVES
+from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import WRONG, Value, is_true, mask
 from lossc.grammar import syntax
 from lossc.grammar.source import Span
@@ -53,7 +55,7 @@ def arithmetic(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Bi
     if op == "^" and _huge_power(left.node, right.node):
         return ctx.wrong("E404", "this power is too large to be a number of any use", expr.span,
                          help="write the number, or compute with its logarithm")  # fmt: skip
-    if op == "/" and right.node is core.ZERO:
+    if op == "/" and constant_value(right.node) == 0:
         return ctx.wrong("E403", "division by the constant 0", expr.right.span)
     node = _fold(_BUILD[op](left.node, right.node))
     if op == "/":
@@ -63,14 +65,9 @@ def arithmetic(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Bi
 
 
 def compare(ctx: Context, expr: syntax.Compare) -> Value:
-    operands = [ctx.value(expr.operands[0])]
-    for written in expr.operands[1:]:
-        operands.append(_choice(operands[0], written) or ctx.value(written))
+    operands = _compared(ctx, expr)
     if any(operand.wrong for operand in operands):
         return WRONG
-    for operand, written in zip(operands, expr.operands, strict=True):
-        if operand.kind.name != "choice" and not _is_number(ctx, operand, written.span, "a comparison"):
-            return WRONG
     result: Value | None = None
     for op, left, right in zip(expr.ops, operands[:-1], operands[1:], strict=True):
         function, swapped = _COMPARISONS[op]
@@ -89,11 +86,40 @@ def _exists(label: Value) -> Node | None:
     return None if label.node.domain.nonneg else core.apply("le", core.ZERO, label.node)
 
 
-def _choice(first: Value, written: syntax.Expr) -> Value | None:
-    """`mode == token`: the choice by its number, where the other side is a parameter with choices."""
-    if first.kind.name == "choice" and isinstance(written, syntax.Name) and written.id in first.kind.choices:
-        return Value(core.const(first.kind.choices.index(written.id)), first.kind)
+def _compared(ctx: Context, expr: syntax.Compare) -> list[Value]:
+    """The operands, all numbers, or in `mode == token` all of one choice."""
+    chosen = _choice_among(ctx, expr.operands)
+    if chosen is None:
+        operands = [ctx.value(operand) for operand in expr.operands]
+        pairs = zip(operands, expr.operands, strict=True)
+        return [one if _is_number(ctx, one, written.span, "a comparison") else WRONG for one, written in pairs]
+    if any(op not in ("==", "!=") for op in expr.ops):
+        ctx.wrong("E207", "a choice has no order", expr.span, help="compare it with `==` or `!=`")
+        return [WRONG]
+    return [choice(ctx, chosen, operand) for operand in expr.operands]
+
+
+def _choice_among(ctx: Context, operands: tuple[syntax.Expr, ...]) -> Kind | None:
+    """The kind of the first operand that is the name of a choice."""
+    for operand in operands:
+        if isinstance(operand, syntax.Name) and operand.id in ctx.frame.values:
+            value = ctx.value(operand)
+            if value.kind.name == "choice":
+                return value.kind
     return None
+
+
+def choice(ctx: Context, kind: Kind, written: syntax.Expr) -> Value:
+    """`token` where a choice between names is asked for: the number of the name; or a parameter of the same choice."""
+    if isinstance(written, syntax.Name):
+        if written.id in kind.choices:
+            return Value(core.const(kind.choices.index(written.id)), kind)
+        if written.id in ctx.frame.values:
+            value = ctx.value(written)
+            if value.wrong or value.kind.choices == kind.choices:
+                return value
+    hint = did_you_mean(written.id, kind.choices) if isinstance(written, syntax.Name) else ()
+    return ctx.wrong("E401", f"this must be one of {', '.join(kind.choices)}", written.span, help=hint)
 
 
 def if_else(ctx: Context, expr: syntax.IfElse) -> Value:
@@ -124,10 +150,28 @@ def need_mask(ctx: Context, value: Value, span: Span, what: str) -> bool:
     if value.wrong:
         return False
     if not value.is_mask:
-        ctx.wrong("E205", f"{what} needs a mask, and this is a number", span, label=describe(ctx, value),
-                  notes=declared_note(value), help="compare it: `x > 0`, `labels >= 0`")  # fmt: skip
+        ctx.wrong("E205", f"{what} needs a mask, and this is {_a_kind(value)}", span, label=describe(ctx, value),
+                  notes=declared_note(value), help=_as_mask(value, span))  # fmt: skip
         return False
     return True
+
+
+def _a_kind(value: Value) -> str:
+    named = {"label": "a label", "term": "a term", "model": "a model", "choice": "a choice", "weights": "weights"}
+    return named.get(value.kind.name, "a number")
+
+
+def _as_mask(value: Value, span: Span) -> tuple[str, ...]:
+    text = " ".join(span.text.split())
+    if not text.isidentifier():
+        return ("compare it: `x > 0`",)
+    if value.is_label:
+        return (f"where there is a label: `{text} >= 0`",)
+    if value.kind.name == "choice":
+        return (f"compare it: `{text} == {value.kind.choices[0]}`",)
+    declared = isinstance(value.node, core.Input)
+    kept = (f"a tensor of 0 and 1, or true and false, is declared as `{text} : mask[…]`",) if declared else ()
+    return (f"compare it: `{text} > 0`", *kept)
 
 
 def _is_number(ctx: Context, value: Value, span: Span, op: str) -> bool:
@@ -254,13 +298,13 @@ def lint_zero(ctx: Context, divisor: Node, span: Span) -> None:
                  help="add a small constant, or exclude those entries with `where` or `if`")  # fmt: skip
 
 
-def elementwise(ctx: Context, name: str, values: list[Value], expr: syntax.Call) -> Value:
+def elementwise(ctx: Context, name: str, values: list[Value], arguments: tuple[syntax.Argument, ...]) -> Value:
     """A primitive of the table under its own name."""
-    for value, argument in zip(values, expr.arguments, strict=True):
+    for value, argument in zip(values, arguments, strict=True):
         if not _is_number(ctx, value, argument.value.span, f"`{name}`"):
             return WRONG
     primitive = PRIMITIVES[name]
-    for value, argument, domain in zip(values, expr.arguments, primitive.domain, strict=False):
+    for value, argument, domain in zip(values, arguments, primitive.domain, strict=False):
         if domain is not None and not _in_domain(ctx, name, value, argument.value.span, domain):
             return WRONG
     node = core.apply(name, *(value.node for value in values))
@@ -273,7 +317,7 @@ def elementwise(ctx: Context, name: str, values: list[Value], expr: syntax.Call)
 def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interval) -> bool:
     actual = value.node.domain
     if not actual.meets(domain):
-        ctx.wrong("E405", f"`{name}` is defined on {domain}, and this lies in {actual}", span,
+        ctx.wrong("E405", f"`{name}` is defined on {domain}, and this {domain_text(value)}", span,
                   label=describe(ctx, value), notes=declared_note(value))  # fmt: skip
         return False
     singular = domain.lo if domain.lo > -iv.INF else domain.hi

@@ -9,9 +9,10 @@ from lossc.compiler import core
 from lossc.compiler.elaborate import arithmetic, reductions, selections, special, terms
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.declarations import value_of
+from lossc.compiler.elaborate.signature import match_arguments
+from lossc.compiler.elaborate.unknown import unknown_function, unknown_value
 from lossc.compiler.gather import ALONG, BUILT_IN, LINEAR, REDUCTIONS, SEARCHES
 from lossc.compiler.primitives import FUNCTIONS
-from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.symbols import ValueSymbol
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
@@ -95,23 +96,7 @@ def name(ctx: Context, expr: syntax.Name) -> Value:
         return Value(core.ZERO, terms.TERM, declared=term.span, term=term)
     if expr.id in FUNCTIONS:
         return Value(core.ZERO, terms.TERM, term=terms.built_in(ctx, expr.id))
-    return _unknown(ctx, expr)
-
-
-def _unknown(ctx: Context, expr: syntax.Name) -> Value:
-    if expr.id in BUILT_IN:
-        return ctx.wrong("E207", f"`{expr.id}` is a function, not a value", expr.span, help=f"call it: `{expr.id}(…)`")
-    axis = ctx.frame.axes.get(expr.id)
-    if axis is not None:
-        return ctx.wrong("E101", f"`{expr.id}` is an axis, not a value", expr.span,
-                         help=f"`index[{expr.id}]` is the position along it, `size[{expr.id}]` its extent")  # fmt: skip
-    if expr.id in ctx.session.unread:
-        return WRONG
-    known = [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"]
-    hints = list(did_you_mean(expr.id, known))
-    if ctx.frame.kind == "term" and ctx.session.top.values.get(expr.id) is not None:
-        hints.append(f"a term sees only its arguments: add `{expr.id}` to them")
-    return ctx.wrong("E101", f"there is no value `{expr.id}`", expr.span, help=hints)
+    return unknown_value(ctx, expr)
 
 
 def _bracket(ctx: Context, expr: syntax.Bracket) -> Value:
@@ -147,7 +132,7 @@ def _call(ctx: Context, expr: syntax.Call) -> Value:
 
 def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, expr: syntax.Call) -> Value:
     if head.id not in BUILT_IN:
-        return _unknown_function(ctx, head)
+        return unknown_function(ctx, head, expr)
     if bracket is None:
         if head.id in FUNCTIONS:
             return _elementwise(ctx, head.id, expr)
@@ -167,52 +152,31 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
                      help=f"write `{head.id}(…)`")  # fmt: skip
 
 
-def _unknown_function(ctx: Context, head: syntax.Name) -> Value:
-    if head.id in ctx.frame.values:
-        return ctx.wrong("E207", f"`{head.id}` is a value, and cannot be called", head.span,
-                         help=f"a selection is written with brackets: `{head.id}[v = y]`; a product with `*`")  # fmt: skip
-    if head.id in ctx.session.unread:
-        return WRONG
-    hints = list(did_you_mean(head.id, [*BUILT_IN, *ctx.frame.terms])) or _in_library(head.id)
-    return ctx.wrong("E107", f"there is no term or function `{head.id}`", head.span, help=hints)
-
-
-def _in_library(name: str) -> list[str]:
-    """How to import the term of the library that has this name, or one like it."""
-    from lossc.compiler.library import home_of, shipped_terms
-
-    meant = name if name in shipped_terms() else nearest(name, shipped_terms())
-    if meant is None:
-        return []
-    how = f"`use {home_of(meant)} ({meant})`"
-    return [f"import it: {how}" if meant == name else f"did you mean `{meant}`? import it: {how}"]
-
-
 def _elementwise(ctx: Context, function: str, expr: syntax.Call) -> Value:
-    arity = FUNCTIONS[function].arity
-    for argument in expr.arguments:
-        if argument.name is not None or argument.to is not None:
-            names = {"clip": ("x", "lo", "hi")}.get(function)
-            if names is None or argument.to is not None:
-                return ctx.wrong("E202", f"the arguments of `{function}` have no names", argument.span)
-    number = len(expr.arguments)
-    if number != arity if arity is not None else number < 2:
-        wanted = str(arity) if arity is not None else "two or more"
-        hint = f"to reduce over an axis write `{function}[v](x)`" if function in REDUCTIONS else ""
-        return ctx.wrong("E201", f"`{function}` takes {wanted} argument{'s' * (arity != 1)}, and {number} are given",
-                         expr.span, help=hint)  # fmt: skip
-    values = [ctx.value(argument.value) for argument in _in_order(function, expr.arguments)]
+    arguments = _placed(ctx, function, expr)
+    if arguments is None:
+        return WRONG
+    values = [ctx.value(argument.value) for argument in arguments]
     if any(value.wrong for value in values):
         return WRONG
-    return arithmetic.elementwise(ctx, function, values, expr)
+    return arithmetic.elementwise(ctx, function, values, arguments)
 
 
-def _in_order(function: str, arguments: tuple[syntax.Argument, ...]) -> tuple[syntax.Argument, ...]:
-    """`clip(x, lo = -1, hi = 1)`: the one function whose bounds are often named."""
-    if function != "clip" or all(argument.name is None for argument in arguments):
-        return arguments
-    order = {"x": 0, "lo": 1, "hi": 2}
-    return tuple(
-        argument
-        for _, argument in sorted(enumerate(arguments), key=lambda item: order.get(item[1].name or "", item[0]))
-    )
+def _placed(ctx: Context, function: str, expr: syntax.Call) -> tuple[syntax.Argument, ...] | None:
+    """The arguments by position; only the bounds of `clip(x, lo = -1, hi = 1)` have names."""
+    names = ("x", "lo", "hi") if function == "clip" else ()
+    odd = next((argument for argument in expr.arguments if argument.name is not None or argument.to is not None), None)
+    if odd is not None and not names:
+        ctx.wrong("E202", f"the arguments of `{function}` have no names", odd.span)
+        return None
+    arity, number = FUNCTIONS[function].arity, len(expr.arguments)
+    if number != arity if arity is not None else number < 2:
+        wanted = f"{arity} argument{'s' * (arity != 1)}" if arity is not None else "two arguments or more"
+        hint = f"to reduce over an axis write `{function}[v](x)`" if function in REDUCTIONS else ""
+        given = "1 is given" if number == 1 else f"{number} are given"
+        ctx.wrong("E201", f"`{function}` takes {wanted}, and {given}", expr.span, help=hint)
+        return None
+    if not names:
+        return expr.arguments
+    placed = match_arguments(ctx, function, expr, names)
+    return tuple(placed[name] for name in names) if placed is not None else None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossc.compiler import core
+from lossc.compiler.elaborate.arithmetic import choice
 from lossc.compiler.elaborate.binding import bind_axes, formal_axes
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.signature import match_arguments
-from lossc.compiler.elaborate.types import bounds_text, fits, in_bounds, read_type
+from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds, read_type
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.primitives import PRIMITIVES
 from lossc.compiler.program import Binding
@@ -71,7 +72,7 @@ def _arguments(
     for formal in formals:
         if formal.name in placed:
             written = placed[formal.name].value
-            found[formal.name] = (ctx.value(written), written.span)
+            found[formal.name] = (_argument(ctx, formal, written), written.span)
         elif isinstance(formal.default, syntax.From):
             captured = _captured(ctx, term, formal, formal.default, expr)
             if captured is None:
@@ -81,6 +82,13 @@ def _arguments(
             _missing(ctx, term, formal, expr)
             return None
     return None if any(value.wrong for value, _ in found.values()) else found
+
+
+def _argument(ctx: Context, formal: syntax.Formal, written: syntax.Expr) -> Value:
+    """An argument, or a default, as its kind reads it: a name of a choice is one of its own words."""
+    if formal.type is not None and formal.type.kind == "choice":
+        return choice(ctx, Kind("choice", choices=formal.type.choices), written)
+    return ctx.value(written)
 
 
 def _captured(
@@ -116,7 +124,7 @@ def _bound(
         value, span = arguments[formal.name]
     else:
         assert formal.default is not None and not isinstance(formal.default, syntax.From)
-        value, span = inner.value(formal.default), expr.span
+        value, span = _argument(inner, formal, formal.default), expr.span
         if value.wrong:
             return None
         if ctx.frame.kind == "objective":
@@ -157,8 +165,8 @@ def _accepted(
                   label=describe(ctx, value), notes=notes)  # fmt: skip
         return False
     if kind.name in NUMBERS and not in_bounds(kind, value):
-        ctx.wrong("E401", f"`{formal.name}` of `{term.name}` must be {bounds_text(kind)}", span,
-                  label=f"lies in {value.node.domain}", notes=notes)  # fmt: skip
+        message = f"`{formal.name}` of `{term.name}` must be {bounds_text(kind)}, and this {domain_text(value)}"
+        ctx.wrong("E401", message, span, notes=notes)
         return False
     if kind.name == "label" and kind.codomain is not None and value.kind.codomain != kind.codomain:
         ctx.wrong("E209", f"`{formal.name}` of `{term.name}` must point into `{ctx.written(kind.codomain)}`", span,
@@ -330,11 +338,11 @@ def _check(ctx: Context, term: TermSymbol) -> None:
 
 def _check_default(ctx: Context, term: TermSymbol, formal: syntax.Formal) -> None:
     assert formal.default is not None and not isinstance(formal.default, syntax.From)
-    value = ctx.value(formal.default)
+    value = _argument(ctx, formal, formal.default)
     read = read_type(ctx, formal.type or _REAL_TYPE)
     if read is not None and not value.wrong and read[0].name in NUMBERS and not in_bounds(read[0], value):
-        ctx.wrong("E401", f"the default of `{formal.name}` must be {bounds_text(read[0])}", formal.default.span,
-                  label=f"lies in {value.node.domain}")  # fmt: skip
+        message = f"the default of `{formal.name}` must be {bounds_text(read[0])}, and this {domain_text(value)}"
+        ctx.wrong("E401", message, formal.default.span)
 
 
 def _unused(ctx: Context, term: syntax.Term) -> None:

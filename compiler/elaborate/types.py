@@ -106,6 +106,8 @@ def fits(formal: Kind, actual: Value) -> bool:
         return formal.name == name
     if formal.name in ("weights", "model"):
         return name == formal.name
+    if formal.name == "choice":
+        return actual.kind.choices == formal.choices
     if name in ("model", "choice"):
         return False
     if formal.name == "mask":

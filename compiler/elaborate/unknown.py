@@ -1,0 +1,86 @@
+"""Names that stand for nothing: what was probably meant, and what to write."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lossc.compiler.elaborate.context import Context
+from lossc.compiler.gather import BUILT_IN
+from lossc.compiler.library import home_of, settings_with, shipped_terms
+from lossc.compiler.suggest import did_you_mean, nearest
+from lossc.compiler.values import WRONG, Value
+from lossc.grammar import syntax
+
+_ELSEWHERE: Final = {
+    "ln": "log(x)", "power": "x^y", "pow": "x^y", "square": "x^2", "clamp": "clip(x, lo, hi)",
+    "detach": "sg(x)", "stop_gradient": "sg(x)", "stopgrad": "sg(x)", "no_grad": "sg(x)", "average": "mean[b](x)",
+    "avg": "mean[b](x)", "maximum": "max(x, y)", "minimum": "min(x, y)", "logistic": "sigmoid(x)",
+    "lse": "logsumexp[v](x)", "stddev": "std[b](x)", "variance": "var[b](x)", "one_hot": "index[v] == y",
+    "onehot": "index[v] == y", "len": "size[t]", "shape": "size[t]", "arange": "index[t]", "range": "index[t]",
+    "matmul": "dot[d](x, y)", "mm": "dot[d](x, y)", "bmm": "dot[d](x, y)", "inner": "dot[d](x, y)",
+    "gather": "x[v = y]", "select": "x[v = y]", "true": "0 == 0", "false": "0 == 1", "True": "0 == 0", "False": "0 == 1",
+    "cumulative_sum": "cumsum[t](x)", "relu6": "clip(x, 0, 6)", "logit": "log(p) - log(1 - p)", "sgn": "sign(x)",
+}  # fmt: skip
+"""What other languages call a thing that is written another way here."""
+
+
+def unknown_value(ctx: Context, expr: syntax.Name) -> Value:
+    name = expr.id
+    if name in BUILT_IN:
+        return ctx.wrong("E207", f"`{name}` is a function, not a value", expr.span, help=f"call it: `{name}(…)`")
+    if name in ctx.frame.axes:
+        return ctx.wrong("E101", f"`{name}` is an axis, not a value", expr.span,
+                         help=f"`index[{name}]` is the position along it, `size[{name}]` its extent")  # fmt: skip
+    if name in ctx.session.unread:
+        return WRONG
+    return ctx.wrong("E101", f"there is no value `{name}`", expr.span, help=_about_value(ctx, name))
+
+
+def _about_value(ctx: Context, name: str) -> tuple[str, ...]:
+    top = ctx.session.top
+    if ctx.frame.kind == "term":
+        if name in top.values:
+            return (f"a term sees only its arguments: add `{name}` to them",)
+        return did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"])
+    if name in _ELSEWHERE:
+        return (f"write `{_ELSEWHERE[name]}`",)
+    prefixed = [known for known in ctx.frame.values if known.rsplit(".", 1)[-1] == name]
+    if prefixed:
+        return (f"write `{prefixed[0]}`",)
+    close = did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"])
+    settings = settings_with(name) if not close else ()
+    return (f"it comes with a setting: `use {settings[0]}`",) if settings else close
+
+
+def unknown_function(ctx: Context, head: syntax.Name, call: syntax.Call) -> Value:
+    for argument in call.arguments:
+        ctx.value(argument.value)
+    name = head.id
+    if name in ctx.frame.values:
+        return ctx.wrong("E207", f"`{name}` is a value, and cannot be called", head.span,
+                         help=f"a selection is written with brackets: `{name}[v = y]`; a product with `*`")  # fmt: skip
+    if name in ctx.session.unread:
+        return WRONG
+    return ctx.wrong("E107", f"there is no term or function `{name}`", head.span, help=_about_function(ctx, name))
+
+
+def _about_function(ctx: Context, name: str) -> tuple[str, ...]:
+    last = name.rsplit(".", 1)[-1]
+    here = {*BUILT_IN, *ctx.frame.terms}
+    if last in here:
+        return (f"write `{last}(…)`",)
+    prefixed = [known for known in ctx.frame.terms if known.rsplit(".", 1)[-1] == last]
+    if prefixed:
+        return (f"write `{prefixed[0]}(…)`",)
+    if last in shipped_terms():
+        return (_import(last),)
+    if last in _ELSEWHERE:
+        return (f"write `{_ELSEWHERE[last]}`",)
+    meant = nearest(last, [*here, *shipped_terms()])
+    if meant is None:
+        return ()
+    return (f"did you mean `{meant}`?" if meant in here else f"did you mean `{meant}`? {_import(meant)}",)
+
+
+def _import(term: str) -> str:
+    return f"import it: `use {home_of(term)} ({term})`"
