@@ -28,12 +28,17 @@ _EXACT_BITS = 4096
 
 def sum_of(terms: Iterable[Scaled]) -> Node:
     """The sum of scaled terms: like terms merged, the number first, then by digest."""
+    return _assembled(_with_merged_scalars(_like_terms(terms)))
+
+
+def _like_terms(terms: Iterable[Scaled]) -> dict[Node, Fraction]:
     merged: dict[Node, Fraction] = {}
     for term in terms:
         merged[term.monomial] = merged.get(term.monomial, Fraction(0)) + term.coefficient
-    merged = _with_merged_scalars({part: value for part, value in merged.items() if value != 0})
-    if not merged:
-        return ZERO
+    return {part: value for part, value in merged.items() if value != 0}
+
+
+def _assembled(merged: dict[Node, Fraction]) -> Node:
     order = sorted(merged, key=lambda part: (part is not ONE, part.digest))
     return core.add(*(scaled(merged[part], part) for part in order))
 
@@ -49,11 +54,8 @@ def _with_merged_scalars(merged: dict[Node, Fraction]) -> dict[Node, Fraction]:
         groups.setdefault(_tensor_part(part), []).append(part)
     if all(len(parts) == 1 for parts in groups.values()):
         return merged
-    result: dict[Node, Fraction] = {}
-    for tensor, parts in groups.items():
-        for term in _group(tensor, [Scaled(merged[part], part) for part in parts]):
-            result[term.monomial] = result.get(term.monomial, Fraction(0)) + term.coefficient
-    return {part: value for part, value in result.items() if value != 0}
+    grouped = (_group(tensor, [Scaled(merged[part], part) for part in parts]) for tensor, parts in groups.items())
+    return _like_terms(term for group in grouped for term in group)
 
 
 def _group(tensor: Node, terms: list[Scaled]) -> tuple[Scaled, ...]:
@@ -65,12 +67,24 @@ def _group(tensor: Node, terms: list[Scaled]) -> tuple[Scaled, ...]:
 
 
 def _total(scalars: list[Scaled]) -> Node:
-    plain = core.add(*(scaled(term.coefficient, term.monomial) for term in scalars))
+    plain = _assembled(_like_terms(scalars))
     if any(_needs_algebra(term.monomial) for term in scalars):
         from lossc.compiler.algebra import combined
 
-        return combined(plain) or plain
+        return _renormalised(combined(plain) or plain)
     return plain
+
+
+def _renormalised(node: Node) -> Node:
+    """The normal form of arithmetic over anything."""
+    match node:
+        case Map(function="add", arguments=arguments):
+            return _assembled(_like_terms(term for part in arguments for term in terms_of(_renormalised(part))))
+        case Map(function="mul" | "div", arguments=arguments):
+            return multiply(node.rebuild(tuple(map(_renormalised, arguments))))
+        case Map(function="pow", arguments=(base, exponent)):
+            return power(_renormalised(base), exponent)
+    return node
 
 
 def _needs_algebra(scalar: Node) -> bool:

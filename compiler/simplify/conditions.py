@@ -103,7 +103,8 @@ def _positive_parts(parts: list[Node], accepted: Callable[[Node], bool]) -> bool
 
 def _product_of(node: Node, accepted: Callable[[Node], bool]) -> bool:
     view = product_of(node)
-    return view.coefficient > 0 and _positive_parts([*view.above, *view.below], accepted)
+    parts = [*view.above, *view.below]
+    return view.coefficient > 0 and node not in parts and _positive_parts(parts, accepted)
 
 
 def _positive_scalar(node: Node) -> bool:

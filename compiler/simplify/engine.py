@@ -92,11 +92,17 @@ class Simplifier:
             return self.construct(node.rebuild(parts))
         return self.construct(node)
 
+    def _well_formed(self, node: Node) -> Node:
+        """A node of the result of a rule; the rule does not apply where it would lack an axis."""
+        if violation(node) is not None:
+            raise Unfit
+        return self.construct(node)
+
     def _instance(self, node: Node) -> Node:
         """A node that is only looked for: what fires on the way is not recorded."""
         self._looking += 1
         try:
-            return self.construct(node)
+            return self._well_formed(node)
         finally:
             self._looking -= 1
 
@@ -109,7 +115,7 @@ class Simplifier:
             case Reduce():
                 return shapes.reduction(node, self.construct)
             case Along():
-                return shapes.along(node)
+                return shapes.along(node, self.construct)
             case Select():
                 return shapes.selection(node, self.construct)
             case Rename():
@@ -153,7 +159,7 @@ class Simplifier:
     def _joined(self, rule: Rule, binding: Binding, left: Node | None, node: Node) -> Node:
         """The result of a rule with the operands of the sum or product that it did not use."""
         self._steps -= 1
-        result = instantiate(rule.right, binding, self.construct)
+        result = instantiate(rule.right, binding, self._well_formed)
         if left is None:
             return result
         return self.construct(core.add(result, left) if is_map(node, "add") else core.mul(result, left))

@@ -120,7 +120,9 @@ def _instance(node: Node, binding: Binding, construct: Callable[[Node], Node]) -
         value = binding[name]
         if isinstance(value, Axes):
             raise InternalError("an axis stands where a value should")
-        return core.const(value) if isinstance(value, int) else value
+        if isinstance(value, int):
+            return core.const(value)
+        return construct(value) if value is not None else None
     match node:
         case Const():
             return node

@@ -26,6 +26,16 @@ from lossc.compiler.simplify.views import Product, Scaled, is_map, monomial, pro
 
 Construct = Callable[[Node], Node]
 
+_CONSTANT_LINE: dict[str, Callable[[Node, Node, Node], Node]] = {
+    "softmax": lambda _, size, __: core.div(core.ONE, size),
+    "log_softmax": lambda _, size, __: core.neg(core.apply("log", size)),
+    "cumsum": lambda body, _, index: core.mul(body, core.add(core.ONE, index)),
+    "cumprod": lambda body, _, index: core.power(body, core.add(core.ONE, index)),
+    "cumlogsumexp": lambda body, _, index: core.add(body, core.apply("log1p", index)),
+    "cummax": lambda body, _, __: body,
+}
+"""What an operation along an axis of a value that is constant along it is."""
+
 LINEAR = ("sum", "mean")
 """Reductions that a factor free of the reduced axes may leave."""
 
@@ -57,10 +67,13 @@ def replace_where(node: Reduce) -> Reduce:
     return Reduce(node.op, node.over, body, where, node.groups, node.option)
 
 
-def along(node: Along) -> Along:
+def along(node: Along, construct: Construct) -> Node:
     """The same for an operation along an axis."""
     where = masks.both(node.where)
     body = decided(node.body, masks.conjuncts(where))
+    constant = node.axis not in body.axes and where is None and node.by is None
+    if constant and node.op in _CONSTANT_LINE:
+        return construct_parts(_CONSTANT_LINE[node.op](body, Size(node.axis), Index(node.axis)), construct)
     return Along(node.op, node.axis, body, where, node.by, node.option, node.fill, node.new)
 
 
