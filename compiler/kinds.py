@@ -34,12 +34,8 @@ class Kind:
     choices: tuple[str, ...] = ()
 
     def renamed(self, old: str, new: str) -> Kind:
-        """The kind after an axis took another name."""
-        return replace(
-            self,
-            axis=new if self.axis == old else self.axis,
-            codomain=new if self.codomain == old else self.codomain,
-        )
+        """The kind after an axis took another name; a label points where it pointed."""
+        return replace(self, axis=new) if self.axis == old else self
 
     def __str__(self) -> str:
         return f"label in {self.codomain}" if self.name == "label" and self.codomain else self.name

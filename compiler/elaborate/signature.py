@@ -50,11 +50,12 @@ def match_arguments(
     placed: dict[str, syntax.Argument] = {}
     for position, argument in enumerate(call.arguments):
         if argument.to is not None:
-            ctx.wrong("E203", f"`->` has no meaning in a call of `{function}`", argument.span)
+            ctx.wrong("E210", f"`->` has no meaning in a call of `{function}`", argument.span)
             return None
         if argument.name is None and position >= len(names):
-            ctx.wrong("E201", f"`{function}` takes {len(names)} arguments at most, and this is one more", argument.span,
-                      help=f"its arguments are {', '.join(names)}" if names else "")  # fmt: skip
+            most = f"{len(names)} argument{'s' * (len(names) != 1)} at most" if names else "no argument"
+            ctx.wrong("E201", f"`{function}` takes {most}, and this is one more", argument.span,
+                      help=f"it is called as `{function}({', '.join(names)})`")  # fmt: skip
             return None
         name = argument.name or names[position]
         if name not in names:

@@ -106,9 +106,9 @@ def _limit(ctx: Context, call: syntax.Call) -> Value:
     """`limit(tau -> inf, u)`, in laws only."""
     first = call.arguments[0] if call.arguments else None
     if ctx.frame.kind != "law" or first is None or first.to is None or len(call.arguments) != 2:
-        return ctx.wrong("E203", "`limit` is a form of laws", call.span, help='`law "…" : limit(tau -> inf, u) == …`')
+        return ctx.wrong("E210", "`limit` is a form of laws", call.span, help='`law "…" : limit(tau -> inf, u) == …`')
     if not isinstance(first.value, syntax.Name) or ctx.value(first.to).wrong:
-        return ctx.wrong("E203", "`limit` runs over a name", first.span, help="write `limit(tau -> inf, u)`")
+        return ctx.wrong("E210", "`limit` runs over a name", first.span, help="write `limit(tau -> inf, u)`")
     values = {**ctx.frame.values, first.value.id: Value(core.Input(first.value.id, ()))}
     return ctx.inside(replace_values(ctx.frame, values)).value(call.arguments[1].value)
 
@@ -118,7 +118,7 @@ def _draw(ctx: Context, name: str, call: syntax.Call) -> Value:
     order: list[str] = []
     for argument in call.arguments:
         if not isinstance(argument.value, syntax.Name) or argument.name is not None:
-            return ctx.wrong("E203", f"`{name}` takes names of axes", argument.span, help=f"write `{name}(b, d)`")
+            return ctx.wrong("E210", f"`{name}` takes names of axes", argument.span, help=f"write `{name}(b, d)`")
         axis = ctx.axis(argument.value.id, argument.span)
         if axis is None:
             return WRONG
@@ -140,9 +140,6 @@ def model_call(ctx: Context, symbol: ValueSymbol, call: syntax.Call) -> Value:
     symbol.used = True
     type_ = symbol.declaration.type  # type: ignore[union-attr]
     inner = Context(ctx.session, symbol.frame)
-    if type_.result is None:
-        return ctx.wrong("E206", f"the model `{symbol.name}` has no result type", type_.span,
-                         help="write `model(real[b, d]) -> logits[b, v]`")  # fmt: skip
     if len(call.arguments) != len(type_.parameters):
         return ctx.wrong("E201", f"`{symbol.name}` takes {len(type_.parameters)} arguments", call.span)
     values = [ctx.value(argument.value) for argument in call.arguments]

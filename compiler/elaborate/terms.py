@@ -134,7 +134,9 @@ def _bound(
     if read is None:
         return None
     kind, order = read
-    if not _accepted(ctx, inner, term, formal, kind, order, value, span):
+    captured = isinstance(formal.default, syntax.From) and span is expr.span
+    text = formal.default.name if captured else " ".join(span.text.split())  # type: ignore[union-attr]
+    if not _accepted(ctx, inner, term, formal, kind, order, value, span, text):
         return None
     if kind.name == "prob" and kind.axis:
         ctx.session.distributions[value.node] = kind.axis
@@ -151,13 +153,13 @@ def _inner_kind(kind: Kind, value: Value) -> Kind:
 
 def _accepted(
     ctx: Context, inner: Context, term: TermSymbol, formal: syntax.Formal, kind: Kind, order: tuple[str, ...], value: Value,
-    span: Span,
+    span: Span, text: str,
 ) -> bool:  # fmt: skip
     notes = [Note("declared here", value.declared)] if value.declared else []
     notes.append(Note(f"`{formal.name}` of `{term.name}`", formal.span))
     if not fits(kind, value):
-        message = f"`{term.name}` expects {_wanted(inner, kind)}, but {_named(span)} is {_found(value)}"
-        ctx.wrong("E204", message, span, label=describe(ctx, value), notes=notes, help=_hint(kind, value, span))
+        message = f"`{term.name}` expects {_wanted(inner, kind)}, but {_shown(text)} is {_found(value)}"
+        ctx.wrong("E204", message, span, label=describe(ctx, value), notes=notes, help=_hint(ctx, kind, value, text))
         return False
     missing = [axis for axis in order if axis not in value.axes and kind.name != "weights"]
     if missing:
@@ -192,32 +194,37 @@ def _found(value: Value) -> str:
     return named.get(value.kind.name, f"a {value.kind.name}")
 
 
-def _named(span: Span) -> str:
-    text = " ".join(span.text.split())
+def _shown(text: str) -> str:
     return f"`{text}`" if 0 < len(text) <= 40 else "this"
 
 
-def _hint(kind: Kind, value: Value, span: Span) -> str:
-    text = " ".join(span.text.split()) or "x"
+def _hint(ctx: Context, kind: Kind, value: Value, text: str) -> str:
+    """What makes the value the kind that is asked for, where there is such a thing."""
+    text = text if 0 < len(text) <= 40 else "x"
+    axis = ctx.written(value.kind.axis) if value.kind.axis is not None else "v"
     match kind.name, value.kind.name:
         case "logits", "prob":
-            return (
-                f"scores of a distribution are its logarithms: `log({text})`; a target distribution is another argument"
-            )
+            return f"write `log({text})`; a target distribution is for another argument, or another term"
+        case "logits", "logprob":
+            return "these are log-probabilities of single entries; give the scores of all of them"
         case "prob", "logits":
-            return "make it a distribution: `softmax[v](…)`"
+            return f"write `softmax[{axis}]({text})`"
         case "prob", "mask":
             return f"as a distribution that is all on one entry: `1 if {text} else 0`"
         case "prob", "logprob":
             return f"write `exp({text})`"
         case "logprob", "logits":
-            return "write `log_softmax[v](…)`"
+            return f"write `log_softmax[{axis}]({text})`"
         case "logprob", "prob":
             return f"write `log({text})`"
-        case "mask", _:
-            return "a number is never a mask; compare it: `x > 0`"
         case ("label", _) | (_, "label"):
             return "are two arguments in each other's place?"
+        case "mask", _:
+            return f"a number is never a mask; compare it: `{text} > 0`"
+        case "term", _:
+            return "name a term or a function, without parentheses"
+        case _, "term":
+            return f"call it: `{text}(…)`"
     return ""
 
 
@@ -237,6 +244,9 @@ def _memoised(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call)
     return calls[key]
 
 
+_MISFIT = "this call of"
+
+
 def _body(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> Value:
     if isinstance(term.declaration, syntax.Extern):
         return _extern(ctx, inner, term, expr)
@@ -249,8 +259,10 @@ def _body(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> 
     if not value.wrong:
         return value
     for fault in faults[:1]:
-        notes = [Note("in its body", fault.span), *fault.notes]
-        ctx.wrong(fault.code, f"this call of `{term.name}` does not fit: {fault.message}", expr.span, notes=notes,
+        deeper = fault.message.startswith(_MISFIT)
+        message = fault.message.partition(": ")[2] if deeper else fault.message
+        notes = fault.notes if deeper else (Note("in its body", fault.span), *fault.notes)
+        ctx.wrong(fault.code, f"{_MISFIT} `{term.name}` does not fit: {message}", expr.span, notes=notes,
                   label=fault.label, help=fault.help)  # fmt: skip
     return WRONG
 
@@ -301,9 +313,11 @@ def _extern(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -
 def sound(ctx: Context, term: TermSymbol) -> bool:
     """Checks the body of a term on its own, once; a term that calls itself is reported."""
     if term in ctx.session.open_terms:
-        ctx.wrong(
-            "E106", f"the term `{term.name}` calls itself", term.span, help="a term is an equation, not a program"
-        )
+        cycle = [*ctx.session.open_terms[ctx.session.open_terms.index(term) :], term]
+        path = f": {' -> '.join(f'`{link.name}`' for link in cycle)}" if len(cycle) > 2 else ""
+        notes = [Note(f"`{link.name}` is declared here", link.span) for link in cycle[1:-1]]
+        ctx.wrong("E106", f"the term `{term.name}` calls itself{path}", term.span, notes=notes,
+                  help="a term is an equation, not a program")  # fmt: skip
         return False
     if term.sound is None:
         ctx.session.open_terms.append(term)
@@ -354,7 +368,9 @@ def _unused(ctx: Context, term: syntax.Term) -> None:
     declared: list[syntax.Formal | syntax.Let] = [*term.formals, *term.lets]
     for item in declared:
         if item.name not in read:
-            ctx.warn("W101", f"`{item.name}` of `{term.name}` is never used", item.span, help="remove it")
+            place = replace(item.span, end=item.span.start + len(item.name))
+            at = place if isinstance(item, syntax.Formal) else item.name_span
+            ctx.warn("W101", f"`{item.name}` of `{term.name}` is never used", at, help="remove it")
 
 
 def formal_value(ctx: Context, formal: syntax.Formal) -> Value:
@@ -383,7 +399,7 @@ def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value
         return ctx.wrong("E107", f"there is no term `{head.id}` to differentiate", head.span)
     required = [formal for formal in term.declaration.formals if formal.default is None]
     if len(expr.arguments) != 1 or len(required) > 1 or formal_axes(term.declaration):
-        return ctx.wrong("E203", f"`{head.id}'` is the derivative of a term of one argument without axes", expr.span,
+        return ctx.wrong("E210", f"`{head.id}'` is the derivative of a term of one argument without axes", expr.span,
                          notes=declared_note(Value(core.ZERO, declared=term.span)))  # fmt: skip
     at = ctx.value(expr.arguments[0].value)
     if at.wrong:

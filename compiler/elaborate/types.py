@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lossc.compiler import intervals as iv
 from lossc.compiler.constants import as_float, constant_value
 from lossc.compiler.elaborate.context import Context
@@ -12,6 +10,7 @@ from lossc.compiler.kinds import DISTRIBUTIONS, KIND_NAMES, MASK, NUMBERS, Kind
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
+from lossc.grammar.source import Span
 
 WEIGHTS_AXIS = "#weights"
 """The hidden axis along which a group of parameters is laid out flat, one for each pattern of names."""
@@ -22,9 +21,7 @@ _OTHER_KINDS = ("term",)
 def read_type(ctx: Context, type_: syntax.Type) -> tuple[Kind, tuple[str, ...]] | None:
     """The kind of a type and its axes in order, by their names in the core; None after a report."""
     if type_.kind not in (*KIND_NAMES, *_OTHER_KINDS):
-        known = [name for name in KIND_NAMES if name != "choice"]
-        ctx.wrong("E206", f"there is no kind `{type_.kind}`", type_.span,
-                  help=did_you_mean(type_.kind, known) or (f"the kinds are {', '.join(known)}",))  # fmt: skip
+        _unknown_kind(ctx, type_)
         return None
     order: list[str] = []
     for name in type_.axes or ():
@@ -32,9 +29,12 @@ def read_type(ctx: Context, type_: syntax.Type) -> tuple[Kind, tuple[str, ...]] 
         if symbol is None:
             return None
         if symbol.name in order:
-            ctx.wrong("E302", f"axis `{name}` is named twice in one type", type_.span)
+            ctx.wrong("E302", f"axis `{name}` is named twice in one kind", type_.span,
+                      help="two axes of one extent have two names")  # fmt: skip
             return None
         order.append(symbol.name)
+    if not _bounded_rightly(ctx, type_):
+        return None
     kind = _kind(ctx, type_, order)
     if kind is None:
         return None
@@ -42,6 +42,42 @@ def read_type(ctx: Context, type_: syntax.Type) -> tuple[Kind, tuple[str, ...]] 
         pattern = type_.within.text if isinstance(type_.within, syntax.Pattern) else ""
         return kind, (f"{WEIGHTS_AXIS}{pattern}",)
     return kind, tuple(order)
+
+
+_MEANT = {
+    "float": "real", "number": "real", "scalar": "real", "tensor": "real", "double": "real", "integer": "int",
+    "long": "label", "bool": "mask", "boolean": "mask", "probability": "prob", "probabilities": "prob", "probs": "prob",
+    "distribution": "prob", "log_prob": "logprob", "log_probs": "logprob", "logp": "logprob", "scores": "logits",
+    "index": "label", "target": "label", "labels": "label", "vector": "embedding", "nonnegative": "nonneg",
+    "string": "{a, b}", "str": "{a, b}", "function": "term",
+}  # fmt: skip
+"""What other languages call a kind."""
+
+
+def _unknown_kind(ctx: Context, type_: syntax.Type) -> None:
+    known = [name for name in KIND_NAMES if name != "choice"]
+    meant = _MEANT.get(type_.kind)
+    hint = (f"write `{meant}`",) if meant else did_you_mean(type_.kind, known)
+    at = Span(type_.span.source, type_.span.start, min(type_.span.end, type_.span.start + len(type_.kind)))
+    ctx.wrong("E206", f"there is no kind `{type_.kind}`", at, help=hint or f"the kinds are {', '.join(known)}")
+
+
+def _bounded_rightly(ctx: Context, type_: syntax.Type) -> bool:
+    """Labels point into an axis, numbers lie between bounds, weights match a pattern; nothing else is `in` anything."""
+    within, kind = type_.within, type_.kind
+    wanted = {"label": str, "weights": syntax.Pattern}.get(kind, tuple if kind in NUMBERS else type(None))
+    if within is None or isinstance(within, wanted):
+        return True
+    if isinstance(within, str):
+        help_ = f"only a label points into an axis: `label[…] in {within}`"
+    elif isinstance(within, tuple):
+        help_ = "only a number has bounds: `real in [0, 1]`"
+    elif isinstance(within, syntax.Pattern):
+        help_ = 'only weights are chosen by a pattern: `weights in "encoder.*"`'
+    else:
+        help_ = "a ball belongs to `worst[delta : real[b, d] in ball(inf, eps)](…)`"
+    ctx.wrong("E211", f"`{kind}` cannot be followed by this `in`", type_.span, help=help_)
+    return False
 
 
 def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
@@ -60,6 +96,13 @@ def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
             return MASK
         case "choice":
             return Kind("choice", choices=type_.choices, bounds=Interval(0, len(type_.choices) - 1, integer=True))
+        case "model" if type_.result is None:
+            ctx.wrong("E303", "a model needs the kinds of its arguments and of its result", type_.span,
+                      help="write `model(real[b, d]) -> logits[b, v]`")  # fmt: skip
+            return None
+        case "term" if ctx.frame.kind not in ("term", "law"):
+            ctx.wrong("E211", "only an argument of a term can be a term", type_.span)
+            return None
         case "weights" | "model" | "term":
             return Kind(type_.kind)
     bounds = NUMBERS[type_.kind]
@@ -72,7 +115,11 @@ def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
             ctx.wrong("E407", "the bounds of a kind are two constants, the smaller first", type_.span,
                       help=f"write `{type_.kind} in [0, 1]`")  # fmt: skip
             return None
-        bounds = Interval(as_float(limits[0]), as_float(limits[1])).intersect(bounds)
+        given = Interval(as_float(limits[0]), as_float(limits[1]))
+        if not given.meets(bounds):
+            ctx.wrong("E407", f"nothing in {given} is {type_.kind}", type_.span)
+            return None
+        bounds = given.intersect(bounds)
     return Kind(type_.kind if type_.within is None else "real", bounds=bounds)
 
 
@@ -144,8 +191,3 @@ def domain_text(value: Value) -> str:
     """Where a value lies, for a message: `is 1.5`, `lies in [0, 1]`."""
     number = constant_value(value.node)
     return f"lies in {value.node.domain}" if number is None else f"is {as_float(number):g}"
-
-
-def with_bounds(kind: Kind) -> Kind:
-    """A number kind as the kind of a value: the domain is the node's from here on."""
-    return replace(kind, name="real") if kind.name in NUMBERS else kind
