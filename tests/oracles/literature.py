@@ -190,6 +190,26 @@ def adaptive_activation(b: Batch) -> Tensor:
     return -log_sigmoid(z).mean()
 
 
+def elementwise_regularisation(b: Batch) -> Tensor:
+    """CE + 0.1 sum over layers of gamma sum Omega (w - w0)^2 / 2, gamma = 1 below and 2 above."""
+    fit = ce(b["logits"][b["mask"]], b["labels"][b["mask"]]).mean()
+    ties = [
+        gamma * (b[f"{layer}_importance"] * (b[layer] - b[f"{layer}_old"]) ** 2).sum() / 2
+        for layer, gamma in (("lower", 1), ("upper", 2))
+    ]
+    return fit + 0.1 * sum(ties)
+
+
+def _layers(seed: int) -> Batch:
+    """Tokens with two groups of weights, each laid out as one vector."""
+    layers = {
+        layer + part: uniform(extent, seed=seed + shift).abs()
+        for layer, extent, shift in (("lower", 4, 50), ("upper", 6, 60))
+        for part in ("", "_old", "_importance")
+    }
+    return {**batches.tokens(seed), **layers, "lower_old": uniform(4, seed=seed), "upper_old": uniform(6, seed=seed)}
+
+
 def _named(maker: Callable[..., Batch], **further: Callable[[Batch], Tensor]) -> Callable[[int], Batch]:
     """A maker whose batches hold further tensors."""
 
@@ -276,6 +296,11 @@ LITERATURE: dict[str, tuple[Callable[[Batch], Tensor], Callable[[int], Batch], f
         adaptive_activation,
         lambda seed: {"scores": scores(4, 5, seed=seed), "hits": uniform(4, 5, seed=seed + 1) > 0},
         frozenset({"scores"}),
+    ),
+    "elementwise_regularisation": (
+        elementwise_regularisation,
+        _layers,
+        frozenset({"logits", "lower", "upper"}),
     ),
     "quantile_crossing": (
         quantile_crossing,
