@@ -86,7 +86,7 @@ LOGARITHMS = (
          ("loggable(p)",), _OVERFLOW),
     Rule("log of a choice", "log(p if c else q)", "log(p) if c else log(q)", ("loggable(p)", "loggable(q)"), "one form"),
     Rule("log of the other classes", "log1mexp(log_softmax[v](z)[v = y])",
-         "logsumexp[v where index[v] != y](z) - logsumexp[v](z)", (), "finite where p is 1 in floating point"),
+         "-softplus(z[v = y] - logsumexp[v where index[v] != y](z))", (), "exact for p near 0 and near 1"),
     Rule("log1mexp of log1mexp", "log1mexp(log1mexp(x))", "x", (), _CANCELS),
     Rule("log2", "log2(p)", "log(p) / log(2)", ("loggable(p)",), "towards the natural log"),
     Rule("logsigmoid", "logsigmoid(x)", "-softplus(-x)", (), "one form: softplus"),
