@@ -82,12 +82,14 @@ def torch_losses() -> dict[str, Callable[[Batch], Tensor]]:
         "info_nce()": info_nce,
         "triplet(x, y, n)": lambda b: F.triplet_margin_loss(b["x"], b["y"], b["n"], eps=0),
         "cosine_distance()": lambda b: (1 - F.cosine_similarity(b["x"], b["y"])).mean(),
-        "sigmoid_pairs()": lambda b: F.binary_cross_entropy_with_logits(
-            10 * F.normalize(b["x"], dim=-1) @ F.normalize(b["y"], dim=-1).T - 10,
-            torch.eye(b["x"].shape[0], dtype=b["x"].dtype),
-            reduction="sum",
-        )
-        / b["x"].shape[0],
+        "sigmoid_pairs()": lambda b: (
+            F.binary_cross_entropy_with_logits(
+                10 * F.normalize(b["x"], dim=-1) @ F.normalize(b["y"], dim=-1).T - 10,
+                torch.eye(b["x"].shape[0], dtype=b["x"].dtype),
+                reduction="sum",
+            )
+            / b["x"].shape[0]
+        ),
     }
 
 

@@ -29,9 +29,7 @@ def evaluate(loss: Callable[[Batch], Tensor], batch: Batch, inputs: frozenset[st
     leaves = {k: x.detach().clone().requires_grad_(k in inputs) for k, x in batch.items()}
     value = loss(leaves)
     value.backward()
-    gradients = {
-        k: torch.zeros_like(x) if x.grad is None else x.grad for k, x in leaves.items() if k in inputs
-    }
+    gradients = {k: torch.zeros_like(x) if x.grad is None else x.grad for k, x in leaves.items() if k in inputs}
     return Evaluation(float(value.detach()), gradients)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lossc
 import pytest
-from lossc.grammar.diagnostics import LosscError
-
 from tests.specs.test_literature import GOOD, LATER
+
+import lossc
+from lossc.grammar.diagnostics import LosscError
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "specs" / "examples").iterdir())
 
@@ -19,7 +19,9 @@ def test_example_runs(path: Path) -> None:
     inputs = lossc.example_inputs(objective, {}, seed=1)
     result = objective(**inputs)
     assert result.loss.isfinite()
-    assert float(result.loss.detach()) == pytest.approx(sum(float(value.detach()) for value in result.terms.values()), rel=1e-5)
+    assert float(result.loss.detach()) == pytest.approx(
+        sum(float(value.detach()) for value in result.terms.values()), rel=1e-5
+    )
     result.loss.backward()
     gradients = [x.grad for x in inputs.values() if x.grad is not None]
     assert gradients

@@ -105,7 +105,9 @@ def test_two_micro_batches_equal_one(name: str) -> None:
     parts = halves(case, whole)
     total = objective(name).denominators(**parts[0]) + objective(name).denominators(**parts[1])
     pieces = [
-        evaluate(lambda tensors: objective(name)(**tensors, denominators=total).loss, part, case.differentiable & part.keys())
+        evaluate(
+            lambda tensors: objective(name)(**tensors, denominators=total).loss, part, case.differentiable & part.keys()
+        )
         for part in parts
     ]
     gradients = {key: torch.cat([piece.gradients[key] for piece in pieces]) for key in pieces[0].gradients}

@@ -91,7 +91,8 @@ def extreme(batch: Batch) -> Batch:
     """Scores of +-1e4."""
     scores = ("logits", "teacher", "p", "q", "pred")
     return {
-        name: x * 3e3 if name.rpartition(".")[2] in scores and float(x.abs().max()) > 1 else x for name, x in batch.items()
+        name: x * 3e3 if name.rpartition(".")[2] in scores and float(x.abs().max()) > 1 else x
+        for name, x in batch.items()
     }
 
 
