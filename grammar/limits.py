@@ -7,7 +7,7 @@ from typing import Final
 MAX_CHARACTERS: Final = 1_000_000
 """Of a text file, and of all files of the library."""
 
-MAX_YAML_CHARACTERS: Final = 200_000
+MAX_YAML_CHARACTERS: Final = 100_000
 """Of a YAML file, whose reader takes longer."""
 
 MAX_TOKENS: Final = 50_000
@@ -21,4 +21,4 @@ MAX_EXPONENT: Final = 400
 """Of a literal, which is an exact rational."""
 
 MAX_PROBLEMS: Final = 100
-"""Syntax errors reported for one file."""
+"""Reported for one file."""

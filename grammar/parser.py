@@ -10,7 +10,7 @@ from lossc.grammar import syntax
 from lossc.grammar.builder import BUILDERS, Header, MistakeError, Version
 from lossc.grammar.diagnostics import Diagnostics, Note, error
 from lossc.grammar.layout import Row, check_brackets, comment_text, lay_out
-from lossc.grammar.limits import MAX_CHARACTERS, MAX_DEPTH
+from lossc.grammar.limits import MAX_CHARACTERS, MAX_DEPTH, MAX_PROBLEMS
 from lossc.grammar.machine import StuckError, run
 from lossc.grammar.mistakes import explain
 from lossc.grammar.source import Source, Span
@@ -29,7 +29,7 @@ def parse_text(source: Source, problems: Diagnostics) -> File:
         problems.add(error("E009", f"a file may have {MAX_CHARACTERS:,} characters", Span(source, 0, 0)))
         return File((), span=whole)
     rows, comments = lay_out(tokenize(Fragment.whole(source), problems), problems)
-    declared = [item for row in rows for item in parse_row(row, problems)]
+    declared = [item for row in rows if not problems.is_full for item in parse_row(row, problems)]
     version = _version(declared, problems)
     items = tuple(item for item in declared if not isinstance(item, Version))
     refuse_repeated(items, problems)
@@ -80,7 +80,7 @@ def _is_block(row: Row) -> bool:
 def parse_line(start: str, tokens: Sequence[Token], problems: Diagnostics, owner: str = "") -> Any:
     """What a start rule makes of one logical line; None, and a problem, where it does not fit."""
     faults = [token.fault for token in tokens if token.kind == FAULT and token.fault]
-    for fault in faults:
+    for fault in faults[:MAX_PROBLEMS]:
         problems.add(fault)
     if faults:
         return None
@@ -94,21 +94,22 @@ def parse_line(start: str, tokens: Sequence[Token], problems: Diagnostics, owner
         return None
     if len(tokens) > MAX_DEPTH and _depth(node) > MAX_DEPTH:
         help = "name a part of it with `let`"
-        problems.add(error("E008", f"an expression may be {MAX_DEPTH} operations deep", tokens[0].span, help=help))
+        problems.add(error("E008", f"an expression may be {MAX_DEPTH} levels deep", tokens[0].span, help=help))
         return None
     return node
 
 
 def _depth(root: Any) -> int:
-    """How many nodes stand one inside the other; computed without recursion."""
-    deepest, stack = 0, [(root, 1)]
+    """How many nodes of an expression stand one inside the other; computed without recursion."""
+    deepest, stack = 0, [(root, 0)]
     while stack:
         part, depth = stack.pop()
         if isinstance(part, tuple):
             stack += [(inner, depth) for inner in part]
         elif isinstance(part, syntax.Node):
-            deepest = max(deepest, depth)
-            stack += [(getattr(part, field.name), depth + 1) for field in fields(part) if field.compare]
+            here = depth + (not isinstance(part, Declaration))
+            deepest = max(deepest, here)
+            stack += [(getattr(part, field.name), here) for field in fields(part) if field.compare]
     return deepest
 
 
@@ -135,7 +136,7 @@ def _block(header: Header | None, row: Row, problems: Diagnostics) -> Item | Non
 
 def parse_child(row: Row, start: str, problems: Diagnostics, owner: str = "") -> Any:
     """A line of a block, with its comments if it is a declaration."""
-    line = None if row.broken else parse_line(start, row.tokens, problems, owner)
+    line = None if row.broken or problems.is_full else parse_line(start, row.tokens, problems, owner)
     return _commented(line, row) if isinstance(line, Declaration) else line
 
 

@@ -120,11 +120,11 @@ class _Reader:
     def _refuse_features(self, event: Any) -> None:
         what = None
         if isinstance(event, yaml.AliasEvent):
-            what = f"the alias `*{event.anchor}`"
+            what = f"the alias `*{event.anchor[:40]}`"
         elif event.anchor is not None:
-            what = f"the anchor `&{event.anchor}`"
+            what = f"the anchor `&{event.anchor[:40]}`"
         elif event.tag is not None:
-            what = f"the tag `{event.tag}`"
+            what = f"the tag `{event.tag[:40]}`"
         if what is not None:
             help = "write the value out" if "tag" not in what else "leave it out; every value is a text"
             message = f"{what} is not accepted: a file says what it means in place"

@@ -174,6 +174,8 @@ class _Reader:
         above, behind = self.comments.above(key.span), self.comments.behind(key.span)
         rows = [self._row([*self._tokens(name), _colon(name)], name, text) for name, text in self._texts_of(key, value)]
         if not rows:
+            if isinstance(value, Listing) or (isinstance(value, Scalar) and value.text):
+                return
             help = "write `name: expression` below, indented"
             self.problems.add(error("E016", f"`{key.text}` has nothing below it", key.span, help=help))
             return

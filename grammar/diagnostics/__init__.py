@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lossc.grammar.limits import MAX_PROBLEMS
 from lossc.grammar.source import Span
 
 __all__ = ["Diagnostic", "Diagnostics", "LosscError", "Note", "error", "warning"]
@@ -48,7 +49,9 @@ def error(
     code: str, message: str, span: Span, *, label: str = "", notes: Iterable[Note] = (), help: Iterable[str] | str = ()
 ) -> Diagnostic:
     """A problem that stops compilation; `code` is `E` and three digits and has a page of that name."""
-    return Diagnostic(code, message, span, label, tuple(notes), (help,) if isinstance(help, str) else tuple(help))
+    return Diagnostic(
+        code, message, span, label, tuple(notes), ((help,) if help else ()) if isinstance(help, str) else tuple(help)
+    )
 
 
 warning = error
@@ -62,8 +65,13 @@ class Diagnostics:
     found: list[Diagnostic] = field(default_factory=list)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        if diagnostic not in self.found:
+        """Takes a problem in, once; after `MAX_PROBLEMS` nobody reads on."""
+        if not self.is_full and diagnostic not in self.found:
             self.found.append(diagnostic)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.found) >= MAX_PROBLEMS and any(d.severity == "error" for d in self.found)
 
     @property
     def errors(self) -> list[Diagnostic]:
