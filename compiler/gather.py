@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lossc.compiler.library import Module, file_module, home_of, shipped_module, shipped_modules
@@ -14,11 +14,15 @@ from lossc.grammar.diagnostics import Diagnostics, Note, error
 from lossc.grammar.source import Source, Span
 from lossc.grammar.syntax import (
     Axis,
+    Bracket,
+    Call,
     Declaration,
     Extern,
     File,
     Item,
+    Law,
     Let,
+    Name,
     Node,
     Param,
     Reduce,
@@ -271,8 +275,9 @@ class Gatherer:
             if isinstance(item, Tensor | Param | State):
                 self._axes_of_type(item.type, frame)
         for item in items:
-            if isinstance(item, Let | Tensor | Param | State | Reduce) or hasattr(item, "entries"):
-                _axes_made(item, frame)
+            if not isinstance(item, Term | Extern | Law | Setting):
+                for name, span in axes_made(item, frame.terms):
+                    frame.axes.setdefault(name, AxisSymbol(frame.full(name), span, declared=False))
 
     def _declare_axes(self, items: tuple[Item, ...], frame: Frame, shared: tuple[str, ...] = ()) -> None:
         """Axes come before what uses them, so that a setting can share one of this file."""
@@ -318,11 +323,49 @@ def _axis_symbol(item: Axis, frame: Frame) -> AxisSymbol:
     return AxisSymbol(frame.full(item.name), item.name_span, item.batch, item.positions)
 
 
-def _axes_made(item: Node, frame: Frame) -> None:
-    """An axis made by `->` at the level of the file is one axis of the file."""
-    for node in syntax_nodes(item):
+def axes_made(root: object, terms: Mapping[str, TermSymbol]) -> Iterator[tuple[str, Span]]:
+    """The axes that an expression makes: by `->`, and by calling a term that makes one and lets it out."""
+    for node in syntax_nodes(root):
         if isinstance(node, Selector) and node.form == "rename" and node.new:
-            frame.axes.setdefault(node.new, AxisSymbol(frame.full(node.new), node.span, declared=False))
+            yield node.new, node.span
+        elif isinstance(node, Call):
+            head = node.function.head if isinstance(node.function, Bracket) else node.function
+            term = terms.get(head.id) if isinstance(head, Name) else None
+            if term is not None and term.declaration.result is not None:
+                bracket = node.function if isinstance(node.function, Bracket) else None
+                for name in _let_out(term.declaration):
+                    yield _bound_to(name, bracket), node.span
+
+
+def _let_out(declaration: Term | Extern) -> list[str]:
+    """The axes of a result that no argument has."""
+    given = {name for formal in declaration.formals if formal.type is not None for name in axes_of(formal.type)}
+    return [name for name in formal_axes(declaration) if name not in given]
+
+
+def _bound_to(name: str, bracket: Bracket | None) -> str:
+    """The name that a bracket gives to an axis: `covariance[e = k](x)`."""
+    for selector in bracket.selectors if bracket is not None else ():
+        if selector.name == name and selector.form == "at" and isinstance(selector.value, Name):
+            return selector.value.id
+    return name
+
+
+def formal_axes(declaration: Term | Extern) -> tuple[str, ...]:
+    """The axes that a signature names, in the order of their first mention."""
+    names: dict[str, None] = {}
+    for formal in declaration.formals:
+        if formal.type is not None:
+            names.update(dict.fromkeys(axes_of(formal.type)))
+    if declaration.result is not None:
+        names.update(dict.fromkeys(axes_of(declaration.result)))
+    return tuple(names)
+
+
+def axes_of(type_: Type) -> Iterator[str]:
+    yield from type_.axes or ()
+    if type_.kind == "label" and isinstance(type_.within, str):
+        yield type_.within
 
 
 def syntax_nodes(root: object) -> Iterator[Node]:

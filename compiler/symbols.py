@@ -75,8 +75,12 @@ class Frame:
     settings: dict[str, tuple[Setting, Frame]] = field(default_factory=dict)
     objective: Frame | None = None
     """The frame of the whole objective, where new axes are named and `from` looks."""
+    mark: str = ""
+    """Behind the names in the core of axes made in a term, so that those of two calls are apart."""
 
     def full(self, name: str) -> str:
+        if self.mark:
+            return f"{name}'{self.mark}"
         return f"{self.prefix}.{name}" if self.prefix else name
 
 

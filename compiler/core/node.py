@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
@@ -23,6 +24,10 @@ class _Interned(type):
         node = super().__call__(*args, **kwargs)
         key = (cls, *(getattr(node, f.name) for f in fields(node)))
         return _Interned._table.setdefault(key, node)
+
+
+# At the end of the process nodes die after the modules that compare their constants.
+atexit.register(_Interned._table.clear)
 
 
 @dataclass(frozen=True, eq=False)

@@ -292,8 +292,10 @@ def _huge_power(base: Node, exponent: Node) -> bool:
 
 
 def lint_zero(ctx: Context, divisor: Node, span: Span) -> None:
+    """A given quantity or a count that may well be 0; norms and deviations are left to their author."""
     domain = divisor.domain
-    if 0.0 in domain and (domain.lo == 0 or domain.hi == 0) and divisor not in ctx.nonzero:
+    given = isinstance(divisor, core.Input | core.Param) or (isinstance(divisor, core.Reduce) and divisor.op == "count")
+    if given and 0.0 in domain and 0 in (domain.lo, domain.hi) and divisor not in ctx.nonzero:
         ctx.warn("W202", f"this divisor lies in {domain} and may be 0", span,
                  help="add a small constant, or exclude those entries with `where` or `if`")  # fmt: skip
 
@@ -326,7 +328,9 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interv
         help_ = "restrict it with `clip`, or exclude those entries with `where` or `if`"
         if value.kind.name == "logits":
             help_ = "these are scores, not probabilities; their log-probability is `log_softmax[v](…)`"
-        ctx.warn("W201", f"the argument of `{name}` lies in {actual}: the logarithm may not be finite", span, help=help_)
+        ctx.warn(
+            "W201", f"the argument of `{name}` lies in {actual}: the logarithm may not be finite", span, help=help_
+        )
     return True
 
 

@@ -5,28 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossc.compiler.elaborate.context import Context
+from lossc.compiler.gather import axes_of, formal_axes
 from lossc.compiler.kinds import DISTRIBUTIONS
 from lossc.compiler.symbols import AxisSymbol, TermSymbol
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Note
-
-
-def formal_axes(declaration: syntax.Term | syntax.Extern) -> tuple[str, ...]:
-    """The axes that a signature names, in the order of their first mention."""
-    names: dict[str, None] = {}
-    for formal in declaration.formals:
-        if formal.type is not None:
-            names.update(dict.fromkeys(_axes_of(formal.type)))
-    if declaration.result is not None:
-        names.update(dict.fromkeys(_axes_of(declaration.result)))
-    return tuple(names)
-
-
-def _axes_of(type_: syntax.Type) -> Iterator[str]:
-    yield from type_.axes or ()
-    if type_.kind == "label" and isinstance(type_.within, str):
-        yield type_.within
 
 
 def bind_axes(
@@ -102,7 +86,7 @@ def _same_name(ctx: Context, term: TermSymbol, name: str, arguments: dict[str, V
     naming = [
         arguments[formal.name]
         for formal in term.declaration.formals
-        if formal.type is not None and name in _axes_of(formal.type) and formal.name in arguments
+        if formal.type is not None and name in axes_of(formal.type) and formal.name in arguments
     ]
     if symbol is not None and (not naming or any(symbol.name in value.axes for value in naming)):
         return symbol

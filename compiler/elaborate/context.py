@@ -39,6 +39,10 @@ class Session:
     unread: frozenset[str] = frozenset()
     """Names that may be declared in lines that could not be read."""
     calls: dict[Any, Value] = field(default_factory=dict)
+    marks: dict[Any, str] = field(default_factory=dict)
+    """One for each term with its axes, and how deep it was called."""
+    extents: dict[str, tuple[int, Span]] = field(default_factory=dict)
+    """The number of entries of each axis that a slice or `topk` made, and where it was made first."""
     steps: int = 0
     exhausted: Span | None = None
     """Where the bound on evaluation was met, if it was."""
@@ -115,12 +119,26 @@ class Context:
             hints.append(f"its axes are {', '.join(self.frame.axes)}")
         return hints
 
-    def new_axis(self, name: str, span: Span) -> AxisSymbol:
-        """The axis made by `-> name`: one of the file at its level, apart from all others inside a term."""
+    def new_axis(self, name: str, span: Span, extent: int | None = None) -> AxisSymbol | None:
+        """The axis made by `-> name`, and its extent where that is a number; None after a report.
+
+        At the level of a file it is one axis of the file and has one extent; inside a term it is apart from all others.
+        """
         if name not in self.frame.axes:
-            made = f"{name}'{self.depth}" if self.frame.kind == "term" else self.frame.full(name)
-            self.frame.axes[name] = AxisSymbol(made, span, declared=False)
-        return self.frame.axes[name]
+            self.frame.axes[name] = AxisSymbol(self.frame.full(name), span, declared=False)
+        symbol = self.frame.axes[name]
+        if extent is not None:
+            known, first = self.session.extents.setdefault(symbol.name, (extent, span))
+            if known != extent:
+                self.wrong("E313", f"axis `{name}` would have two extents, {known} and {extent}", span,
+                           notes=[Note(f"{known} entries here", first)], help="give one of the two another name")  # fmt: skip
+                return None
+        return symbol
+
+    def mark(self, term: TermSymbol, axes: Iterable[AxisSymbol]) -> str:
+        """What sets the axes made in a call of a term apart from those of its other calls."""
+        key = (term, self.depth, tuple(symbol.name for symbol in axes))
+        return self.session.marks.setdefault(key, str(len(self.session.marks) + 1))
 
     def axis_named(self, core_name: str) -> AxisSymbol | None:
         """The axis that has this name in the core."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lossc.compiler import core
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.terms import formal_value
-from lossc.compiler.gather import syntax_nodes
+from lossc.compiler.gather import axes_made, syntax_nodes
 from lossc.compiler.symbols import AxisSymbol, Frame
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
@@ -24,6 +24,8 @@ def check_law(ctx: Context, law: syntax.Law) -> Value:
         frame.values[formal.name] = formal_value(
             inner, syntax.Formal(formal.name, types[formal.name], span=formal.span)
         )
+    for name, span in axes_made((law.lets, law.claim), frame.terms):
+        inner.new_axis(name, span)
     for let in law.lets:
         if let.name in bound:
             ctx.wrong("E102", f"`{let.name}` is bound by `for` and by `with`", let.span)

@@ -7,6 +7,7 @@ from typing import cast
 
 from lossc.compiler import core
 from lossc.compiler import intervals as iv
+from lossc.compiler.constants import constant_value
 from lossc.compiler.core import Node
 from lossc.compiler.elaborate.arithmetic import need_mask
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
@@ -303,10 +304,13 @@ def _shift(axis: str, value: Value, admitted: Node | None, group: Node | None, g
     same = core.apply("eq", moved(group), group) if group is not None else None
     exists = core.all_of(inside, same, moved(admitted) if admitted is not None else None)
     assert exists is not None
-    fill = given.node("fill")
+    fill = given.values.get("fill")
     if fill is None:
         return Value(moved(value.node), value.kind, exists)
-    return Value(core.where(exists, moved(value.node), fill), REAL)
+    if value.is_mask and fill.node in (core.ZERO, core.ONE):
+        fill = mask(core.apply("ne", fill.node, core.ZERO))
+    kind = value.kind if value.is_mask == fill.is_mask and not value.is_label else REAL
+    return Value(core.where(exists, moved(value.node), fill.node), kind, fill.present)
 
 
 def _reordered(
@@ -322,15 +326,24 @@ def _reordered(
     if name not in ("sort", "topk") or selector.new is None or selector.value is not None:
         _wrong_form(ctx, name, selector)
         return WRONG
-    new = ctx.new_axis(selector.new, selector.span).name
+    option = given.node("by") if name == "sort" else given.node("k")
+    symbol = ctx.new_axis(selector.new, selector.span, _number_of(option) if name == "topk" else None)
+    if symbol is None:
+        return WRONG
+    new = symbol.name
     if new in value.axes:
         return ctx.wrong("E305", f"the argument already has axis `{selector.new}`", selector.span)
     key = given.values.get("by")
     if key is not None and key.present is not None:
         admitted = core.all_of(admitted, key.present)
-    option = given.node("by") if name == "sort" else given.node("k")
     node = core.Along(cast(core.AlongOp, name), axis.name, value.node, admitted, None, option, None, new)
     if admitted is None:
         return Value(node, REAL)
     number = core.Reduce("count", (axis.name,), value.node, admitted)
     return Value(node, REAL, core.apply("lt", core.Index(new), number))
+
+
+def _number_of(node: Node | None) -> int | None:
+    """A whole number from 1 that is a constant."""
+    value = constant_value(node) if node is not None else None
+    return int(value) if value is not None and value >= 1 and value == int(value) else None

@@ -73,12 +73,21 @@ def _at(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value)
     if index.is_label:
         return _at_label(ctx, selector, axis, value, index)
     if isinstance(index.node, Const) and isinstance(index.node.value, Fraction):
-        if index.node.value.denominator == 1 and index.node.value >= 0:
-            return _at_position(axis.name, int(index.node.value), value)
+        return _at_number(ctx, selector, axis, value, index.node.value)
     if not index.node.domain.integer or index.is_mask:
         return ctx.wrong("E208", f"axis `{selector.name}` is read at a label or a whole number", written.span,
                          label=describe(ctx, index), notes=declared_note(index))  # fmt: skip
     return _gather(axis.name, value, index)
+
+
+def _at_number(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value, number: Fraction) -> Value:
+    assert selector.value is not None
+    if number.denominator != 1 or number < 0:
+        last = f"the last one is `{selector.name} = size[{selector.name}] - 1`" if number == -1 else ()
+        return ctx.wrong("E208", "positions are whole numbers, counted from 0", selector.value.span, help=last)
+    if axis.positions is not None and number >= len(axis.positions):
+        return _beyond(ctx, selector, axis, selector.value)
+    return _at_position(axis.name, int(number), value)
 
 
 def _at_position(axis: str, position: int, value: Value) -> Value:
@@ -91,7 +100,10 @@ def _at_position(axis: str, position: int, value: Value) -> Value:
 def _at_label(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value, label: Value) -> Value:
     assert selector.value is not None
     if label.kind.codomain != axis.name:
-        target = ctx.written(label.kind.codomain or "")
+        if label.kind.codomain is None:
+            return ctx.wrong("E209", "the declaration of this label does not say which axis it points into",
+                             selector.value.span, notes=declared_note(label), help=f"write `label in {selector.name}`")  # fmt: skip
+        target = ctx.written(label.kind.codomain)
         return ctx.wrong("E209", f"this label points into `{target}`, not into `{selector.name}`", selector.value.span,
                          label=describe(ctx, label), notes=declared_note(label),
                          help=f"write `[{target} = …]`, or declare the label `in {selector.name}`")  # fmt: skip
@@ -120,25 +132,52 @@ def _kind(kind: Kind, axis: str) -> Kind:
 
 
 def _rename(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value) -> Value:
+    """`x[b -> j]`, the same values under another name, or `x[t -> part = 0..3]`, some of them."""
     assert selector.new is not None
-    new = ctx.new_axis(selector.new, selector.span).name
-    if new in value.axes:
-        return ctx.wrong("E305", f"the value already has an axis `{selector.new}`", selector.span,
-                         label=f"it has {axes_text(ctx, value.axes)}", help="choose another name for the new axis")  # fmt: skip
-    kind = value.kind.renamed(axis.name, new)
-    if selector.value is None or selector.upper is None:
-        return _known(ctx, Value(_renamed(value.node, axis.name, new), kind, _moved(value.present, axis.name, new)))
-    bounds = [_position(ctx, end) for end in (selector.value, selector.upper)]
-    if bounds[0] is None or bounds[1] is None:
+    if selector.value is not None:
+        return _sliced(ctx, selector, axis, value)
+    symbol = ctx.new_axis(selector.new, selector.span)
+    if symbol is None or not _is_free(ctx, selector, symbol.name, value):
         return WRONG
-    start, stop = bounds[0], bounds[1]
+    kind = value.kind.renamed(axis.name, symbol.name)
+    present = _moved(value.present, axis.name, symbol.name)
+    return _known(ctx, Value(_renamed(value.node, axis.name, symbol.name), kind, present))
+
+
+def _sliced(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value) -> Value:
+    assert selector.new is not None and selector.value is not None
+    if selector.upper is None:
+        return ctx.wrong("E306", "a slice has two ends", selector.span,
+                         help=f"write `{selector.name} -> {selector.new} = 0..3`; one entry is `x[{selector.name} = 3]`")  # fmt: skip
+    start, stop = (_position(ctx, end) for end in (selector.value, selector.upper))
+    if start is None or stop is None:
+        return WRONG
     if stop <= start:
         return ctx.wrong("E306", f"the slice {start}..{stop} is empty", selector.span,
                          help="a slice `a..b` holds the positions a to b - 1")  # fmt: skip
+    if axis.positions is not None and stop > len(axis.positions):
+        return _beyond(ctx, selector, axis, selector.upper)
+    symbol = ctx.new_axis(selector.new, selector.span, stop - start)
+    if symbol is None or not _is_free(ctx, selector, symbol.name, value):
+        return WRONG
     present = value.present
     if present is not None and axis.name in present.axes:
-        present = core.Slice(present, axis.name, new, start, stop)
-    return Value(core.Slice(value.node, axis.name, new, start, stop), REAL if kind.axis == new else kind, present)
+        present = core.Slice(present, axis.name, symbol.name, start, stop)
+    kind = REAL if value.kind.axis == axis.name else value.kind
+    return Value(core.Slice(value.node, axis.name, symbol.name, start, stop), kind, present)
+
+
+def _is_free(ctx: Context, selector: syntax.Selector, new: str, value: Value) -> bool:
+    if new in value.axes:
+        ctx.wrong("E305", f"the value already has an axis `{selector.new}`", selector.span,
+                  label=f"it has {axes_text(ctx, value.axes)}", help="choose another name for the new axis")  # fmt: skip
+    return new not in value.axes
+
+
+def _beyond(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, written: syntax.Expr) -> Value:
+    assert axis.positions is not None
+    return ctx.wrong("E307", f"axis `{selector.name}` has {len(axis.positions)} positions, counted from 0", written.span,
+                     help=f"they are {', '.join(axis.positions)}")  # fmt: skip
 
 
 def _renamed(node: Node, old: str, new: str) -> Node:

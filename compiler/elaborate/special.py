@@ -253,7 +253,10 @@ def linear(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) 
                              selector.span, label=describe(ctx, given.values[names[0]]))  # fmt: skip
         axes.append(axis.name)
         if selector.form == "rename" and selector.new is not None:
-            made.append(ctx.new_axis(selector.new, selector.span).name)
+            new = ctx.new_axis(selector.new, selector.span)
+            if new is None:
+                return WRONG
+            made.append(new.name)
     values = [given.values[n] for n in names if n in given.values]
     present = core.all_of(*(value.present for value in values))
     if name == "dot":

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from lossc.compiler import core
 from lossc.compiler.elaborate.arithmetic import choice
-from lossc.compiler.elaborate.binding import bind_axes, formal_axes
+from lossc.compiler.elaborate.binding import bind_axes
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds, read_type
+from lossc.compiler.gather import axes_made, formal_axes
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.primitives import PRIMITIVES
 from lossc.compiler.program import Binding
@@ -53,6 +54,7 @@ def call(ctx: Context, term: TermSymbol, bracket: syntax.Bracket | None, expr: s
         return WRONG
     frame = Frame("term", own=term.own, terms=term.frame.terms, axes=dict(axes), objective=ctx.session.top)
     inner = ctx.inside(frame, quiet=True, depth=ctx.depth + 1)
+    frame.mark = inner.mark(term, axes.values())
     for formal in formals:
         bound = _bound(ctx, inner, term, formal, arguments, expr)
         if bound is None:
@@ -269,6 +271,7 @@ def _body(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> 
 
 def evaluate_body(ctx: Context, term: syntax.Term) -> Value:
     """The lets of a term in their order, then its expression, against the result that its signature promises."""
+    made = [name for name, span in axes_made((term.lets, term.body), ctx.frame.terms) if ctx.new_axis(name, span)]
     for let in term.lets:
         if let.name in ctx.frame.values:
             return ctx.wrong("E102", f"`{let.name}` is already a name in this term", let.span)
@@ -277,20 +280,39 @@ def evaluate_body(ctx: Context, term: syntax.Term) -> Value:
             return WRONG
         ctx.frame.values[let.name] = replace(value, declared=let.span)
     value = ctx.value(term.body)
-    if value.wrong or term.result is None:
+    if value.wrong or not _axes_as_promised(ctx, term, value, made):
+        return WRONG
+    if term.result is None:
         return value
     read = read_type(ctx, term.result)
     if read is None:
         return WRONG
-    kind, order = read
-    missing = [ctx.written(axis) for axis in order if axis not in value.axes]
-    if missing:
-        return ctx.wrong("E310", f"the result of `{term.name}` is declared with axis `{missing[0]}` and has none",
-                         term.body.span, label=describe(ctx, value), notes=[Note("declared here", term.result.span)])  # fmt: skip
+    kind, _ = read
     if not fits(kind, value):
         return ctx.wrong("E204", f"the result of `{term.name}` is declared as {_wanted(ctx, kind)}, and it is"
                          f" {_found(value)}", term.body.span, notes=[Note("declared here", term.result.span)])  # fmt: skip
     return value if kind.name in NUMBERS else replace(value, kind=kind)
+
+
+def _axes_as_promised(ctx: Context, term: syntax.Term, value: Value, made: list[str]) -> bool:
+    """Of the axes that the term names or makes, its result has those of its signature; others pass through."""
+    named = formal_axes(term)
+    inside = [name for name in made if name not in named and ctx.frame.axes[name].name in value.axes]
+    promised = set(term.result.axes or ()) if term.result is not None else set()
+    notes = [Note("declared here", term.result.span)] if term.result is not None else []
+    missing = [name for name in promised if ctx.frame.axes[name].name not in value.axes]
+    extra = [name for name in named if ctx.frame.axes[name].name in value.axes and name not in promised]
+    if inside:
+        message = f"axis `{inside[0]}` is made in `{term.name}` and leaves it unannounced"
+        help_ = f"name the axes of the result: `term {term.name}(…) -> real[…, {inside[0]}] = …`, or reduce it"
+    elif missing:
+        message, help_ = f"the result of `{term.name}` is declared with axis `{missing[0]}`, and does not have it", ""
+    elif extra and term.result is not None:
+        message, help_ = f"the result of `{term.name}` is declared without axis `{extra[0]}`, and has it", ""
+    else:
+        return True
+    ctx.wrong("E310", message, term.body.span, label=describe(ctx, value), notes=notes, help=help_)
+    return False
 
 
 def _extern(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> Value:
@@ -334,6 +356,7 @@ def sound(ctx: Context, term: TermSymbol) -> bool:
 def _check(ctx: Context, term: TermSymbol) -> None:
     frame = Frame("term", own=term.own, terms=term.frame.terms, objective=ctx.session.top)
     inner = Context(ctx.session, frame, depth=1)
+    frame.mark = inner.mark(term, ())
     for name in formal_axes(term.declaration):
         frame.axes[name] = AxisSymbol(name, term.span, declared=False, formal=True)
     for formal in term.declaration.formals:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from lossc.compiler.core import Node, walk
+from lossc.compiler.core import Along, Node, Reduce, walk
 from lossc.compiler.program import Program, TermInfo
 from lossc.compiler.table.canonical import Canonical
 from lossc.compiler.table.centre import Centres
@@ -36,19 +36,29 @@ def tables(program: Program) -> tuple[Table, ...]:
 
 
 def class_axes(program: Program) -> tuple[str, ...]:
-    """The axes of distributions and the codomains of labels, batch axes and named positions aside."""
-    found: dict[str, None] = {}
-    for tensor in program.tensors.values():
-        if tensor.kind.name in ("logits", "logprob", "prob"):
-            found.update(dict.fromkeys([tensor.kind.axis or tensor.order[-1]] if tensor.order else []))
-        if tensor.kind.codomain:
-            found[tensor.kind.codomain] = None
+    """The axes of distributions, the codomains of labels, and the axes of normalisers.
+
+    Axes with named positions are not among them, nor those that are split over micro-batches and ranks.
+    """
+    kinds = [tensor.kind for tensor in program.tensors.values()]
+    named = [axis for kind in kinds for axis in (kind.axis, kind.codomain) if axis is not None and kind.name != "embedding"]
+    normalised = [axis for root in program_roots(program).values() for axis in _normalised(root)]
+    found = dict.fromkeys((*named, *sorted(normalised)))
     return tuple(axis for axis in found if not _is_row(program, axis))
 
 
 def _is_row(program: Program, axis: str) -> bool:
     info = program.axes.get(axis)
     return info is not None and (info.batch or info.positions is not None)
+
+
+def _normalised(root: Node) -> Iterator[str]:
+    """The axes of every softmax and logsumexp of a graph."""
+    for node in walk(root):
+        if isinstance(node, Reduce) and node.op == "logsumexp" and node.groups is None:
+            yield from node.over
+        elif isinstance(node, Along) and node.op in ("softmax", "log_softmax") and node.by is None:
+            yield node.axis
 
 
 def program_roots(program: Program) -> dict[str, Node]:

@@ -247,7 +247,7 @@ class Canonical(Reading):
             case "sum":
                 return self.sums.of(body, mask)
             case "logsumexp":
-                return self._logarithm(self.sums.of(poly.exponential(body), mask))
+                return self._logarithm(self.sums.of(poly.exponential(body), mask, logarithm=True))
             case "max":
                 return self._largest(body, mask)
             case "argmax":

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossc.compiler.core import Input, Map, Node, Param, Reduce, Select, StopGrad, walk
+from lossc.compiler.core import Input, Map, Node, Param, Reduce, Select, StopGrad, all_of, walk
 from lossc.compiler.table import polynomial as poly
-from lossc.compiler.table.lowering import Lowering, differentiable
+from lossc.compiler.table.lowering import Lowering, conjuncts, differentiable
 from lossc.compiler.table.polynomial import Monomial, Polynomial, atom
 from lossc.compiler.table.reading import Expanded, TooLargeError
 from lossc.compiler.table.registry import Registry
@@ -44,7 +44,8 @@ class Centres:
         self.axis = axis
         self.registry = registry
         self.of: dict[Node, Centre] = {}
-        self.primary: set[tuple[Polynomial, Node | None]] = set()
+        self.primary: dict[Polynomial, frozenset[Node]] = {}
+        """Directions that need no shift beyond their centre, with the masks under which that was taken."""
 
     def differs(self, node: Node) -> bool:
         return self.axis in node.axes
@@ -117,31 +118,38 @@ class Centres:
             return
         shift = self.registry.statistic("shift", mapped_bare(exponent.direction).node(), mask)
         self.of[carrier] = Centre(self.registry.centre(carrier, shift, sign), shift, sign)
-        self.primary.add((mapped_bare(exponent.direction), mask))
+        self.primary[mapped_bare(exponent.direction)] = frozenset(conjuncts(mask))
 
     # -------------------------------------------------------------------------------------- use
 
-    def relative(self, p: Polynomial, mask: Node | None) -> tuple[Polynomial, Polynomial] | None:
-        """The exponent under its own shift and what was taken out of it; None where the centres serve."""
+    def relative(
+        self, p: Polynomial, masks: frozenset[Node], logarithm: bool
+    ) -> tuple[Polynomial, Polynomial] | None:
+        """The exponent under its own shift and what was taken out of it; None where the centres serve.
+
+        A centre taken over more classes keeps an exponential from overflowing; only a logarithm needs more.
+        """
         raw = self.exponent(self._raw(p))
-        if self._served(raw, p, mask):
+        centre = self._centre_masks(raw, p)
+        if centre is not None and (centre == masks if logarithm else centre <= masks):
             return None
         inverse = poly.raised(raw.scale, Fraction(-1))
         assert inverse is not None
-        source = mapped_bare(p * inverse).node()
-        shift = self.registry.statistic("shift", source, mask)
+        mask = all_of(*sorted(masks, key=lambda node: node.digest))
+        shift = self.registry.statistic("shift", mapped_bare(p * inverse).node(), mask)
         hat = self.registry.centre((p * inverse).node(), shift)
         return raw.scale * atom(hat), raw.scale * atom(shift)
 
-    def _served(self, raw: Exponent, p: Polynomial, mask: Node | None) -> bool:
+    def _centre_masks(self, raw: Exponent, p: Polynomial) -> frozenset[Node] | None:
+        """The masks of the shift that an exponent stands under already."""
         atoms = [bare(node) for monomial, _ in p.terms for node in monomial.atoms]
-        if raw.carrier in self.of and self.of[raw.carrier].leaf in atoms and (raw.direction, mask) in self.primary:
-            return True
+        if raw.carrier in self.of and self.of[raw.carrier].leaf in atoms and raw.direction in self.primary:
+            return self.primary[raw.direction]
         carrier = self.exponent(p).carrier
         if len(p.terms) > 1 or carrier not in self.registry.centred:
-            return False
+            return None
         shift = self.registry.definitions.get(self.registry.centred[carrier].shift)
-        return shift is not None and shift.mask is mask
+        return None if shift is None else frozenset(conjuncts(shift.mask))
 
     def _raw(self, p: Polynomial) -> Polynomial:
         def source(node: Node) -> Polynomial:

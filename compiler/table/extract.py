@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lossc.compiler.core import (
+    Along,
+    Call,
     Const,
     Draw,
     Input,
@@ -16,7 +18,6 @@ from lossc.compiler.core import (
     Rename,
     Select,
     Slice,
-    StopGrad,
     add,
     neg,
     substitute,
@@ -116,7 +117,7 @@ class Naming:
     def table(self) -> Table:
         drafts = self.extraction.drafts
         rank = {"value": 0, "gradient": 1, "merge": 2}
-        ordered = sorted(drafts, key=lambda n: (rank[drafts[n].purpose], self.registry.level(n), _size(n, self), n.digest))
+        ordered = sorted(drafts, key=lambda leaf: (rank[drafts[leaf].purpose], self.registry.level(leaf), *self._weight(leaf)))
         for leaf in ordered:
             self._visit(leaf)
         for leaf in ordered:
@@ -127,7 +128,7 @@ class Naming:
                 self._visit(node)
         deltas = tuple((self.names[leaf], delta) for leaf, delta in self.extraction.merging.deltas.items()
                        if leaf in self.names)  # fmt: skip
-        self.leaves |= {delta: Input(f"@d{name}", delta.order, "delta") for name, delta in deltas
+        self.leaves |= {delta: Input(f"@δ{name}", delta.order, "delta") for name, delta in deltas
                         if isinstance(delta, Input)}  # fmt: skip
         return Table(
             self.axis,
@@ -139,6 +140,18 @@ class Naming:
             tuple(self.names[leaf] for leaf in self.order),
             tuple((name, self.leaves[delta]) for name, delta in deltas),
         )
+
+    def _weight(self, leaf: Node) -> tuple[int, list[str], bytes]:
+        """Simple statistics are named first, equally simple ones by what they read."""
+        parts = list(walk(*self.registry.definitions[leaf].parts))
+        return len(parts), sorted(self._reads(parts)), leaf.digest
+
+    def _reads(self, parts: list[Node]) -> Iterator[str]:
+        for part in parts:
+            if part in self.registry.centred:
+                yield from self._reads(list(walk(self.registry.centred[part].source)))
+            elif isinstance(part, Input | Param) and not part.name.startswith("@"):
+                yield part.name
 
     # -------------------------------------------------------------------------------------- visiting
 
@@ -160,9 +173,10 @@ class Naming:
         elif node in self.lowering.computed:
             self._visit_below(self.lowering.computed[node].node)
             self._name(node, "u", node.is_mask)
-            self._computed.append(node)
             if self.axis in node.axes:
                 self._streams.append(node)
+            if self.axis not in node.axes or not self._pairs(self.lowering.computed[node].node):
+                self._computed.append(node)
         elif isinstance(node, Select | Slice | Rename):
             self._name(node, "x", node.is_mask)
             self._streams.append(node)
@@ -237,7 +251,7 @@ class Naming:
             shift = self.names.get(self.registry.centred[node].shift)
             source = self._centred(node)
         elif node in self.lowering.computed:
-            source, reason = self.lowering.computed[node].node, self.lowering.computed[node].reason
+            source, reason = self._delivered(node), self.lowering.computed[node].reason
         rows = node.axes - {self.axis}
         sign = self.registry.centred[node].sign if node in self.registry.centred else 1
         return Stream(name, self.leaves.get(node, node), "dense" if rows else "column", self._provider(node, source), source,
@@ -269,9 +283,13 @@ class Naming:
         return Scalar(name, self.leaves[value], self._row_level(value), level, differentiable(value))
 
     def _computed_entry(self, node: Node) -> Computed:
-        entry = self.lowering.computed[node]
-        inner = {leaf: self.leaves[leaf] for leaf in self._computed if leaf is not node}
-        return Computed(self.names[node], self.leaves[node], substitute(entry.node, inner), entry.reason)
+        reason = self.lowering.computed[node].reason
+        return Computed(self.names[node], self.leaves[node], self._delivered(node), reason)
+
+    def _delivered(self, node: Node) -> Node:
+        """The operation that delivers a computed value, over others of them."""
+        inner = {leaf: new for leaf, new in self.leaves.items() if leaf in self.lowering.computed and leaf is not node}
+        return substitute(self.lowering.computed[node].node, inner)
 
     def _statistic(self, leaf: Node) -> Statistic:
         draft = self.extraction.drafts[leaf]
@@ -291,33 +309,38 @@ class Naming:
         return Merge(rescaling.kind, tuple(terms))
 
 
-def _size(leaf: Node, naming: Naming) -> int:
-    """How much a statistic is made of, so that simple ones are named first."""
-    definition = naming.registry.definitions[leaf]
-    return sum(1 for part in definition.parts for _ in walk(part))
-
-
 def separable(value: Node) -> bool:
-    """Whether a value is a sum over rows of terms of one row each, up to factors known beforehand."""
-    for node in walk(value):
-        if isinstance(node, StopGrad | Map | Const | Input | Param):
-            continue
-        if isinstance(node, Reduce) and node.op in ("sum", "count") and node.groups is None and _outermost(value, node):
-            continue
-        if isinstance(node, Reduce | Select | Slice | Rename) and differentiable(node):
-            return False
-    return True
-
-
-def _outermost(value: Node, node: Node) -> bool:
-    """Whether only sums and known factors stand above a reduction."""
-    if value is node:
+    """Whether a value is a sum, with factors known beforehand, of functions of one row each."""
+    if not differentiable(value):
         return True
-    if isinstance(value, Reduce):
-        return value.op == "sum" and value.groups is None and _outermost(value.body, node)
-    if isinstance(value, Map) and value.function in ("add", "mul", "div"):
-        above = [child for child in value.arguments if any(part is node for part in walk(child))]
-        others = [child for child in value.arguments if child not in above]
-        linear = value.function == "add" or not any(differentiable(other) for other in others)
-        return linear and all(_outermost(child, node) for child in above)
-    return False
+    match value:
+        case Reduce(op="sum" | "mean", body=body) | Select(body=body) | Slice(body=body) | Rename(body=body):
+            return separable(body)
+        case Map(function="add" | "where", arguments=arguments):
+            return all(separable(argument) for argument in arguments)
+        case Map(function="mul" | "div", arguments=arguments):
+            factors = [argument for argument in arguments if differentiable(argument)]
+            if len(factors) == 1 and (value.function == "mul" or factors[0] is arguments[0]):
+                return separable(factors[0])
+    return _of_one_row(value)
+
+
+def _of_one_row(value: Node) -> bool:
+    """Whether nothing in a value takes gradient across the rows of its statistics."""
+    nodes = list(walk(value))
+    rows = frozenset().union(*(node.axes for node in nodes if isinstance(node, Input) and node.kind == "statistic"))
+    return not any(differentiable(node) and rows & _across(node) for node in nodes)
+
+
+def _across(node: Node) -> frozenset[str]:
+    """The axes along which a node mixes entries."""
+    match node:
+        case Reduce(over=over):
+            return frozenset(over)
+        case Select(axis=axis) | Along(axis=axis):
+            return frozenset((axis,))
+        case Slice(axis=old, new=new) | Rename(old=old, new=new):
+            return frozenset((old, new))
+        case Call(consumed=consumed, produced=produced):
+            return frozenset((*consumed, *produced))
+    return frozenset()

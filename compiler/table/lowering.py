@@ -106,7 +106,11 @@ class Lowering:
             case Along():
                 return self._along(node)
             case Reduce():
-                return self._reduce(_hoisted(node))
+                hoisted = _hoisted(node)
+                stopped = hoisted.body if isinstance(hoisted, StopGrad) else hoisted
+                assert isinstance(stopped, Reduce)
+                reduced = self._reduce(stopped)
+                return reduced if stopped is hoisted else StopGrad(reduced)
             case Select():
                 return self._select(node)
             case StopGrad():

@@ -48,7 +48,7 @@ class Merging:
             return Rescaling("owner" if definition.op == "select" else "largest", self._growth(definition, moved))
         if self.registry.level(leaf) > 1 or moved is definition.body:
             return Rescaling("add")
-        summed = self.canonical.sums.of(self.canonical.of(moved), definition.mask, self._moves)
+        summed = self.canonical.sums.of(self.canonical.of(moved), definition.mask, unwanted=self._moves)
         return self._rescaled(leaf, summed)
 
     def _moved(self, definition: Definition) -> Node:

@@ -132,12 +132,22 @@ class Reading:
 
 
 class Expanded(Reading):
-    """What differs along the class axis is multiplied out; row factors stay as they are."""
+    """What differs along the class axis is multiplied out; row factors stay as they are, and so does what is `plain`."""
 
-    def __init__(self, axis: str) -> None:
+    def __init__(self, axis: str, plain: Callable[[Node], bool] = lambda _: False) -> None:
         super().__init__()
         self.axis = axis
+        self.plain = plain
         self.rules |= {"expm1": self._expm1, "xlogy": self._xlogy, "abs": self._even, "relu": self._even}
+
+    def read(self, node: Node) -> Polynomial:
+        if isinstance(node, Map) and self.axis in node.axes and self._whole(node) and self.plain(node):
+            return atom(node)
+        return super().read(node)
+
+    def _whole(self, node: Map) -> bool:
+        """Whether a plain node is left alone: products and conditions are opened, so that masks are seen."""
+        return node.function != "mul" and not (node.function == "where" and node.arguments[2] is ZERO)
 
     def differs(self, p: Polynomial) -> bool:
         return any(self.axis in node.axes for monomial, _ in p.terms for node in monomial.atoms)

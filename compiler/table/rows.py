@@ -41,20 +41,29 @@ class Abstraction:
         return node.rebuild(tuple(self.of(child) for child in node.children))
 
     def _sum(self, node: Map) -> Node:
-        rows = [part for part in node.arguments if self.axis not in part.axes]
-        classes = [self.of(part) for part in node.arguments if self.axis in part.axes]
-        return add(*classes, *([self.leaf(add(*rows))] if rows else []))
+        """Terms of one class factor are one term: `a*z + b*z` is `(a + b) * z`."""
+        rows: dict[Node, list[Node]] = {}
+        for part in node.arguments:
+            row, cls = self._split(part)
+            rows.setdefault(cls, []).append(row)
+        terms = (self._times(add(*parts), cls) for cls, parts in rows.items() if cls is not ONE)
+        return add(*terms, *([self.leaf(add(*rows[ONE]))] if ONE in rows else []))
 
     def _product(self, node: Map) -> Node:
         """`a * e / s` as `(a / s) * e`: one row value, no division for each class."""
+        return self._times(*self._split(node))
+
+    def _times(self, row: Node, cls: Node) -> Node:
+        return cls if row is ONE else self.leaf(row) if cls is ONE else mul(self.leaf(row), cls)
+
+    def _split(self, node: Node) -> tuple[Node, Node]:
+        """The product of what is the same for every class, and the product of the rest over its leaves."""
         over, under = self._factors(node)
         rows = mul(*(part for part in over if self.axis not in part.axes))
         below = mul(*(part for part in under if self.axis not in part.axes))
-        row = rows if below is ONE else div(rows, below)
         classes = mul(*(self.of(part) for part in over if self.axis in part.axes))
-        product = classes if row is ONE else self.leaf(row) if classes is ONE else mul(self.leaf(row), classes)
         divisor = mul(*(self.of(part) for part in under if self.axis in part.axes))
-        return product if divisor is ONE else div(product, divisor)
+        return rows if below is ONE else div(rows, below), classes if divisor is ONE else div(classes, divisor)
 
     def _factors(self, node: Node) -> tuple[list[Node], list[Node]]:
         """Numerator and denominator of nested products and quotients."""

@@ -8,9 +8,10 @@ for that; class factors with one row factor stay one statistic. A body that does
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 
-from lossc.compiler.core import ONE, ZERO, Index, Map, Node, Size, StopGrad, all_of, apply
+from lossc.compiler.core import ONE, ZERO, Index, Map, Node, Size, StopGrad, all_of, apply, walk
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.centre import Centres
 from lossc.compiler.table.factor import factored
@@ -21,6 +22,15 @@ from lossc.compiler.table.registry import Registry
 
 Pair = tuple[Polynomial, Polynomial]
 """A row factor and the class factor that it multiplies."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for one sum: its masks, what must leave class factors, whether its logarithm is taken."""
+
+    masks: tuple[Node, ...]
+    unwanted: Callable[[Node], bool]
+    logarithm: bool
 
 
 class Summation:
@@ -40,14 +50,26 @@ class Summation:
         self.partition = partition
         self.at_label = at_label
 
-    def of(self, p: Polynomial, mask: Node | None, unwanted: Callable[[Node], bool] = lambda _: False) -> Polynomial:
-        """The sum over classes of p where `mask`; `unwanted` says what else must leave a class factor."""
-        return total(self._of(part, mask, unwanted) for part in self.partition(p) if part.terms)
+    def of(
+        self,
+        p: Polynomial,
+        mask: Node | None,
+        *,
+        unwanted: Callable[[Node], bool] = lambda _: False,
+        logarithm: bool = False,
+    ) -> Polynomial:
+        """The sum over classes of p where `mask`.
 
-    def _of(self, p: Polynomial, mask: Node | None, unwanted: Callable[[Node], bool]) -> Polynomial:
+        `unwanted` says what else must leave a class factor; a sum of which the `logarithm` is taken has a shift for its
+        own mask, since its size matters and not only that of the whole row.
+        """
+        rules = Rules(tuple(conjuncts(mask)), unwanted, logarithm)
+        return total(self._of(part, rules) for part in self.partition(p) if part.terms)
+
+    def _of(self, p: Polynomial, rules: Rules) -> Polynomial:
         grouped: dict[tuple[Polynomial, tuple[Node, ...]], Polynomial] = {}
-        masks = tuple(conjuncts(mask))
-        for row, cls in self._pairs(p, masks, unwanted):
+        masks = rules.masks
+        for row, cls in self._pairs(p, rules):
             inner, cls = self._masks(cls)
             key = (row, tuple(sorted({*masks, *inner}, key=lambda m: m.digest)))
             grouped[key] = grouped.get(key, NOTHING) + cls
@@ -55,15 +77,16 @@ class Summation:
 
     # -------------------------------------------------------------------------------------- splitting
 
-    def _pairs(self, p: Polynomial, masks: tuple[Node, ...], unwanted: Callable[[Node], bool]) -> list[Pair]:
+    def _pairs(self, p: Polynomial, rules: Rules) -> list[Pair]:
+        unwanted = rules.unwanted
         whole = [self._split(*p.single)] if p.single is not None else [(poly.ONE_POLYNOMIAL, p)]
         if not any(self._holds_back(cls, unwanted) for _, cls in whole):
             return whole
         try:
-            expanded = Expanded(self.axis).of(p.node())
+            expanded = Expanded(self.axis, lambda node: self._plain(node, unwanted)).of(p.node())
         except TooLargeError:
             return whole
-        pairs = [self._shifted(*self._split(m, c), masks) for m, c in expanded.terms]
+        pairs = [self._shifted(*self._split(m, c), rules) for m, c in expanded.terms]
         if all(self.registry.separate(cls.node()) and not _reaches(cls, unwanted) for _, cls in pairs):
             return pairs
         return pairs if p.single is not None and not p.single[0].powers else whole
@@ -72,6 +95,11 @@ class Summation:
         """Whether a class factor should be multiplied out: it waits for statistics, or it has exponentials to shift."""
         exponentials = any(monomial.exponent.terms for monomial, _ in cls.terms)
         return exponentials or not self.registry.separate(cls.node()) or _reaches(cls, unwanted)
+
+    def _plain(self, node: Node, unwanted: Callable[[Node], bool]) -> bool:
+        """Whether a class-level value has nothing to take out: no statistic, no exponential, nothing unwanted."""
+        exponential = any(isinstance(part, Map) and part.function == "exp" for part in walk(node))
+        return not exponential and self.registry.separate(node) and not unwanted(node)
 
     def _split(self, monomial: Monomial, coefficient: Fraction) -> Pair:
         """The product of what is the same for all classes, and the product of the rest."""
@@ -82,15 +110,15 @@ class Summation:
         row = poly.of_monomial(Monomial(rows, row_exponent))
         return row, poly.of_monomial(Monomial(classes, class_exponent), coefficient)
 
-    def _shifted(self, row: Polynomial, cls: Polynomial, masks: tuple[Node, ...]) -> Pair:
+    def _shifted(self, row: Polynomial, cls: Polynomial, rules: Rules) -> Pair:
         """The exponent of a class factor under its own shift, where the centres do not serve."""
         assert cls.single is not None
         monomial, coefficient = cls.single
         inner, _ = self._masks(cls)
-        every = (*masks, *inner)
+        every = (*rules.masks, *inner)
         if not monomial.exponent.terms or any(self._one_hot(mask) is not None for mask in every):
             return row, cls
-        own = self.centres.relative(monomial.exponent, all_of(*sorted(set(every), key=lambda m: m.digest)))
+        own = self.centres.relative(monomial.exponent, frozenset(every), rules.logarithm)
         if own is None:
             return row, cls
         exponent, shift = own
