@@ -7,13 +7,13 @@ vocabulary-sized are the formulas of the table, and autograd is used on rows onl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from lossc.compiler.core import Input, Node, Param, walk
+from lossc.compiler.core import Along, Input, Node, Param, Rename, Slice, walk
 from lossc.compiler.emission import emit
 from lossc.compiler.table.model import Scalar, Statistic, Stream, Table
 from lossc.runtime.backends.reference import Executable
@@ -202,7 +202,7 @@ class Sweep:
         value = self.values[f"@{statistic.name}"][0]
         if not terms:
             return value
-        known = {**self.values, **{f"@d{name}": (move, self.table_axes(name)) for name, move in moves.items()}}
+        known = {**self.values, **{f"@δ{name}": (move, self.table_axes(name)) for name, move in moves.items()}}
         parts = [self._evaluated(factor, known, statistic.rows)[0] * self._size_or(of) for factor, of in terms]
         return value + parts[0] if kind in ("largest", "owner") else torch.stack(parts).sum(0)
 
@@ -245,17 +245,33 @@ def sweep(table: Table, tensors: Mapping[str, Tensor], dtype: torch.dtype = torc
         tensor = tensor.to(dtype) if not (isinstance(node, Input) and node.kind in ("label", "mask")) else tensor
         state.values[node.name] = (tensor, axes)
         state.rows[node.name] = (tensor.clone().requires_grad_() if tensor.is_floating_point() else tensor, axes)
+    _made_axes(table, state.sizes)
     state.run()
     return state
 
 
-def _given(table: Table) -> list[Input | Param]:
-    """The tensors and parameters that a table reads."""
+def _nodes(table: Table) -> Iterator[Node]:
     graphs = [root.value for root in table.seam] + [scalar.value for scalar in table.scalars]
     graphs += [part for s in table.statistics for part in (s.body, s.mask) if part is not None]
     graphs += [stream.source for stream in table.streams] + [entry.node for entry in table.computed]
-    nodes = walk(*graphs)
-    return [node for node in nodes if isinstance(node, Input | Param) and not node.name.startswith("@")]
+    return walk(*graphs)
+
+
+def _given(table: Table) -> list[Input | Param]:
+    """The tensors and parameters that a table reads."""
+    return [node for node in _nodes(table) if isinstance(node, Input | Param) and not node.name.startswith("@")]
+
+
+def _made_axes(table: Table, sizes: dict[str, int]) -> None:
+    """The extents of axes that the program makes of others."""
+    for node in _nodes(table):
+        match node:
+            case Rename(old=old, new=new) if old in sizes:
+                sizes.setdefault(new, sizes[old])
+            case Slice(new=new, start=start, stop=stop):
+                sizes.setdefault(new, stop - start)
+            case Along(op="sort", axis=axis, new=str() as new) if axis in sizes:
+                sizes.setdefault(new, sizes[axis])
 
 
 def _ordered(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...]) -> Tensor:
