@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,6 @@ from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error, warning
 from lossc.grammar.source import Span
-
 
 MAX_STEPS = 20_000
 """Expressions evaluated in the bodies of terms in one check: terms that call terms can grow without bound."""
@@ -105,7 +105,7 @@ class Context:
         symbol = self.frame.axes.get(name)
         if symbol is None and name not in self.session.unread:
             where = "this term" if self.frame.kind == "term" else "this file"
-            self.wrong("E301", f"{where} has no axis `{name}`", span, help=self._about_axes(name))
+            self.wrong("E301", f"{where} has no axis `{name}`", _place(name, span), help=self._about_axes(name))
         return symbol
 
     def _about_axes(self, name: str) -> list[str]:
@@ -155,6 +155,12 @@ class Context:
             if symbol.name == core_name:
                 return name
         return core_name
+
+
+def _place(name: str, span: Span) -> Span:
+    """The first place of a name inside what was written."""
+    found = re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", span.text)
+    return Span(span.source, span.start + found.start(), span.start + found.end()) if found else span
 
 
 def _not_zero(condition: Node) -> Iterator[Node]:

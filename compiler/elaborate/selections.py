@@ -101,8 +101,9 @@ def _at_label(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: 
     assert selector.value is not None
     if label.kind.codomain != axis.name:
         if label.kind.codomain is None:
-            return ctx.wrong("E209", "the declaration of this label does not say which axis it points into",
-                             selector.value.span, notes=declared_note(label), help=f"write `label in {selector.name}`")  # fmt: skip
+            message = "the declaration of this label does not say which axis it points into"
+            help_ = f"write `label in {selector.name}`"
+            return ctx.wrong("E209", message, selector.value.span, notes=declared_note(label), help=help_)
         target = ctx.written(label.kind.codomain)
         return ctx.wrong("E209", f"this label points into `{target}`, not into `{selector.name}`", selector.value.span,
                          label=describe(ctx, label), notes=declared_note(label),
@@ -147,8 +148,8 @@ def _rename(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Va
 def _sliced(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value) -> Value:
     assert selector.new is not None and selector.value is not None
     if selector.upper is None:
-        return ctx.wrong("E306", "a slice has two ends", selector.span,
-                         help=f"write `{selector.name} -> {selector.new} = 0..3`; one entry is `x[{selector.name} = 3]`")  # fmt: skip
+        help_ = f"write `{selector.name} -> {selector.new} = 0..3`; one entry is `x[{selector.name} = 3]`"
+        return ctx.wrong("E306", "a slice has two ends", selector.span, help=help_)
     start, stop = (_position(ctx, end) for end in (selector.value, selector.upper))
     if start is None or stop is None:
         return WRONG
