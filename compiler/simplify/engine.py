@@ -30,6 +30,9 @@ from lossc.compiler.verify import violation
 STEPS_PER_NODE = 60
 """Rules that may fire for each node of a graph; a graph that needs more keeps the form that it has reached."""
 
+MAX_CHAIN = 16
+"""The longest `logaddexp` of several operands that is put in order."""
+
 
 @dataclass
 class Record:
@@ -234,6 +237,26 @@ def _ordered(decide: Callable[[Map], Node]) -> Callable[[Map], Node]:
     return normal
 
 
+def _log_of_sum(node: Map) -> Node:
+    """log(exp(x) + exp(y) + ...) nested to the right, 0 first, operands in the order of their digests."""
+    parts = _chained(node)
+    if len(parts) > MAX_CHAIN:
+        return node
+    ordered = sorted(parts, key=lambda part: (part is not ZERO, part.digest))
+    result = ordered[-1]
+    for part in reversed(ordered[:-1]):
+        result = core.apply("logaddexp", part, result)
+    return result
+
+
+def _chained(node: Node) -> list[Node]:
+    if not is_map(node, "logaddexp"):
+        return [node]
+    first, second = node.children
+    parts = _chained(first)
+    return parts if len(parts) > MAX_CHAIN else parts + _chained(second)
+
+
 _NORMAL: dict[str, Callable[[Map], Node]] = {
     "add": _sum,
     "mul": _product,
@@ -250,5 +273,5 @@ _NORMAL: dict[str, Callable[[Map], Node]] = {
     "abs": _absolute,
     "min": smallest_or_largest,
     "max": smallest_or_largest,
-    "logaddexp": _ordered(folded),
+    "logaddexp": _log_of_sum,
 }
