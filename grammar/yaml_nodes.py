@@ -118,17 +118,20 @@ class _Reader:
         return Scalar(span, scalar_fragment(self.source, event), event.style or "")
 
     def _refuse_features(self, event: Any) -> None:
-        what = None
-        if isinstance(event, yaml.AliasEvent):
-            what = f"the alias `*{event.anchor[:40]}`"
-        elif event.anchor is not None:
-            what = f"the anchor `&{event.anchor[:40]}`"
-        elif event.tag is not None:
-            what = f"the tag `{event.tag[:40]}`"
-        if what is not None:
-            help = "write the value out" if "tag" not in what else "leave it out; every value is a text"
-            message = f"{what} is not accepted: a file says what it means in place"
+        found = self._feature(event)
+        if found is not None:
+            what, help = found
+            message = f"{what[:40]}` is not accepted: a file says what it means in place"
             self.problems.add(error("E021", message, self._span(event), help=help))
+
+    def _feature(self, event: Any) -> tuple[str, str] | None:
+        if isinstance(event, yaml.AliasEvent):
+            return f"the alias `*{event.anchor}", "write the value out"
+        if event.anchor is not None:
+            return f"the anchor `&{event.anchor}", "write the value out where it is used"
+        if event.tag is not None:
+            return f"the tag `{event.tag}", "leave it out; every value is a text"
+        return None
 
     def _mapping(self, start: Any, depth: int) -> Mapping:
         entries: dict[str, tuple[Scalar, YamlNode]] = {}
