@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGED = ("grammar", "compiler", "runtime", "specs")
+SOURCES = (*PACKAGED, "src", "tests", "pyproject.toml", "README.md", "LICENSE", "Makefile", ".gitignore")
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +21,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A wheel from the tree, a source archive, and a wheel from that archive."""
     folder = tmp_path_factory.mktemp("built")
     tree = folder / "tree"
-    ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "build", "dist", "/runs")
-    shutil.copytree(ROOT, tree, symlinks=True, ignore=ignored)
+    tree.mkdir()
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tree / name, **({"symlinks": True} if copy is shutil.copytree else {}))
     _build(tree, folder / "direct", "--wheel")
     _build(tree, folder / "source", "--sdist")
     archive = next((folder / "source").glob("*.tar.gz"))

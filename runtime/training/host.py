@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from lossc.compiler.program import Program
 from lossc.grammar.diagnostics import LosscError, error
@@ -98,6 +98,7 @@ class ObjectiveTrainer(Trainer):
             model=trainee, args=arguments, data_collator=collate, train_dataset=train, eval_dataset=held_out,  # type: ignore[arg-type]
             callbacks=callbacks,
         )  # fmt: skip
+        self.remove_callback(PrinterCallback)
         self.trainee = trainee
         self.folder = folder
         self.keep = keep
@@ -111,8 +112,8 @@ class ObjectiveTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
         """The micro-batches of a step; their denominators, over all processes, are kept for `compute_loss`."""
-        batches = [batch for batch, _ in zip(epoch_iterator, range(num_batches), strict=False)]
-        alone = len(batches) == 1 and self.accelerator.num_processes == 1
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        alone = len(batches) < 2 and self.accelerator.num_processes == 1
         self.window = Totals()
         self._denominators = None if alone else self._over_processes([self.trainee.denominators(b) for b in batches])
         return batches, None
@@ -122,7 +123,7 @@ class ObjectiveTrainer(Trainer):
             from accelerate.utils import gather_object
 
             parts = gather_object(parts)
-        return sum_of(parts)
+        return sum(parts)
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -179,6 +180,7 @@ class ObjectiveTrainer(Trainer):
         self.trainee.train(was_training)
         reading = totals.reading(self._sum, step=self.state.global_step, split="held_out", epoch=self.state.epoch or 0.0)
         self.on_reading(reading)
+        self.control.should_evaluate = False  # at the end of an epoch the Trainer looks a second time
         return {"eval_loss": reading.loss}
 
     # Checkpoints
@@ -191,6 +193,7 @@ class ObjectiveTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 self.folder.keep_checkpoint(self.folder.staging / f"checkpoint-{step}", step, self.keep)
+        self.control.should_save = False
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         from safetensors.torch import save_model
@@ -198,11 +201,3 @@ class ObjectiveTrainer(Trainer):
         target = Path(output_dir or str(self.args.output_dir))
         target.mkdir(parents=True, exist_ok=True)
         save_model(self.trainee, str(target / "model.safetensors"))
-
-
-def sum_of(parts: list[Any]) -> Any:
-    """The denominators of several batches together."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

@@ -103,7 +103,9 @@ def _texts(value: Any) -> list[str]:
 
 def _number(value: Any) -> float:
     try:
-        number = float("nan") if isinstance(value, bool) else float(value)
+        if isinstance(value, bool):
+            raise TypeError
+        number = float(value)
     except (TypeError, ValueError):
         raise BadValueError(f"is not a number but {_name(value)}", _written(value)) from None
     if not math.isfinite(number):
@@ -142,7 +144,7 @@ _READERS = {
 
 
 def _name(value: Any) -> str:
-    return "nothing" if value is None else f"`{str(value)[:40]}`"
+    return "nothing" if value is None else f"`{(_written(value) or str(value))[:40]}`"
 
 
 def _written(value: Any) -> str:

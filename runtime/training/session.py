@@ -6,6 +6,7 @@ import math
 import platform
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 import lossc
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.grammar.source import Source, Span
+from lossc.runtime.objective import Objective
 from lossc.runtime.training import runfile
 from lossc.runtime.training.curves import draw_curves
 from lossc.runtime.training.folder import RunFolder
@@ -35,6 +37,8 @@ from lossc.runtime.training.runfile import Run
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 _OPTIMISERS = {"adamw": "adamw_torch", "adam": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor", "rmsprop": "rmsprop"}
+_DRAWING_PAUSE = 20.0
+"""Seconds between two pictures of a run that goes on; the last one is drawn in any case."""
 _MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -69,6 +73,7 @@ class Outcome:
 def train(session: Session) -> Outcome:
     """Trains; every failure is a LosscError, and nothing that was saved before it is touched."""
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     run, folder = session.run, session.folder
     manifest = _manifest(session)
     if session.resume:
@@ -103,8 +108,7 @@ def _trainee(session: Session, prepared: Prepared) -> Trainee:
     default: Any = runfile.Llama(kind="llama") if prepared.feed.network == "language" else runfile.Mlp(kind="mlp")
     network = build_network(run.model or default, prepared.sizes, session.base, allow_python=session.allow_python)
     network.to(precision_of(run.precision))
-    objective = lossc.loads(session.spec.text)
-    return Trainee(network, objective, prepared.feed, session.spec.program, _teacher(session, prepared))
+    return Trainee(network, Objective(session.spec.program), prepared.feed, session.spec.program, _teacher(session, prepared))
 
 
 def _teacher(session: Session, prepared: Prepared) -> nn.Module | None:
@@ -153,6 +157,7 @@ class _Running(TrainerCallback):
         self.view: ProgressView | None = None
         self.host: ObjectiveTrainer
         self.interrupted = False
+        self.drawn = time.monotonic()
         self.total = total_steps(session.run, len(prepared.train))
 
     def go(self) -> Outcome:
@@ -193,11 +198,12 @@ class _Running(TrainerCallback):
     def draw(self) -> None:
         title = f"{self.session.spec.program.name}, step {self.journal.readings[-1].step}" if self.journal.readings else ""
         draw_curves(self.journal.readings, title, self.session.folder.curves)
+        self.drawn = time.monotonic()
 
     def on_reading(self, reading: Reading) -> None:
         """A reading of the held-out rows."""
         self.journal.write(reading)
-        if reading.step:
+        if time.monotonic() - self.drawn > _DRAWING_PAUSE:
             self.draw()
 
     # Calls of the Trainer

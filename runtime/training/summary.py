@@ -12,10 +12,10 @@ from lossc.runtime.training.session import Outcome
 
 def print_heading(console: Console, plan: Plan) -> None:
     run = plan.run
-    console.print(f"[bold]{plan.spec.program.name}[/bold]  {plan.spec.program.meta.get('about', '').partition('.')[0]}")
-    console.print(
-        f"data {run.data.source}, folder {plan.folder.path}, objective sha256 {plan.spec.digest[:12]}", highlight=False
-    )
+    about = " ".join(plan.spec.program.meta.get("about", "").split())
+    console.print(f"[bold]{plan.spec.program.name}[/bold]  {about}", soft_wrap=True)
+    place = f"data {run.data.source}, folder {plan.folder.path}, objective sha256 {plan.spec.digest[:12]}"
+    console.print(place, highlight=False, soft_wrap=True)
 
 
 def print_summary(console: Console, outcome: Outcome) -> None:

@@ -34,6 +34,9 @@ class Tokenizer:
         return [] if self.inner.eos_token_id is None else [self.inner.eos_token_id]
 
     def encode(self, text: str) -> list[int]:
+        backend = getattr(self.inner, "backend_tokenizer", None)  # the call of the wrapper costs as much again
+        if backend is not None:
+            return list(backend.encode(text, add_special_tokens=False).ids)
         ids: list[int] = self.inner(text, add_special_tokens=False)["input_ids"]
         return ids
 

@@ -20,12 +20,12 @@ from lossc.runtime.training.rows import Row, Rows
 _SKIPPED = frozenset(
     {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "__pycache__"}
 )
-_WORDS = range(6, 25)
+_WORDS = range(6, 17)
 _PROMPT_WORDS = 3
 
 
 def read_python_docs(_: str = "") -> Rows:
-    """One row for each sentence of 6 to 24 words, in a fixed order."""
+    """One row for each sentence of 6 to 16 words, in a fixed order."""
     sentences = sorted({sentence for text in _docstrings() for sentence in _sentences(text)})
     order = random.Random(0)
     order.shuffle(sentences)
@@ -47,9 +47,11 @@ def _docstrings_of(path: Path) -> Iterator[str]:
             tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError, OSError):
         return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield ast.get_docstring(node) or ""
+    open_: list[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef] = [tree]
+    while open_:
+        node = open_.pop()
+        yield ast.get_docstring(node) or ""
+        open_ += [inner for inner in node.body if isinstance(inner, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def _sentences(text: str) -> Iterator[str]:
@@ -58,7 +60,7 @@ def _sentences(text: str) -> Iterator[str]:
         if ">>>" in paragraph or "::" in paragraph or re.search(r"^\s{2,}\S", paragraph, re.MULTILINE):
             continue
         for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(paragraph.split())):
-            if sentence[:1].isupper() and sentence.endswith(".") and len(sentence.split()) in _WORDS:
+            if sentence[:1].isupper() and sentence.endswith(".") and "://" not in sentence and len(sentence.split()) in _WORDS:
                 yield sentence
 
 
