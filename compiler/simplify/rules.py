@@ -129,8 +129,13 @@ PROBABILITIES = (
         ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)", "nonzero(j)"),
         "0 log 0 is 0",
     ),
-    Rule("x log(1 - exp)", "rest * log1mexp(x)", "xlogy(rest, -expm1(x))", ("may_vanish(rest)", "unsteady(rest)"),
-         "0 log 0 is 0"),
+    Rule(
+        "x log(1 - exp)",
+        "rest * log1mexp(x)",
+        "xlogy(rest, -expm1(x))",
+        ("may_vanish(rest)", "unsteady(rest)"),
+        "0 log 0 is 0",
+    ),
     Rule("xlogy of an exponential", "xlogy(x, p)", "x * log(p)", ("normaliser(p)",), "towards the stable log"),
     Rule(
         "xlogy with a scalar", "xlogy(c * rest, y)", "c * xlogy(rest, y)", ("steady(c)", "nontrivial(rest)"), "one form"

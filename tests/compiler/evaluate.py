@@ -193,10 +193,7 @@ class _Evaluator:
 
     def _select(self, node: core.Select) -> Array:
         body = self.value(node.body)
-        if isinstance(node.at, int):
-            at = Array((), np.array(node.at, dtype=object))
-        else:
-            at = self.value(node.at)
+        at = Array((), np.array(node.at, dtype=object)) if isinstance(node.at, int) else self.value(node.at)
         axes = tuple(sorted(node.axes))
         data = np.empty([self.sizes[axis] for axis in axes], dtype=object)
         for place in np.ndindex(data.shape):
@@ -261,7 +258,10 @@ class _Evaluator:
         inside = [entry for entry, seen in zip(entries, admitted, strict=True) if seen]
         if op in ("softmax", "log_softmax"):
             total = self._logsumexp(inside)
-            logs = [call("add", entry, -total) if seen else number(-math.inf) for entry, seen in zip(entries, admitted, strict=True)]
+            logs = [
+                call("add", entry, -total) if seen else number(-math.inf)
+                for entry, seen in zip(entries, admitted, strict=True)
+            ]
             return logs if op == "log_softmax" else [call("exp", log) for log in logs]
         step = {"cumsum": "sum", "cumprod": "prod", "cumlogsumexp": "logsumexp"}[op]
         sofar = [[e for e, seen in zip(entries[: i + 1], admitted, strict=False) if seen] for i in range(len(entries))]

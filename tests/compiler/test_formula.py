@@ -7,7 +7,21 @@ from fractions import Fraction
 import pytest
 
 from lossc.compiler import core
-from lossc.compiler.core import ONE, Along, Const, Index, Input, Map, Node, Reduce, Rename, Select, Size, Slice, StopGrad
+from lossc.compiler.core import (
+    ONE,
+    Along,
+    Const,
+    Index,
+    Input,
+    Map,
+    Node,
+    Reduce,
+    Rename,
+    Select,
+    Size,
+    Slice,
+    StopGrad,
+)
 from lossc.compiler.faults import InternalError
 from lossc.compiler.formula import formula
 from lossc.compiler.primitives import PRIMITIVES

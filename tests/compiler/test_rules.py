@@ -6,13 +6,13 @@ import math
 
 import pytest
 from mpmath import mp
+from tests.compiler.evaluate import Array, Values, evaluate
+from tests.compiler.instances import SIZES, environment, instances
 
 from lossc.compiler.core import Node, Reduce, walk
 from lossc.compiler.simplify import RULES, Rule, Simplifier
 from lossc.compiler.simplify.conditions import PREDICATES
 from lossc.compiler.simplify.patterns import Unfit, instantiate, variables
-from tests.compiler.evaluate import Array, Values, evaluate
-from tests.compiler.instances import SIZES, environment, instances
 
 KINDS = ("random", "extreme", "ties", "tiny")
 DIGITS = 720

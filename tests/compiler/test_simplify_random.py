@@ -6,15 +6,28 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp
+from tests.compiler.evaluate import evaluate
+from tests.compiler.instances import LABEL, MASK, NAMES, SIZES, environment
 
 from lossc.compiler import core
 from lossc.compiler.core import Along, Map, Node, Reduce, Select, StopGrad
 from lossc.compiler.simplify import Simplifier
 from lossc.compiler.verify import verify
-from tests.compiler.evaluate import evaluate
-from tests.compiler.instances import LABEL, MASK, NAMES, SIZES, environment
 
-_UNARY = ("exp", "log", "log1p", "expm1", "sigmoid", "softplus", "logsigmoid", "sqrt", "abs", "log1mexp", "log2", "relu")
+_UNARY = (
+    "exp",
+    "log",
+    "log1p",
+    "expm1",
+    "sigmoid",
+    "softplus",
+    "logsigmoid",
+    "sqrt",
+    "abs",
+    "log1mexp",
+    "log2",
+    "relu",
+)
 _LEAVES = [NAMES[name] for name in ("x", "z", "q", "pos", "neg", "tau", "gamma", "r")]
 _NUMBERS = [core.const(value) for value in ("0", "1", "2", "-1", "0.5", "3")]
 

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from tests.compiler.evaluate import evaluate
 
 from lossc.compiler import intervals as iv
 from lossc.compiler.core import Input, Node, Param
 from lossc.compiler.formula import formula
 from lossc.compiler.simplify import Simplifier
-from tests.compiler.evaluate import evaluate
 
 NAMES: dict[str, Node] = {
     "z": Input("z", ("b", "v")), "t": Input("t", ("b", "v")), "y": Input("y", ("b",), "label", iv.INTEGER),
