@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lossc.compiler.program import Part, TermInfo
 from lossc.runtime.messages import fail
 from lossc.runtime.operations import ratio
 from lossc.runtime.result import Denominators, PartResult, Result, Values
-from lossc.runtime.variants import Variant
+from lossc.runtime.variants import Entry, Variant
 
 
 def assembled(
@@ -25,39 +24,43 @@ def assembled(
     counts: dict[str, Tensor] = {}
     zero = next(iter(outputs.values())).new_zeros(()) if outputs else torch.zeros(())
     loss = zero
-    for entries, kept in ((variant.terms, terms), (variant.monitors, monitors)):
-        for entry in entries:
-            found = tuple(_part(variant, entry, at, outputs) for at in range(len(entry.parts)))
-            wholes = _wholes(entry, shared, needed=kept is terms)
-            value = zero
-            for at, part in enumerate(found):
-                share = _share(part, wholes[at], 1 if shared is None else shared.calls)
-                value = share if at == 0 else value + share
-                if part.form == "coupled" and shared is not None and shared.calls > 1:
-                    on_coupled(entry.name, shared.calls)
-            if kept is terms:
-                loss = _plus(loss, value, entry.sign, first=loss is zero)
-            attached = per_term and kept is terms
-            kept[entry.name] = value if attached else value.detach()
-            parts[entry.name] = found if attached else tuple(_detached(part) for part in found)
-            counts[entry.name] = found[0].count if found else zero
+    for entry in variant.entries:
+        found = tuple(_part(variant, entry, at, outputs) for at in range(len(entry.forms)))
+        value = _value(entry, found, shared, zero)
+        if shared is not None and shared.calls > 1 and "coupled" in entry.forms:
+            on_coupled(entry.name, shared.calls)
+        attached = per_term and entry.sign != 0
+        if entry.sign:
+            signed = value if entry.sign > 0 else -value
+            loss = signed if loss is zero else loss + signed
+            terms[entry.name] = value if attached else value.detach()
+        else:
+            monitors[entry.name] = value.detach()
+        parts[entry.name] = found if attached else tuple(_detached(part) for part in found)
+        counts[entry.name] = found[0].count if found else zero
     return Result(loss, terms, monitors, counts, parts)
 
 
-def _plus(loss: Tensor, value: Tensor, sign: int, *, first: bool) -> Tensor:
-    signed = value if sign > 0 else -value
-    return signed if first else loss + signed
+def _value(entry: Entry, parts: tuple[PartResult, ...], shared: Denominators | None, zero: Tensor) -> Tensor:
+    """sum_k c_k N_k / D_k."""
+    wholes = _wholes(entry, shared)
+    calls = 1 if shared is None else shared.calls
+    value = zero
+    for at, part in enumerate(parts):
+        share = _share(part, wholes[at], calls)
+        value = share if at == 0 else value + share
+    return value
 
 
-def _wholes(entry: TermInfo, shared: Denominators | None, *, needed: bool) -> Sequence[Tensor | None]:
+def _wholes(entry: Entry, shared: Denominators | None) -> Sequence[Tensor | None]:
     """The denominators of the whole step for each part; None where the part's own is used."""
-    none: Sequence[Tensor | None] = [None] * len(entry.parts)
+    none: Sequence[Tensor | None] = [None] * len(entry.forms)
     if shared is None:
         return none
     given = shared.values.get(entry.name)
-    if given is not None and len(given) == len(entry.parts):
+    if given is not None and len(given) == len(entry.forms):
         return given
-    if needed:
+    if entry.sign:
         raise fail("E709", f"these denominators have none for `{entry.name}`", found=", ".join(shared.values))
     return none
 
@@ -73,27 +76,27 @@ def _share(part: PartResult, whole: Tensor | None, calls: int) -> Tensor:
     return part.coefficient * value
 
 
-def _part(variant: Variant, entry: TermInfo, at: int, outputs: Mapping[str, Tensor]) -> PartResult:
+def _part(variant: Variant, entry: Entry, at: int, outputs: Mapping[str, Tensor]) -> PartResult:
     prefix = f"{entry.name}.{at}"
     return PartResult(
-        entry.parts[at].form,
+        entry.forms[at],
         outputs[f"{prefix}.coefficient"],
         outputs[f"{prefix}.numerator"],
         outputs.get(f"{prefix}.denominator"),
         outputs[f"{prefix}.count"],
-        _values(variant, entry.parts[at], prefix, outputs),
+        _values(variant, entry.axes[at], prefix, outputs),
     )
 
 
-def _values(variant: Variant, part: Part, prefix: str, outputs: Mapping[str, Tensor]) -> Values | None:
+def _values(variant: Variant, over: tuple[str, ...], prefix: str, outputs: Mapping[str, Tensor]) -> Values | None:
     """The entries that a part sums, over the axes in the order in which the reduction names them."""
     names = [name for name in (f"{prefix}.body", f"{prefix}.mask") if name in outputs]
     if not names:
         return None
-    places = [_arranged(outputs[name], variant.procedure.outputs[name].axes, part.over) for name in names]
+    places = [_arranged(outputs[name], variant.axes[name], over) for name in names]
     shape = torch.broadcast_shapes(*(place.shape for place in places))  # type: ignore[no-untyped-call]
     value, *mask = (place.expand(shape) for place in places)
-    return Values(torch.where(mask[0], value, 0.0), mask[0], part.over) if mask else Values(value, None, part.over)
+    return Values(torch.where(mask[0], value, 0.0), mask[0], over) if mask else Values(value, None, over)
 
 
 def _arranged(tensor: Tensor, axes: tuple[str, ...], order: tuple[str, ...]) -> Tensor:

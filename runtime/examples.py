@@ -15,6 +15,10 @@ _EXTENTS = (4, 6, 9, 3, 5, 7)
 """Extents of axes for which none is given: small, and different, so that a transposition shows."""
 
 
+_WEIGHTS = 8
+"""How many entries a group of weights is given."""
+
+
 def example_inputs(
     objective: Objective, sizes: Mapping[str, int] | None = None, seed: int = 0, *, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
@@ -31,7 +35,7 @@ def example_inputs(
 
 
 def _draw(info: TensorInfo, extents: Mapping[str, int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    shape = [extents[axis] for axis in info.order]
+    shape = [extents.get(axis, _WEIGHTS) for axis in info.order]
     kind = info.kind
     if kind.name == "mask":
         return torch.rand(shape, generator=generator) < 0.8

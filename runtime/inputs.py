@@ -5,36 +5,45 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lossc.compiler.kinds import Kind
-from lossc.compiler.program import Program
+from lossc.compiler.elaborate.types import WEIGHTS_AXIS
+from lossc.compiler.program import LetInfo, Program, TensorInfo
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
-from lossc.runtime.layouts import Layout, stacked, unfolded
+from lossc.runtime.layouts import Layout, flattened, stacked, unfolded
 from lossc.runtime.messages import LosscWarning, problem, shown
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-@dataclass(frozen=True)
-class Expected:
-    """A tensor that a call may be given: an `input`, a `data` line, or a `let` in place of what it is computed from."""
+class Expected(NamedTuple):
+    """A tensor that a call may be given: an `input`, a `data` line, or a `let` in place of what it is computed from.
+
+    `over` is the axis of a distribution, `codomain` the one that a label points into.
+    """
 
     name: str
     role: str
-    kind: Kind
+    kind: str
     order: tuple[str, ...]
+    over: str | None
+    codomain: str | None
     span: Span
 
     @property
     def declaration(self) -> str:
         axes = f"[{', '.join(self.order)}]" if self.order else ""
-        within = f" in {self.kind.codomain}" if self.kind.codomain else ""
-        return f"{self.name} : {self.kind.name}{axes}{within}"
+        within = f" in {self.codomain}" if self.codomain else ""
+        return f"{self.name} : {self.kind}{axes}{within}"
+
+
+def _expected(info: TensorInfo | LetInfo, role: str) -> Expected:
+    return Expected(info.name, role, info.kind.name, info.order, info.kind.axis, info.kind.codomain, info.span)
 
 
 @dataclass
@@ -52,13 +61,13 @@ class Door:
     def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
         self.expected: dict[str, Expected] = {}
         for tensor in program.tensors.values():
-            self.expected[tensor.name] = Expected(tensor.name, tensor.role, tensor.kind, tensor.order, tensor.span)
+            self.expected[tensor.name] = _expected(tensor, tensor.role)
         for let in program.lets.values():
-            self.expected[let.name] = Expected(let.name, "let", let.kind, let.order, let.span)
+            self.expected[let.name] = _expected(let, "let")
         self.params = frozenset(program.params)
         self.positions = {axis.name: axis.positions for axis in program.axes.values() if axis.positions is not None}
         self.growing = frozenset(program.axes) - {axis.name for axis in program.axes.values() if axis.batch}
-        self.growing -= {t.kind.axis or t.kind.codomain or "" for t in self.expected.values()}
+        self.growing -= {entry.over or entry.codomain or "" for entry in self.expected.values()}
         self.sizes = dict(sizes)
         self._reported: set[str] = set()
 
@@ -78,9 +87,13 @@ class Door:
         like = self._like(tensors)
         return Admitted({name: self._converted(name, tensor, like) for name, tensor in tensors.items()}, sizes, like)
 
-    def missing(self, required: Iterator[str] | tuple[str, ...], given: Mapping[str, object]) -> list[Diagnostic]:
+    def missing(self, required: tuple[str, ...], given: Mapping[str, object]) -> list[Diagnostic]:
         """What a call still needs."""
         return [self._missing(name) for name in required if name not in given]
+
+    def having(self, axis: str) -> list[str]:
+        """The tensors that have an axis."""
+        return [name for name, expected in self.expected.items() if axis in expected.order]
 
     # -------------------------------------------------------------------------------------- names and layouts
 
@@ -115,6 +128,8 @@ class Door:
     def _one(self, name: str, value: object, extents: Mapping[str, int]) -> Tensor:
         expected = self.expected[name]
         order = expected.order
+        if expected.kind == "weights":
+            return flattened(name, value, order[0].removeprefix(WEIGHTS_AXIS))
         if isinstance(value, Layout):
             return unfolded(name, value, order, extents)
         if isinstance(value, Mapping):
@@ -122,7 +137,7 @@ class Door:
             if axis is not None:
                 positions = self.positions[axis] or ()
                 return stacked(
-                    name, value, order, axis, positions, kind=expected.kind.name, growing=self.growing
+                    name, value, order, axis, positions, kind=expected.kind, growing=self.growing
                 )  # fmt: skip
         if isinstance(value, Tensor) and value.dim() == len(order):
             return value
@@ -136,7 +151,7 @@ class Door:
     def _wrong_type(self, name: str, tensor: Tensor) -> Iterator[Diagnostic]:
         expected = self.expected[name]
         is_bool, is_integer = tensor.dtype == torch.bool, tensor.dtype in _INTEGERS
-        match expected.kind.name:
+        match expected.kind:
             case "mask":
                 wrong, must, pass_ = not is_bool, "is a mask and must be bool: a number is never a mask", "bool"
             case "label":
@@ -172,7 +187,7 @@ class Door:
 
     def _check_labels(self, tensors: Mapping[str, Tensor], sizes: dict[str, int], check: bool) -> Iterator[Diagnostic]:
         """Labels lie below the extent of the axis that they point into; the extent that only labels tell is found here."""
-        labels = {name: axis for name in tensors if (axis := self.expected[name].kind.codomain) is not None}
+        labels = {name: axis for name in tensors if (axis := self.expected[name].codomain) is not None}
         told = {axis for axis in labels.values() if axis not in sizes}
         for name, axis in labels.items():
             tensor = tensors[name]
@@ -205,9 +220,9 @@ class Door:
         if expected.role == "data" and tensor.requires_grad:
             self._report_detached(name)
             tensor = tensor.detach()
-        if expected.kind.name == "mask":
+        if expected.kind == "mask":
             return tensor
-        return tensor.to(torch.int64 if expected.kind.name == "label" else like.dtype)
+        return tensor.to(torch.int64 if expected.kind == "label" else like.dtype)
 
     def _report_detached(self, name: str) -> None:
         if name in self._reported or torch.compiler.is_compiling():

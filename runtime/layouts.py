@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lossc.runtime.messages import fail, shown
@@ -67,6 +68,22 @@ def _sizes(name: str, group: tuple[str, ...], total: int, extents: Mapping[str, 
         parts = ", ".join(f"{axis} = {extent}" for axis, extent in known.items())
         raise fail("E710", f"a dimension of {total} in `{name}` does not hold `({' '.join(group)})` with {parts}")
     return [known.get(axis, total // product) for axis in group]
+
+
+def flattened(name: str, given: object, pattern: str) -> Tensor:
+    """A group of parameters laid out flat: those whose names match the pattern, in the order of their names."""
+    if isinstance(given, nn.Module):
+        given = dict(given.named_parameters())
+    if isinstance(given, Tensor):
+        return given.flatten()
+    if not isinstance(given, Mapping) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
+        help_ = f"pass `{name}=dict(model.named_parameters())`, or the model"
+        raise fail("E708", f"`{name}` must be parameters by name", found=type(given).__name__, help=help_)
+    chosen = [given[key] for key in sorted(given) if fnmatchcase(key, pattern or "*")]
+    if not chosen:
+        shown_names = ", ".join(sorted(given)[:4])
+        raise fail("E719", f'no parameter of `{name}` matches "{pattern}"', found=f"{shown_names}, …")
+    return torch.cat([tensor.flatten() for tensor in chosen])
 
 
 def stacked(

@@ -16,6 +16,7 @@ from lossc.compiler.program import ParamInfo, Program
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.assemble import assembled
 from lossc.runtime.backends import BACKENDS
+from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.inputs import Admitted, Door
 from lossc.runtime.messages import LosscWarning, fail
 from lossc.runtime.parameters import Parameters
@@ -51,16 +52,19 @@ class Objective(nn.Module):
         self._warned_coupled = False
         self._build(program)
         self.learn = nn.ParameterDict()
-        for info in program.params.values():
-            if info.role == "learn":
-                self.learn[info.name.replace(".", "/")] = nn.Parameter(self._initial(info))
+        for info in self._learned():
+            self.learn[info.name.replace(".", "/")] = nn.Parameter(self._initial(info))
 
     def _build(self, program: Program) -> None:
         """What is derived from the program, and left out of pickles."""
         self._program = program
+        self._lets = tuple(program.lets)
         self._door = Door(program, self.sizes)
         self._settings = Parameters(program)
-        self._variants: dict[tuple[str, frozenset[str]], Variant] = {}
+        self._variants: dict[str, Variant] = {}
+
+    def _learned(self) -> list[ParamInfo]:
+        return [info for info in self._program.params.values() if info.role == "learn"]
 
     def _initial(self, info: ParamInfo) -> Tensor:
         """The first value of a learned parameter; its axes must have extents that are known beforehand."""
@@ -89,9 +93,27 @@ class Objective(nn.Module):
         """The value of every `param`."""
         return self._settings.numbers()
 
+    def values(self) -> dict[str, float | list[float]]:
+        """The number of every parameter: set, by default, or learned so far."""
+        held = {info.name: self.learn[info.name.replace(".", "/")] for info in self._learned()}
+        return {name: tensor.tolist() for name, tensor in {**self._settings.tensors, **held}.items()}
+
+    def variant(self, *names: str) -> Variant:
+        """The program that a call runs which is given these names in place of what they are computed from."""
+        return self._variant("full", names)
+
     def set(self, **values: object) -> None:
         """Gives parameters new values, checked against their domains: `objective.set(beta=0.3)`."""
         self._settings.set(values)
+
+    def __repr__(self) -> str:
+        return summary(self)
+
+    def _repr_latex_(self) -> str:
+        return as_latex(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     # -------------------------------------------------------------------------------------- calling it
 
@@ -102,47 +124,55 @@ class Objective(nn.Module):
         """The objective on a batch, whose tensors are given by name (or in a mapping, where a name is taken)."""
         given = {**(batch or {}), **tensors}
         variant = self._variant("values" if values else "full", self._in_place(given))
-        with torch.autocast(_device_type(given), enabled=False):
-            admitted = self._admit(variant, given)
-            outputs = variant.executable.run(self._bound(variant, admitted))
+        admitted = self._admit(variant, given)
+        with torch.autocast(admitted.like.device.type, enabled=False):
+            outputs = variant.run(self._bound(variant, admitted))
             return assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
 
     def denominators(self, batch: Mapping[str, object] | None = None, /, **tensors: object) -> Denominators:
         """The denominators of a batch, from only the tensors that they need; those of several batches add up."""
         given = {**(batch or {}), **tensors}
-        variant = self._variant("counted", frozenset(given))
-        with torch.no_grad(), torch.autocast(_device_type(given), enabled=False):
-            admitted = self._admit(variant, given)
-            outputs = variant.executable.run(self._bound(variant, admitted))
+        variant = self._variant("counted", tuple(given))
+        admitted = self._admit(variant, given)
+        with torch.no_grad(), torch.autocast(admitted.like.device.type, enabled=False):
+            outputs = variant.run(self._bound(variant, admitted))
         found = {
             entry.name: tuple(
                 value.double() if (value := outputs.get(f"{entry.name}.{at}.denominator")) is not None else None
-                for at in range(len(entry.parts))
+                for at in range(len(entry.forms))
             )
             for entry in variant.entries
         }
         return Denominators(found)
 
-    def _in_place(self, given: Mapping[str, object]) -> frozenset[str]:
+    def _in_place(self, given: Mapping[str, object]) -> tuple[str, ...]:
         """What a call that gives lets is given, which tells how much is left to compute; nothing for other calls."""
-        names = frozenset(given)
-        return names if names & frozenset(self._program.lets) else frozenset()
+        return tuple(given) if any(name in self._lets for name in given) else ()
 
-    def _variant(self, want: str, given: frozenset[str]) -> Variant:
-        key = (want, given)
+    def _variant(self, want: str, names: tuple[str, ...]) -> Variant:
+        """What runs a call that is given these names."""
+        key = " ".join((want, *names))
+        self._prepare(key)
+        return self._variants[key]
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _prepare(self, key: str) -> bool:
+        """Builds what runs a call, on first use; also where the first use is being traced."""
         if key not in self._variants:
+            want, *names = key.split(" ")
+            given = frozenset(names)
             if want == "counted":
                 self._variants[key] = counted(self._program, given, self.backend)
             else:
                 self._variants[key] = full(self._program, given, self.backend, values=want == "values")
-        return self._variants[key]
+        return True
 
     def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
         admitted = self._door.admit(given, check_labels=self.check_labels)
-        problems = self._door.missing(variant.procedure.names("tensor"), given)
+        problems = self._door.missing(variant.required, given)
         if problems:
             raise LosscError(problems)
-        for axis, least in variant.procedure.minima.items():
+        for axis, least in variant.minima:
             if admitted.sizes.get(axis, least) < least:
                 raise fail("E712", f"`topk` asks for {least} of the {admitted.sizes[axis]} entries of `{axis}`")
         return admitted
@@ -150,13 +180,13 @@ class Objective(nn.Module):
     def _bound(self, variant: Variant, admitted: Admitted) -> list[Tensor | int]:
         """What the procedure is given, in its order."""
         values: list[Tensor | int] = []
-        for bound in variant.procedure.bound:
-            if bound.kind == "tensor":
-                values.append(admitted.tensors[bound.name])
-            elif bound.kind == "param":
-                values.append(self._parameter(bound.name, bound.axes, admitted))
-            elif bound.kind == "size":
-                values.append(self._extent(bound.name, admitted))
+        for kind, name, axes in variant.bound:
+            if kind == "tensor":
+                values.append(admitted.tensors[name])
+            elif kind == "param":
+                values.append(self._parameter(name, axes, admitted))
+            elif kind == "size":
+                values.append(self._extent(name, admitted))
             else:
                 values.append(admitted.like)
         return values
@@ -173,7 +203,7 @@ class Objective(nn.Module):
 
     def _extent(self, axis: str, admitted: Admitted) -> int:
         if axis not in admitted.sizes:
-            names = [e.name for e in self._door.expected.values() if axis in e.order]
+            names = self._door.having(axis)
             help_ = f"pass one of {', '.join(names)}" if names else f"pass `sizes={{{axis!r}: …}}` when loading"
             raise fail("E714", f"the extent of `{axis}` is not known from the tensors given", help=help_)
         return admitted.sizes[axis]
@@ -202,7 +232,7 @@ class Objective(nn.Module):
         self._settings.restore(kept["parameters"])
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_program", "_door", "_settings", "_variants")
+        derived = ("_program", "_lets", "_door", "_settings", "_variants")
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}
 
@@ -223,8 +253,3 @@ class Objective(nn.Module):
         copied._build(self._program)
         copied._settings.restore(chosen)
         return copied
-
-
-def _device_type(given: Mapping[str, object]) -> str:
-    return next((tensor.device.type for tensor in given.values() if isinstance(tensor, Tensor)), "cpu")
-

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from lossc.compiler.core import ONE, ZERO, Input, Node, Reduce, apply, substitute, walk
-from lossc.compiler.emission import Procedure, emit
+from lossc.compiler.emission import emit
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import LetInfo, Part, Program, TermInfo
 from lossc.compiler.simplify import simplify
-from lossc.runtime.backends import Executable, executable
+from lossc.runtime.backends import executable
 
 TRUE = apply("eq", ZERO, ZERO)
 
+Form = Literal["ratio", "sum", "once", "coupled"]
 
-@dataclass(frozen=True)
+
+class Entry(NamedTuple):
+    """A term or a monitor: its sign in the loss (0 for a monitor), and the form and axes of each of its parts."""
+
+    name: str
+    sign: int
+    forms: tuple[Form, ...]
+    axes: tuple[tuple[str, ...], ...]
+
+
 class Variant:
-    """An executable with the terms and monitors whose parts it computes."""
+    """What runs one kind of call. Its fields are plain values, which `torch.compile` can trace through."""
 
-    terms: tuple[TermInfo, ...]
-    monitors: tuple[TermInfo, ...]
-    executable: Executable
-
-    @property
-    def procedure(self) -> Procedure:
-        return self.executable.procedure
-
-    @property
-    def entries(self) -> tuple[TermInfo, ...]:
-        return (*self.terms, *self.monitors)
+    def __init__(self, program: Program, roots: dict[str, Node], seen: dict[str, Node], backend: str) -> None:
+        procedure = emit(roots, seen=seen, spans=program.spans)
+        self.run = executable(procedure, backend).run
+        self.required = procedure.names("tensor")
+        self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in procedure.bound)
+        self.minima = tuple(procedure.minima.items())
+        self.axes = {name: value.axes for name, value in procedure.outputs.items()}
+        self.procedure = procedure
+        signed = [*((term, int(term.sign)) for term in program.terms), *((entry, 0) for entry in program.monitors)]
+        self.entries = tuple(
+            Entry(
+                term.name, sign, tuple(part.form for part in term.parts), tuple(part.over for part in term.parts)
+            )
+            for term, sign in signed
+        )  # fmt: skip
 
 
 def full(program: Program, given: frozenset[str], backend: str, *, values: bool) -> Variant:
@@ -42,7 +57,7 @@ def full(program: Program, given: frozenset[str], backend: str, *, values: bool)
             roots |= {f"{entry.name}.{at}.{field}": node for field, node in _fields(part, values=values)}
             if values and part.body is not None and part.admitted is not None:
                 seen[f"{entry.name}.{at}.body"] = part.admitted
-    return Variant(ready.terms, ready.monitors, executable(emit(roots, seen=seen, spans=ready.spans), backend))
+    return Variant(ready, roots, seen, backend)
 
 
 def counted(program: Program, given: frozenset[str], backend: str) -> Variant:
@@ -50,7 +65,7 @@ def counted(program: Program, given: frozenset[str], backend: str) -> Variant:
     ready = simplify(with_lets(program, given)).program
     monitors = tuple(entry for entry in ready.monitors if _tensors_of(_denominators(entry).values()) <= given)
     roots = {name: node for entry in (*ready.terms, *monitors) for name, node in _denominators(entry).items()}
-    return Variant(ready.terms, monitors, executable(emit(roots, spans=ready.spans), backend))
+    return Variant(replace(ready, monitors=monitors), roots, {}, backend)
 
 
 def _denominators(entry: TermInfo) -> dict[str, Node]:

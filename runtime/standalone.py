@@ -1,0 +1,162 @@
+"""An objective as a readable Python module that needs torch and nothing else.
+
+It holds the very program that the reference runs, one operation a line, behind the operations that it calls. Identifiers
+are ours: what a spec names stands in tables of strings, written with `repr`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from lossc.compiler.emission import Instruction, Procedure, Slot
+from lossc.runtime import operations, template
+from lossc.runtime.objective import Objective
+from lossc.runtime.variants import Variant
+
+_HEADER = '''"""A training objective in plain PyTorch, written by lossc.
+
+`Objective()(**tensors)` returns a Result with `loss` (differentiable), and by name `terms`, `monitors` and `counts`. What
+the tensors and parameters are called, and which dimensions they have, stands in the tables below. Numbers in half
+precision are computed in single precision. `program` is the whole computation, one operation a line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+'''
+
+_WIDTH = 120
+
+
+def standalone(objective: Objective) -> str:
+    """The module's text; importing it and calling its `Objective` gives what `objective` gives."""
+    variant = objective.variant()
+    procedure = variant.procedure
+    blocks = [
+        _HEADER,
+        _tables(objective, variant),
+        *(_source(function) for function in _operations(procedure)),
+        _program(variant),
+        *(_source(item) for item in (template.Result, template.Objective, template.admitted, template.combined)),
+    ]
+    return "\n\n".join(block.strip() + "\n" for block in blocks)
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def _tables(objective: Objective, variant: Variant) -> str:
+    program = objective.program
+    bound = variant.procedure.bound
+    tensors = []
+    for entry in bound:
+        if entry.kind == "tensor":
+            info = program.tensors[entry.name]
+            tensors.append((entry.name, info.role, entry.type, entry.axes, info.kind.codomain))
+    numbers = objective.values()
+    parameters = [
+        (entry.name, numbers[entry.name], program.params[entry.name].role == "learn", entry.axes)
+        for entry in bound
+        if entry.kind == "param"
+    ]
+    used = {entry.name for entry in bound}
+    unused = [name for name in program.tensors if name not in used]
+    extents = {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions} | objective.sizes
+    terms = [(entry.name, entry.sign, len(entry.forms)) for entry in variant.entries]
+    return "\n\n".join([
+        _table("TENSORS", "name, role, type, axes, the axis that a label points into", tensors),
+        _table("UNUSED", "tensors that may be passed and are not needed", unused),
+        _table("PARAMETERS", "name, value, learned, axes", parameters),
+        f"EXTENTS: dict[str, int] = {extents!r}",
+        _table("SIZES", "axes of which the program is given the extent", variant.procedure.names("size")),
+        _table("TERMS", "name, sign in the loss (0: a monitor), number of parts", terms),
+    ])  # fmt: skip
+
+
+def _table(name: str, comment: str, rows: Iterable[object]) -> str:
+    lines = "".join(f"    {row!r},\n" for row in rows)
+    return f"# {comment}\n{name} = (\n{lines})" if lines else f"# {comment}\n{name} = ()"
+
+
+# ------------------------------------------------------------------------------------------------ the program
+
+
+def _program(variant: Variant) -> str:
+    procedure = variant.procedure
+    lines = ["def program(like, tensors, parameters, sizes):"]
+    lines.append(f'    """{inspect.getdoc(template.program)}"""')
+    lines += [f"    {line}" for line in (*_bindings(procedure), *map(_line, procedure.instructions))]
+    lines.append("    return [")
+    for entry in variant.entries:
+        for at in range(len(entry.forms)):
+            fields = (f"{entry.name}.{at}.{field}" for field in ("coefficient", "numerator", "denominator", "count"))
+            lines.append(f"        ({', '.join(_output(procedure, field) for field in fields)}),")
+    return "\n".join([*lines, "    ]"])
+
+
+def _bindings(procedure: Procedure) -> Iterator[str]:
+    places = {"tensor": "tensors", "param": "parameters", "size": "sizes"}
+    counters = dict.fromkeys(places, 0)
+    for bound in procedure.bound:
+        if bound.kind == "like":
+            yield f"v{bound.slot} = like"
+        else:
+            yield f"v{bound.slot} = {places[bound.kind]}[{counters[bound.kind]}]"
+            counters[bound.kind] += 1
+
+
+def _line(instruction: Instruction) -> str:
+    arguments = [_literal(argument) for argument in instruction.arguments]
+    arguments += [f"{name}={value!r}" for name, value in instruction.options]
+    return f"v{instruction.target} = {instruction.operation.removeprefix('operations.')}({', '.join(arguments)})"
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, Slot):
+        return f"v{value.index}"
+    if isinstance(value, float) and math.isinf(value):
+        return "math.inf" if value > 0 else "-math.inf"
+    return repr(value)
+
+
+def _output(procedure: Procedure, name: str) -> str:
+    value = procedure.outputs.get(name)
+    return "None" if value is None else _literal(value.at)
+
+
+# ------------------------------------------------------------------------------------------------ sources
+
+
+def _operations(procedure: Procedure) -> Iterator[Callable[..., Any]]:
+    """The functions of the operations package that the program calls, and those that they call, callees first."""
+    prefix = "operations."
+    called = (i.operation.removeprefix(prefix) for i in procedure.instructions if i.operation.startswith(prefix))
+    seen: dict[str, None] = {}
+    for name in dict.fromkeys(called):
+        yield from _with_callees(getattr(operations, name), seen)
+
+
+def _with_callees(function: Callable[..., Any], seen: dict[str, None]) -> Iterator[Callable[..., Any]]:
+    if function.__name__ in seen:
+        return
+    seen[function.__name__] = None
+    home = inspect.getmodule(function)
+    for node in ast.walk(ast.parse(inspect.getsource(function))):
+        callee = getattr(home, node.id, None) if isinstance(node, ast.Name) else None
+        if inspect.isfunction(callee) and callee.__module__.startswith(operations.__name__):
+            yield from _with_callees(callee, seen)
+    yield function
+
+
+def _source(item: Callable[..., Any] | type) -> str:
+    return re.sub(r"  # type: ignore\[[^\]]*\]", "", inspect.getsource(item))

@@ -1,0 +1,125 @@
+"""The fixed half of a standalone module: `standalone` pastes the two classes below behind the tables of one objective.
+
+The tables here are those of an objective without terms; they say what the classes expect.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+TENSORS: tuple[tuple[str, str, str, tuple[str, ...], str | None], ...] = ()
+"""Of each tensor: its name, `input` or `data`, its type, its axes, and the axis that a label points into."""
+
+PARAMETERS: tuple[tuple[str, float | list[float], bool, tuple[str, ...]], ...] = ()
+"""Of each parameter: its name, its value, whether it is learned, and its axes."""
+
+EXTENTS: dict[str, int] = {}
+"""Extents of axes that are known beforehand."""
+
+SIZES: tuple[str, ...] = ()
+"""The axes of which the program is given the extent."""
+
+UNUSED: tuple[str, ...] = ()
+"""Tensors that are declared and that the objective does not need."""
+
+TERMS: tuple[tuple[str, int, int], ...] = ()
+"""Of each term and monitor: its name, its sign in the loss (0 for a monitor), and its number of parts."""
+
+
+def program(
+    like: Tensor, tensors: list[Tensor], parameters: list[Tensor], sizes: list[int]
+) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor]]:
+    """Of each part: coefficient, numerator, denominator, and the number of entries that it admits."""
+    return []
+
+
+class Result(NamedTuple):
+    """The loss, and by name: terms, monitors, counts, and numerator and denominator of each part."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    monitors: dict[str, Tensor]
+    counts: dict[str, Tensor]
+    numerators: dict[str, tuple[Tensor, ...]]
+    denominators: dict[str, tuple[Tensor | None, ...]]
+
+
+class Objective(nn.Module):
+    """The objective: `Objective()(**tensors).loss.backward()`; parameters may be given other values."""
+
+    def __init__(self, **values: float | list[float]) -> None:
+        super().__init__()
+        unknown = set(values) - {name for name, *_ in PARAMETERS}
+        if unknown:
+            raise TypeError(f"there is no parameter {sorted(unknown)}")
+        self.learned = nn.ParameterList()
+        self.values: list[Tensor] = []
+        for name, value, learned, axes in PARAMETERS:
+            tensor = torch.tensor(values.get(name, value), dtype=torch.float64)
+            if learned:
+                start = tensor.float().expand([EXTENTS[axis] for axis in axes]).clone()
+                self.learned.append(nn.Parameter(start))
+            self.values.append(tensor)
+
+    def forward(self, **tensors: Tensor) -> Result:
+        like, ready, extents = admitted(tensors)
+        learned = iter(self.learned)
+        parameters = []
+        for (_, _, is_learned, axes), value in zip(PARAMETERS, self.values, strict=True):
+            chosen = next(learned) if is_learned else value
+            parameters.append(chosen.to(like).expand([extents[axis] for axis in axes]))
+        with torch.autocast(like.device.type, enabled=False):
+            parts = program(like, ready, parameters, [extents[axis] for axis in SIZES])
+        return combined(like, parts)
+
+
+def admitted(given: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], dict[str, int]]:
+    """The tensors in order and in the type of the computation, with the extents of their axes."""
+    wrong = (set(given) - set(UNUSED)) ^ {name for name, *_ in TENSORS}
+    if wrong:
+        raise TypeError(f"missing or unexpected: {sorted(wrong)}")
+    extents = dict(EXTENTS)
+    for name, _, kind, axes, _ in TENSORS:
+        if (given[name].dtype == torch.bool) != (kind == "mask") or (kind == "integer" and given[name].is_floating_point()):
+            raise TypeError(f"{name} must hold a {kind}, not {given[name].dtype}")
+        if given[name].dim() != len(axes):
+            raise ValueError(f"{name} must have the dimensions {axes}, not {tuple(given[name].shape)}")
+        for axis, extent in zip(axes, given[name].shape, strict=True):
+            if extents.setdefault(axis, extent) != extent:
+                raise ValueError(f"{name} has {extent} along {axis}, not {extents[axis]}")
+    told = [(name, into) for name, *_, into in TENSORS if into is not None and into not in extents]
+    for name, into in told:
+        largest = int(given[name].max()) if given[name].numel() else -1
+        extents[into] = max(extents.get(into, 0), largest + 1)
+    numbers = [(role, given[name]) for name, role, kind, *_ in TENSORS if kind == "number"]
+    inputs = [tensor for role, tensor in numbers if role == "input"] or [tensor for _, tensor in numbers]
+    double = any(tensor.dtype == torch.float64 for tensor in inputs)
+    device = next((tensor.device for tensor in given.values()), None)
+    like = torch.zeros((), dtype=torch.float64 if double else torch.float32, device=device)
+    types = {"number": like.dtype, "integer": torch.int64, "mask": torch.bool}
+    ready = [given[name].detach() if role == "data" else given[name] for name, role, *_ in TENSORS]
+    return like, [tensor.to(types[entry[2]]) for tensor, entry in zip(ready, TENSORS, strict=True)], extents
+
+
+def combined(like: Tensor, parts: list[tuple[Tensor, Tensor, Tensor | None, Tensor]]) -> Result:
+    """sum_k c_k N_k / D_k of each term, where a quotient of nothing is 0."""
+    loss = like
+    result = Result(loss, {}, {}, {}, {}, {})
+    for name, sign, number in TERMS:
+        own, parts = parts[:number], parts[number:]
+        value = like
+        for coefficient, numerator, denominator, _ in own:
+            share = numerator
+            if denominator is not None:
+                empty = denominator == 0
+                share = torch.where(empty, numerator * 0.0, numerator / torch.where(empty, 1.0, denominator))
+            value = value + coefficient * share
+        loss = loss + sign * value
+        (result.terms if sign else result.monitors)[name] = value.detach()
+        result.counts[name] = own[0][3].detach() if own else like
+        result.numerators[name] = tuple(part[1].detach() for part in own)
+        result.denominators[name] = tuple(None if part[2] is None else part[2].detach() for part in own)
+    return result._replace(loss=loss)
