@@ -1,7 +1,7 @@
 """The LALR(1) tables of `lossc.lark`: made by Lark, kept as data beside the grammar.
 
 Building them takes Lark a fifth of a second, reading them a few milliseconds. `tables.json` holds a hash of the
-grammar; where it does not fit, the tables are built in memory. `python -m lossc.grammar.tables` writes the file anew.
+grammar; where it does not fit, the tables are built in memory. `python -m lossc.grammar` writes the file anew.
 """
 
 from __future__ import annotations
@@ -54,6 +54,12 @@ def tables() -> Tables:
         if data["grammar"] == _hash(_grammar()):
             return Tables(**{**data, "rules": [Rule(**rule) for rule in data["rules"]]})
     return build()
+
+
+def write() -> None:
+    """Puts the tables of the grammar into the source tree."""
+    kept = Path(str(files("lossc.grammar").joinpath(_FILE)))
+    kept.write_text(json.dumps(asdict(build()), separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def _grammar() -> str:
@@ -112,9 +118,3 @@ def _rule(rule: Any) -> Rule:
     build = None if is_list else str(rule.alias or origin)
     splices = [not symbol.is_term and symbol.name.startswith("_") for symbol in rule.expansion]
     return Rule(origin, build, rule.options.expand1 and rule.alias is None, splices)
-
-
-if __name__ == "__main__":
-    Path(str(files("lossc.grammar").joinpath(_FILE))).write_text(
-        json.dumps(asdict(build()), separators=(",", ":")) + "\n", encoding="utf-8"
-    )

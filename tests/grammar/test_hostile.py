@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lossc.grammar import parse
+from lossc.grammar import parse, print_file
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.diagnostics.render import render_text
 from lossc.grammar.limits import MAX_PROBLEMS
@@ -76,3 +76,33 @@ def test_hostile_yaml(name: str) -> None:
 def test_a_sum_of_one_hundred_is_read() -> None:
     assert not answer(Source("a.loss", "let x = " + " + ".join(["y"] * 100))).found
     assert answer(Source("a.loss", "let x = " + " + ".join(["y"] * 101))).found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(" * 49 + "x" + ")" * 49,
+        "x[t = " * 48 + "x" + "]" * 48,
+        "not " * 99 + "x",
+        "-(" * 99 + "x" + ")" * 99,
+        "a if b else " * 99 + "c",
+        "(" * 100 + "x" + ")" * 100,
+        "y[d : real in ball(" * 15 + "x" + ")](x)" * 15,
+    ],
+)
+def test_what_is_just_deep_enough_can_be_printed_and_compared_far_down_the_stack(text: str) -> None:
+    problems = Diagnostics()
+
+    def deeper(frames: int) -> None:
+        if frames:
+            deeper(frames - 1)
+            return
+        file = parse(Source("a.loss", f"let x = {text}"), problems)
+        problems.raise_errors()
+        for surface in ("text", "yaml"):
+            again = parse(Source(f"a.{surface}", print_file(file, surface)), problems)  # type: ignore[arg-type]
+            problems.raise_errors()
+            assert again == file
+            assert hash(again) == hash(file)
+
+    deeper(250)
