@@ -96,7 +96,7 @@ class _Check:
         self.source = source
         self.problems = problems
         self.unread = unread_names(problems.errors)
-        self.gathered: Gathered = Gatherer(source, problems).objective(file)
+        self.gathered: Gathered = Gatherer(source, problems, self.unread).objective(file)
         self.frame: Frame = self.gathered.frame
         self.session = Session(problems, self.frame, unread=self.unread)
         self.session.class_axes |= set(_class_axes(self.frame))

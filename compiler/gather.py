@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lossc.compiler.library import Module, file_module, home_of, shipped_module, shipped_modules
 from lossc.compiler.primitives import FUNCTIONS
-from lossc.compiler.suggest import did_you_mean
+from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
+from lossc.compiler.unread import Unread
 from lossc.grammar.diagnostics import Diagnostics, Note, error
 from lossc.grammar.source import Source, Span
 from lossc.grammar.syntax import (
@@ -74,9 +75,10 @@ class Gathered:
 class Gatherer:
     """Reads the declarations of one objective and of all that it uses, and reports clashes of names."""
 
-    def __init__(self, source: Source, problems: Diagnostics) -> None:
+    def __init__(self, source: Source, problems: Diagnostics, unread: Unread | None = None) -> None:
         self.source = source
         self.problems = problems
+        self.unread = unread if unread is not None else Unread()
         self._modules: dict[str, Frame] = {}
         self._open: list[str] = [source.name]
         self._open_settings: list[Setting] = []
@@ -122,6 +124,9 @@ class Gatherer:
             return
         home = self.module_frame(module)
         names = (member,) if member else use.names
+        if member and use.names:
+            message = f"`{use.path}` is one thing, and nothing in it can be chosen"
+            self.problems.add(error("E104", message, _imported(use, use.names[0]), help=f"write `use {use.path}`"))
         if use.sharing and not any(name in home.settings for name in names or ()):
             message = f"`{use.path}` is not a setting, and has no axes to share"
             self.problems.add(error("E104", message, use.span, help="remove `sharing (…)`"))
@@ -135,6 +140,7 @@ class Gatherer:
         if use.is_file:
             found = file_module(use.path, use.span.source)
             if isinstance(found, str):
+                self._missing(use)
                 self.problems.add(error("E104", f'"{use.path}" cannot be used: {found}', use.name_span))
                 return None, None
             return found, None
@@ -145,18 +151,29 @@ class Gatherer:
         module = shipped_module(head)
         if module is not None and (last in module.terms or last in module.settings):
             return module, last
-        self._unknown_module(use, module, head, last)
-        return None, None
+        meant = self._unknown_module(use, module, head, last)
+        if meant is None:
+            self._missing(use)
+            return None, None
+        return self._find(replace(use, path=meant))
 
-    def _unknown_module(self, use: Use, module: Module | None, head: str, last: str) -> None:
+    def _missing(self, use: Use) -> None:
+        """What an import that fails would have brought is missing for that reason, wherever it is used."""
+        self.unread.names.update(use.names or (), [use.alias] if use.alias else ())
+        self.unread.anything = self.unread.anything or (use.names is None and use.alias is None)
+
+    def _unknown_module(self, use: Use, module: Module | None, head: str, last: str) -> str | None:
+        """Reports a module that there is none of, and returns what was probably meant: the check goes on with that."""
         if module is not None:
             known = [f"{head}.{name}" for name in (*module.terms, *module.settings)]
             message = f"`{head}` has no term or setting `{last}`"
         else:
             known = [*shipped_modules(), *_setting_paths()]
             message = f"there is no module `{use.path}`"
-        hint = did_you_mean(use.path, known) or ("`lossc list` shows the modules of the library",)
-        self.problems.add(error("E104", message, use.name_span, help=hint))
+        meant = next((path for path in known if path.rsplit(".", 1)[-1] == last), None) or nearest(use.path, known)
+        help_ = f"did you mean `{meant}`?" if meant else "`lossc list` shows the modules of the library"
+        self.problems.add(error("E104", message, use.name_span, help=help_))
+        return meant
 
     def _import(
         self, name: str, use: Use, home: Frame, frame: Frame, gathered: Gathered | None, *, explicit: bool
@@ -166,6 +183,8 @@ class Gatherer:
             return
         if name not in home.terms:
             known = (*home.terms, *home.settings)
+            meant = nearest(name, known)
+            self.unread.names.update((name, meant or name))
             message = f"`{use.path}` has no term `{name}`"
             self.problems.add(error("E104", message, _imported(use, name), help=self._elsewhere(name, known)))
             return

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from lossc.grammar import parse
 from lossc.grammar.diagnostics import Diagnostics
+from lossc.grammar.limits import MAX_CHARACTERS
 from lossc.grammar.source import Source
 from lossc.grammar.syntax import File, Let, Setting, Tensor, Term
 
@@ -69,6 +70,10 @@ def file_module(path: str, user: Source) -> Module | str:
     try:
         if not target.resolve().is_relative_to(folder.resolve()):
             return "only files in the folder of this file, or below it, can be used"
+        if not target.is_file():
+            return "there is no such file" if not target.exists() else "it is not a file"
+        if target.stat().st_size > MAX_CHARACTERS:
+            return "it is too large"
         text = target.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValueError) as fault:
         return f"it cannot be read ({getattr(fault, 'strerror', None) or 'not a UTF-8 text'})"

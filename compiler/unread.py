@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from lossc.grammar.diagnostics import Diagnostic
 from lossc.grammar.source import Source
@@ -14,15 +15,27 @@ _BRING_AXES = frozenset({"input", "data", "axis", "use", "param", "learn", "stat
 _NAMED = frozenset({"let", "term", "extern", "setting"})
 
 
-def unread_names(problems: Iterable[Diagnostic]) -> frozenset[str]:
+@dataclass
+class Unread:
+    """The names that are missing for a reason already reported; any name may be, where an import brings nothing."""
+
+    names: set[str] = field(default_factory=set)
+    anything: bool = False
+
+    def __contains__(self, name: str) -> bool:
+        return self.anything or name in self.names or name.partition(".")[0] in self.names
+
+
+def unread_names(problems: Iterable[Diagnostic]) -> Unread:
     """What the lines in which these problems stand may declare, in a file of either surface."""
-    names: set[str] = set()
+    unread = Unread()
     for problem in problems:
         source = problem.span.source
         line = source.position(problem.span.start).line
-        names.update(_declared(source.line(line)))
-        names.update(_declared(_head(source, line)))
-    return frozenset(names)
+        head = _head(source, line)
+        unread.names.update(_declared(source.line(line)), _declared(head))
+        unread.anything = unread.anything or _WORD.findall(head)[:1] in (["use"], ["from"], ["import"])
+    return unread
 
 
 def _head(source: Source, line: int) -> str:

@@ -11,6 +11,7 @@ from lossc.compiler.core import Map, Node
 from lossc.compiler.program import Binding
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
+from lossc.compiler.unread import Unread
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error, warning
@@ -36,8 +37,8 @@ class Session:
     values: dict[ValueSymbol, Value] = field(default_factory=dict)
     open: list[ValueSymbol] = field(default_factory=list)
     open_terms: list[TermSymbol] = field(default_factory=list)
-    unread: frozenset[str] = frozenset()
-    """Names that may be declared in lines that could not be read."""
+    unread: Unread = field(default_factory=Unread)
+    """Names that are missing for a reason already reported."""
     calls: dict[Any, Value] = field(default_factory=dict)
     marks: dict[Any, str] = field(default_factory=dict)
     """One for each term with its axes, and how deep it was called."""

@@ -99,6 +99,8 @@ def _captured(
     """`from name`: the value of that name at the level of the objective, nowhere else."""
     symbol = ctx.frame.values.get(default.name) if ctx.frame.kind in ("objective", "setting") else None
     if not isinstance(symbol, ValueSymbol):
+        if default.name in ctx.session.unread:
+            return None
         where = "nothing of that name is in this file" if ctx.frame.kind != "term" else "a term captures nothing"
         ctx.wrong("E201", f"`{term.name}` needs `{formal.name}`: it is taken from `{default.name}`, and {where}",
                   expr.span, notes=[Note("declared here", formal.span)],

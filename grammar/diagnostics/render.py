@@ -9,6 +9,10 @@ from lossc.grammar.diagnostics import Diagnostic, Note
 from lossc.grammar.source import Span
 
 
+_WIDEST = 160
+"""Columns of a source line that are shown; a longer one is cut around the place."""
+
+
 def render_text(diagnostic: Diagnostic) -> str:
     """The message with its place, the source line, a caret under the span, declarations and help."""
     lines = [f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"]
@@ -16,22 +20,30 @@ def render_text(diagnostic: Diagnostic) -> str:
     if diagnostic.span.source.text:
         at = diagnostic.span.source.position(diagnostic.span.start)
         gutter = " " * len(str(at.line))
-        lines += [f"{gutter}--> {diagnostic.span}", f"{gutter} |"]
-        lines += [f"{at.line} | {diagnostic.span.source.line(at.line).replace(chr(9), ' ')}"]
-        lines += [f"{gutter} | {_caret(diagnostic.span)} {diagnostic.label}".rstrip(), f"{gutter} |"]
+        line, caret = _excerpt(diagnostic.span)
+        lines += [f"{gutter}--> {diagnostic.span}", f"{gutter} |", f"{at.line} | {line}"]
+        lines += [f"{gutter} | {caret} {diagnostic.label}".rstrip(), f"{gutter} |"]
     elif diagnostic.label:
         lines += [f"{gutter} = found: {diagnostic.label}"]
     lines += [f"{gutter} = {note.text}: {note.span}" for note in diagnostic.notes]
     lines += [f"{gutter} = help: {text}" for text in diagnostic.help]
-    return "\n".join(lines)
+    return "\n".join(_visible(line) for line in lines)
 
 
-def _caret(span: Span) -> str:
+def _excerpt(span: Span) -> tuple[str, str]:
+    """The line where a span begins, and the caret line under it."""
     first, last = span.source.position(span.start), span.source.position(span.end)
-    line = span.source.line(first.line)
-    stop = last.column - 1 if last.line == first.line else len(line)
-    indent, marked = line[: first.column - 1], line[first.column - 1 : stop]
-    return " " * _width(indent) + "^" * max(1, _width(marked.rstrip()))
+    line = _visible(span.source.line(first.line).replace("\t", " "))
+    start, stop = first.column - 1, last.column - 1 if last.line == first.line else len(line)
+    if len(line) > _WIDEST:
+        cut = max(0, start - _WIDEST // 4)
+        line, start, stop = line[cut : cut + _WIDEST], start - cut, min(stop - cut, _WIDEST)
+    return line, " " * _width(line[:start]) + "^" * max(1, _width(line[start:stop].rstrip()))
+
+
+def _visible(text: str) -> str:
+    """Control and formatting characters shown as a box: what a file holds must not steer the terminal."""
+    return "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)
 
 
 def _width(text: str) -> int:
