@@ -218,6 +218,10 @@ class Along(Node):
         return iv.NONNEG if body.nonneg and self.op in ("cumsum", "cumprod") else iv.REAL
 
     @property
+    def is_mask(self) -> bool:
+        return self.op == "shift" and self.body.is_mask
+
+    @property
     def children(self) -> tuple[Node, ...]:
         return tuple(c for c in (self.body, self.where, self.by, self.option, self.fill) if c is not None)
 
