@@ -67,14 +67,15 @@ def dpo_from_tokens(logits: Tensor, labels: Tensor, mask: Tensor, ref_logp: Tens
 @closed
 def clip(image: Tensor, text: Tensor) -> Tensor:
     x, y = image / image.norm(dim=1, keepdim=True), text / text.norm(dim=1, keepdim=True)
-    s = torch.exp(torch.tensor(2.6593).double()) * x @ y.T  # a learned number begins in single precision
+    s: Tensor = torch.exp(torch.tensor(2.6593).double()) * x @ y.T  # a learned number begins in single precision
     rows, columns = -s.log_softmax(1).diagonal(), -s.log_softmax(0).diagonal()
     return (rows.mean() + columns.mean()) / 2
 
 
 @closed
 def sup_con(z: Tensor, y: Tensor) -> Tensor:
-    s, n = z @ z.T / 0.1, len(y)
+    s: Tensor = z @ z.T / 0.1
+    n = len(y)
     rows = []
     for i in range(n):
         others = [a for a in range(n) if a != i]
