@@ -21,7 +21,7 @@ def statistic_table(roots: Mapping[str, Node], axis: str) -> Table:
     centres = Centres(axis, registry)
     centres.find(lowering, lowered.values())
     canonical = Canonical(axis, lowering, registry, centres)
-    seam = {name: canonical.node(canonical.of(root)) for name, root in lowered.items()}
+    seam = {name: canonical.root(root) for name, root in lowered.items()}
     return Extraction(canonical).table(seam)
 
 

@@ -75,6 +75,19 @@ class Canonical(Reading):
         children = tuple(self.node(self.done[child]) for child in node.children)
         return atom(node.rebuild(children) if children else node)
 
+    def root(self, node: Node) -> Node:
+        """A value of the objective; numbers stand inside its sums over rows."""
+        p = self.uncentred(self.of(node))
+        return total(self._inside(monomial, coefficient) for monomial, coefficient in p.terms).node()
+
+    def _inside(self, monomial: Monomial, coefficient: Fraction) -> Polynomial:
+        term = poly.of_monomial(monomial, coefficient)
+        inner = monomial.powers[0][0] if len(monomial.powers) == 1 and not monomial.exponent.terms else None
+        if not isinstance(inner, Reduce) or inner.op not in ("sum", "mean") or monomial.powers[0][1] != 1:
+            return term
+        body = self.of(inner.body).scaled(coefficient).node()
+        return atom(inner.rebuild((body, *inner.children[1:])))
+
     # -------------------------------------------------------------------------------------- shifts
 
     def partition(self, p: Polynomial) -> tuple[Polynomial, Polynomial]:

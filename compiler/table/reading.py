@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from lossc.compiler.core import ZERO, Const, Map, Node, StopGrad, apply, power, walk, where
+from lossc.compiler.core import ZERO, Const, Map, Node, Size, StopGrad, apply, power, walk, where
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.polynomial import NOTHING, ONE_HALF, Monomial, Polynomial, atom, number, total
 
@@ -64,15 +64,15 @@ class Reading:
         return p.node()
 
     def lump(self, p: Polynomial) -> Polynomial:
-        """A sum as one atom."""
-        return p if p.single is not None or not p.terms else atom(self.node(p))
+        """A sum as one atom, with the sign of its first term."""
+        if p.single is not None or not p.terms:
+            return p
+        sign = Fraction(1 if p.terms[0][1] > 0 else -1)
+        return atom(self.node(p.scaled(sign))).scaled(sign)
 
     def product(self, p: Polynomial, q: Polynomial) -> Polynomial:
-        """p * q, multiplied out only by numbers."""
-        for number_, other in ((p.constant, q), (q.constant, p)):
-            if number_ is not None:
-                return other.scaled(number_)
-        return self.lump(p) * self.lump(q)
+        """p * q, multiplied out only by numbers and extents."""
+        return p * q if _number(p) or _number(q) else self.lump(p) * self.lump(q)
 
     # -------------------------------------------------------------------------------------- rules
 
@@ -131,13 +131,26 @@ class Reading:
         return atom(where(condition, self.node(self.done[then]), self.node(self.done[otherwise])))
 
 
+def _number(p: Polynomial) -> bool:
+    """Whether a polynomial is a number times extents of axes."""
+    if p.single is None:
+        return not p.terms
+    monomial = p.single[0]
+    return not monomial.exponent.terms and all(isinstance(node, Size) for node, _ in monomial.powers)
+
+
+def _never(_: Node) -> bool:
+    return False
+
+
 class Expanded(Reading):
     """What differs along the class axis is multiplied out; row factors stay as they are, and so does what is `plain`."""
 
-    def __init__(self, axis: str, plain: Callable[[Node], bool] = lambda _: False) -> None:
+    def __init__(self, axis: str, plain: Callable[[Node], bool] = _never) -> None:
         super().__init__()
         self.axis = axis
         self.plain = plain
+        self.exponents = self if plain is _never else Expanded(axis)
         self.rules |= {"expm1": self._expm1, "xlogy": self._xlogy, "abs": self._even, "relu": self._even}
 
     def read(self, node: Node) -> Polynomial:
@@ -146,8 +159,8 @@ class Expanded(Reading):
         return super().read(node)
 
     def _whole(self, node: Map) -> bool:
-        """Whether a plain node is left alone: products and conditions are opened, so that masks are seen."""
-        return node.function != "mul" and not (node.function == "where" and node.arguments[2] is ZERO)
+        """Whether a plain node is left alone: sums, products and conditions are opened, so that masks are seen."""
+        return node.function not in ("add", "mul") and not (node.function == "where" and node.arguments[2] is ZERO)
 
     def differs(self, p: Polynomial) -> bool:
         return any(self.axis in node.axes for monomial, _ in p.terms for node in monomial.atoms)
@@ -173,6 +186,10 @@ class Expanded(Reading):
                 poly.of_monomial(_stopped(monomial), coefficient) for monomial, coefficient in self.of(node.body).terms
             )
         return atom(node)
+
+    def _exp(self, node: Map) -> Polynomial:
+        """Exponents are multiplied out whole, so that equal ones are seen to be equal."""
+        return poly.exponential(self.exponents.of(node.arguments[0]))
 
     def _expm1(self, node: Map) -> Polynomial:
         if self.axis not in node.axes:

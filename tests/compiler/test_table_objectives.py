@@ -1,0 +1,86 @@
+"""Values and gradients from the statistic table alone equal autograd of the equation, to every input."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from tests.compiler.class_objectives import NAMES, OBJECTIVES, Batch, Objective, batch
+from torch import Tensor
+
+from lossc.compiler.core import Param
+from lossc.compiler.simplify import Simplifier
+from lossc.compiler.table import Table, statistic_table
+from lossc.runtime.table_interpreter import sweep
+
+INPUTS = ("z", "t", "q", "w", "bias", "tau", "gamma", "weight")
+SHIFT = 1e4
+
+
+def table(objective: Objective, simplified: bool = False) -> Table:
+    root = Simplifier()(objective.root) if simplified else objective.root
+    return statistic_table({"loss": root}, "v")
+
+
+def by_table(found: Table, values: Batch, dtype: torch.dtype = torch.float64) -> tuple[Tensor, dict[str, Tensor]]:
+    state = sweep(found, values, dtype)
+    loss = state.root("loss")
+    return loss.detach(), state.backward(loss)
+
+
+def by_autograd(objective: Objective, values: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    leaves = {n: x.double().clone().requires_grad_() if x.is_floating_point() else x for n, x in values.items()}
+    loss = objective.loss(leaves)
+    loss.backward()
+    return loss.detach(), {n: x.grad for n, x in leaves.items() if x.is_floating_point() and x.grad is not None}
+
+
+@pytest.mark.parametrize("simplified", [False, True], ids=["as written", "simplified"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_equals_autograd(name: str, simplified: bool) -> None:
+    objective, values = OBJECTIVES[name], batch()
+    loss, gradients = by_table(table(objective, simplified), values)
+    expected, slopes = by_autograd(objective, values)
+    assert torch.allclose(loss, expected, rtol=1e-10, atol=1e-10)
+    for of in INPUTS:
+        found = gradients.get(of, torch.zeros_like(values[of]))
+        wanted = slopes.get(of, torch.zeros_like(values[of]))
+        assert torch.allclose(found, wanted, rtol=1e-10, atol=1e-10), of
+
+
+@pytest.mark.parametrize("simplified", [False, True], ids=["as written", "simplified"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_takes_the_fewest_sweeps(name: str, simplified: bool) -> None:
+    assert table(OBJECTIVES[name], simplified).levels == OBJECTIVES[name].levels
+
+
+@pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if objective.invariant])
+def test_an_offset_costs_no_accuracy(name: str) -> None:
+    """fp32 statistics at logits near 1e4, against fp64 at the very same logits."""
+    objective, values = OBJECTIVES[name], batch()
+    for of in ("z", "t"):
+        values[of] = (values[of] + SHIFT).float().double()
+    reduced = {**values, **{of: values[of] - SHIFT for of in ("z", "t")}}
+    _, gradients = by_table(table(objective, simplified=True), values, torch.float32)
+    _, slopes = by_autograd(objective, reduced)
+    for of in ("z", "t"):
+        wanted = slopes.get(of, torch.zeros_like(values[of]))
+        error = (gradients.get(of, torch.zeros_like(wanted)).double() - wanted).norm()
+        assert error <= 4e-6 * wanted.norm() + 1e-9, of
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_is_quick(name: str) -> None:
+    root = OBJECTIVES[name].root
+    spent = []
+    for _ in range(3):
+        start = time.perf_counter()
+        statistic_table({"loss": root}, "v")
+        spent.append(time.perf_counter() - start)
+    assert min(spent) <= 0.2
+
+
+def test_there_are_enough() -> None:
+    assert len(OBJECTIVES) >= 25
+    assert all(isinstance(NAMES[of], Param) for of in ("tau", "gamma"))
