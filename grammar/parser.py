@@ -7,12 +7,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 from lossc.grammar import syntax
-from lossc.grammar.builder import BUILDERS, Header, MistakeError, Version
+from lossc.grammar.builder import BUILDERS, Header, Version
 from lossc.grammar.diagnostics import Diagnostics, Note, error
 from lossc.grammar.layout import Row, check_brackets, comment_text, lay_out
 from lossc.grammar.limits import MAX_CHARACTERS, MAX_DEPTH, MAX_PROBLEMS
 from lossc.grammar.machine import StuckError, run
 from lossc.grammar.mistakes import explain
+from lossc.grammar.parts import MistakeError
 from lossc.grammar.source import Source, Span
 from lossc.grammar.syntax import Declaration, Expr, File, Item
 from lossc.grammar.tokens import COMMENT, FAULT, Fragment, Token, tokenize

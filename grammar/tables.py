@@ -95,17 +95,32 @@ def build() -> Tables:
     rules += [arg for row in table.states.values() for action, arg in row.values() if _reduces(action)]
     rules = list(dict.fromkeys(rules))
     number = {rule: index for index, rule in enumerate(rules)}
+    order = _in_order(table)
     states = [
-        {name: ~number[arg] if _reduces(action) else int(arg) for name, (action, arg) in table.states[state].items()}
-        for state in range(len(table.states))
+        {
+            name: ~number[arg] if _reduces(action) else order[arg]
+            for name, (action, arg) in sorted(table.states[state].items())
+        }
+        for state in order
     ]
     return Tables(
         grammar=_hash(grammar),
-        starts={name: [table.start_states[name], table.end_states[name]] for name in STARTS},
+        starts={name: [order[table.start_states[name]], order[table.end_states[name]]] for name in STARTS},
         keywords={t.pattern.value: t.name for t in lark.terminals if t.pattern is not None},
         rules=[_rule(rule) for rule in rules],
         states=states,
     )
+
+
+def _in_order(table: Any) -> dict[int, int]:
+    """New numbers for Lark's states, which do not change from run to run: in the order in which words lead to them."""
+    order: dict[int, int] = {}
+    waiting = [table.start_states[name] for name in STARTS]
+    for state in waiting:
+        if state not in order:
+            order[state] = len(order)
+            waiting += [arg for _, (action, arg) in sorted(table.states[state].items()) if not _reduces(action)]
+    return order
 
 
 def _reduces(action: Any) -> bool:
