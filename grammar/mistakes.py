@@ -229,6 +229,26 @@ def _position(place: _Place) -> Diagnostic | None:
     return error("E001", "expected the name of an axis after `[`", place.span, help=help)
 
 
+def _indicator(place: _Place) -> Diagnostic | None:
+    """`1[p > 0]`, as papers write it."""
+    words = [token.word for token in place.stuck.tokens[: place.stuck.index]]
+    opened = max((at for at, word in enumerate(words) if word == "["), default=0)
+    head = place.stuck.tokens[opened - 1] if opened else None
+    if head is None or head.kind != NUMBER or place.word not in ("<", "<=", ">", ">=", "==", "!=", "and", "or"):
+        return None
+    message = f"`{head.text}[…]` is no indicator: a condition counts as 0 and 1 by itself"
+    return error("E001", message, place.span, help="write it in parentheses: `(p > 0.5)`")
+
+
+def _choice_function(place: _Place) -> Diagnostic | None:
+    """`where(c, a, b)`, as libraries write it."""
+    if place.word != "where" or NUMBER not in place.expected or not place.is_followed_by("("):
+        return None
+    message = "`where` is not a function"
+    return error("E001", message, place.span, help="write `value if condition else other`")
+
+
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
-    _no_axes, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment, _choice, _adjacent, _position,
+    _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
+    _choice, _adjacent, _position,
 )  # fmt: skip

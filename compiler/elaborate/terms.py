@@ -221,6 +221,8 @@ def _hint(ctx: Context, kind: Kind, value: Value, text: str) -> str:
             return f"write `log_softmax[{axis}]({text})`"
         case "logprob", "prob":
             return f"write `log({text})`"
+        case "label", ("real" | "int"):
+            return "a label is declared with the axis that it points into: `data y : label[b] in v`"
         case ("label", _) | (_, "label"):
             return "are two arguments in each other's place?"
         case "mask", _:

@@ -12,13 +12,16 @@ from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
 
 _ELSEWHERE: Final = {
-    "ln": "log(x)", "power": "x^y", "pow": "x^y", "square": "x^2", "clamp": "clip(x, lo, hi)",
+    "ln": "log(x)", "power": "x^y", "pow": "x^y", "square": "x^2", "sqr": "x^2", "clamp": "clip(x, lo, hi)",
     "detach": "sg(x)", "stop_gradient": "sg(x)", "stopgrad": "sg(x)", "no_grad": "sg(x)", "average": "mean[b](x)",
     "avg": "mean[b](x)", "maximum": "max(x, y)", "minimum": "min(x, y)", "logistic": "sigmoid(x)",
     "lse": "logsumexp[v](x)", "stddev": "std[b](x)", "variance": "var[b](x)", "one_hot": "index[v] == y",
     "onehot": "index[v] == y", "len": "size[t]", "shape": "size[t]", "arange": "index[t]", "range": "index[t]",
     "matmul": "dot[d](x, y)", "mm": "dot[d](x, y)", "bmm": "dot[d](x, y)", "inner": "dot[d](x, y)",
     "gather": "x[v = y]", "select": "x[v = y]", "true": "0 == 0", "false": "0 == 1", "True": "0 == 0", "False": "0 == 1",
+    "cross_entropy": "ce(z, y)` of `std.ce", "nll_loss": "ce(z, y)` of `std.ce", "kl_div": "kl(p, q)` of `std.divergence",
+    "cosine_similarity": "cosine(x, y)` of `std.contrastive", "mse_loss": "mse(error)` of `std.regression",
+    "l1_loss": "mae(error)` of `std.regression", "E": "mean[b](x)", "expectation": "mean[b](x)",
     "cumulative_sum": "cumsum[t](x)", "relu6": "clip(x, 0, 6)", "logit": "log(p) - log(1 - p)", "sgn": "sign(x)",
 }  # fmt: skip
 """What other languages call a thing that is written another way here."""
