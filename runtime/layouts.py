@@ -30,8 +30,8 @@ def axes(tensor: Tensor, layout: str) -> Layout:
 
     `objective(logits = lossc.axes(x, "(side pair) t v"))` passes a concatenated chosen-then-rejected batch without a copy.
     """
-    groups: list[tuple[str, ...]] = []
-    rest = _TOKEN.sub(lambda match: groups.append(tuple((match[1] or match[2] or "").split())) or "", layout)
+    groups = [tuple((inside or alone).split()) for inside, alone in _TOKEN.findall(layout)]
+    rest = _TOKEN.sub("", layout)
     names = [name for group in groups for name in group]
     if rest.strip() or not all(groups) or len(set(names)) != len(names):
         raise fail("E710", f"`{layout}` is not a layout", help='name each axis once: `"(side pair) t v"`')
@@ -50,7 +50,8 @@ def unfolded(name: str, layout: Layout, order: Sequence[str], extents: Mapping[s
     for group in layout.groups:
         dim = written.index(group[0])
         if len(group) > 1:
-            tensor = tensor.unflatten(dim, _sizes(name, group, tensor.shape[dim], extents))
+            sizes = _sizes(name, group, tensor.shape[dim], extents)
+            tensor = tensor.reshape(*tensor.shape[:dim], *sizes, *tensor.shape[dim + 1 :])
     return tensor.permute([written.index(axis) for axis in order])
 
 

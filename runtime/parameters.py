@@ -42,8 +42,8 @@ class Parameters:
         """The value of every parameter, choices by name."""
         found: dict[str, float | str | list[float]] = {}
         for name, info in self.infos.items():
-            value = self.tensors[name].tolist()
-            found[name] = info.kind.choices[int(value)] if info.kind.name == "choice" else value
+            tensor = self.tensors[name]
+            found[name] = info.kind.choices[int(tensor)] if info.kind.name == "choice" else tensor.tolist()
         return found
 
     def _renew(self) -> None:
