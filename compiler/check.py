@@ -163,7 +163,7 @@ class _Check:
 
     def _cyclic_defaults(self, params: dict[str, ParamInfo]) -> None:
         """A parameter whose default is computed from itself has no value."""
-        for name, param in params.items():
+        for name in params:
             seen: set[str] = set()
             ahead = [name]
             while ahead:

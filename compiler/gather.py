@@ -350,16 +350,20 @@ def axes_made(root: object, terms: Mapping[str, TermSymbol]) -> Iterator[tuple[s
         elif isinstance(node, Call):
             head = node.function.head if isinstance(node.function, Bracket) else node.function
             term = terms.get(head.id) if isinstance(head, Name) else None
-            if term is not None and term.declaration.result is not None:
+            if term is not None:
                 bracket = node.function if isinstance(node.function, Bracket) else None
                 for name in _let_out(term.declaration):
                     yield _bound_to(name, bracket), node.span
 
 
 def _let_out(declaration: Term | Extern) -> list[str]:
-    """The axes of a result that no argument has."""
+    """The axes of a result that no argument has; without a result also those that a faulty body may let out."""
     given = {name for formal in declaration.formals if formal.type is not None for name in axes_of(formal.type)}
-    return [name for name in formal_axes(declaration) if name not in given]
+    made = list(formal_axes(declaration))
+    if isinstance(declaration, Term) and declaration.result is None:
+        body = syntax_nodes((declaration.lets, declaration.body))
+        made += [node.new for node in body if isinstance(node, Selector) and node.form == "rename" and node.new]
+    return [name for name in made if name not in given]
 
 
 def _bound_to(name: str, bracket: Bracket | None) -> str:

@@ -165,10 +165,13 @@ def _elementwise(ctx: Context, function: str, expr: syntax.Call) -> Value:
 def _placed(ctx: Context, function: str, expr: syntax.Call) -> tuple[syntax.Argument, ...] | None:
     """The arguments by position; only the bounds of `clip(x, lo = -1, hi = 1)` have names."""
     names = ("x", "lo", "hi") if function == "clip" else ()
-    odd = next((argument for argument in expr.arguments if argument.name is not None or argument.to is not None), None)
-    if odd is not None and not names:
-        ctx.wrong("E202", f"the arguments of `{function}` have no names", odd.span)
-        return None
+    for argument in expr.arguments:
+        if argument.to is not None:
+            ctx.wrong("E210", f"`->` has no meaning in a call of `{function}`", argument.span)
+            return None
+        if argument.name is not None and not names:
+            ctx.wrong("E202", f"the arguments of `{function}` have no names", argument.span)
+            return None
     arity, number = FUNCTIONS[function].arity, len(expr.arguments)
     if number != arity if arity is not None else number < 2:
         wanted = f"{arity} argument{'s' * (arity != 1)}" if arity is not None else "two arguments or more"

@@ -81,7 +81,7 @@ def _total(ctx: Context, call: syntax.Call) -> Value:
         return ctx.wrong("E204", "`total` sums a group of weights", given.span("w"), label=describe(ctx, value),
                          notes=declared_note(value), help="reduce anything else over its axes: `sum[d](x)`")  # fmt: skip
     if len(over) > 1:
-        return ctx.wrong("E302", "two groups of weights with different patterns meet here", given.span("w"),
+        return ctx.wrong("E204", "two groups of weights with different patterns meet here", given.span("w"),
                          help="operations act leaf by leaf, so both must have the same pattern")  # fmt: skip
     return Value(core.Reduce("sum", over, value.node), REAL, value.present)
 
