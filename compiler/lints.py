@@ -85,12 +85,25 @@ def _empty_sums(ctx: Context, file: syntax.File) -> None:
             continue
         for inner, _ in _inner_sums(outer[1]):
             assert inner.where is not None
+            if _is_about_positions(ctx, inner.where):
+                continue
             axes = ", ".join(selector.name for selector in inner.selectors)
             guard = f"any[{axes}]({print_expr(inner.where)})"
             head = print_expr(inner.head)
             value = "0" if head == "sum" else "-inf"
             ctx.warn("W301", f"where nothing is admitted this `{head}` is {value}, and the mean around it counts that",
                      inner.span, help=f"to leave such entries out write `where {guard}` in the mean")  # fmt: skip
+
+
+def _is_about_positions(ctx: Context, where: syntax.Expr) -> bool:
+    """Whether a condition reads no tensor, as `index[j] != index[b]`: what it admits, it admits in every batch."""
+    for node in syntax_nodes(where):
+        if isinstance(node, syntax.Name) and node.id not in ("index", "size"):
+            symbol = ctx.frame.values.get(node.id)
+            declared = symbol.declaration if isinstance(symbol, ValueSymbol) else None
+            if not isinstance(declared, syntax.Let) or not _is_about_positions(ctx, declared.value):
+                return False
+    return True
 
 
 def _inner_sums(argument: syntax.Expr) -> Iterator[tuple[syntax.Bracket, syntax.Expr]]:

@@ -172,6 +172,14 @@ def test_tables_hold_what_the_language_has(name: str, code: list[str]) -> None:
     assert sorted(names(name)) == sorted(code)
 
 
+def test_notation_is_in_the_language() -> None:
+    pieces = [piece for row in table("notation") for piece in re.findall(r"`([^`]+)`", row[1])]
+    lets = "\n".join(f"let piece{at} = {piece}" for at, piece in enumerate(pieces))
+    example = Example("language", 0, "loss", ("fragment",), lets)
+    assert not checked(example).problems.errors, str(checked(example).problems.errors)
+    assert not [w for w in checked(example).problems.warnings if w.code != "W101"]
+
+
 def test_functions_are_described_as_in_their_table() -> None:
     described = {re.match(r"`(\w+)", row[0])[1]: row[1] for row in table("functions")}  # type: ignore[index]
     assert described == {name: entry.summary for name, entry in FUNCTIONS.items()}
