@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from lossc.compiler.core import Along, Input, Node, Param, Rename, Slice, walk
 from lossc.compiler.emission import emit
+from lossc.compiler.program import TensorInfo
 from lossc.compiler.table.model import Scalar, Statistic, Stream, Table
 from lossc.runtime.backends.reference import Executable
 
@@ -98,7 +100,7 @@ class Sweep:
         if isinstance(statistic.at, int):
             return body[..., statistic.at]
         assert statistic.at is not None
-        at = self.entries(statistic.at, statistic.rows).to(torch.int64).clamp(min=0)
+        at = self.entries(statistic.at, statistic.rows).to(torch.int64).clamp(0, body.shape[-1] - 1)
         return torch.gather(body, -1, at.unsqueeze(-1)).squeeze(-1)
 
     # -------------------------------------------------------------------------------------- expressions
@@ -112,15 +114,15 @@ class Sweep:
 
     def _evaluated(self, node: Node, values: Mapping[str, Value], axes: Sequence[str]) -> Value:
         """The value of an expression with these dimensions."""
-        procedure = emit({"value": node})
+        program = _program(node)
         bound: list[Tensor | int] = []
-        for entry in procedure.bound:
+        for entry in program.bound:
             if entry.kind == "size":
                 bound.append(self.sizes[entry.name])
             else:
                 bound.append(self.like if entry.kind == "like" else _ordered(*values[entry.name], entry.axes))
-        result = Executable(procedure).run(bound)["value"]
-        return self._shaped(result, procedure.outputs["value"].axes, axes), tuple(axes)
+        result = program.run(bound)["value"]
+        return self._shaped(result, program.procedure.outputs["value"].axes, axes), tuple(axes)
 
     def _shaped(self, tensor: Tensor, have: tuple[str, ...], want: Sequence[str]) -> Tensor:
         tensor = tensor.permute([have.index(axis) for axis in want if axis in have])
@@ -184,47 +186,57 @@ class Sweep:
 
     # -------------------------------------------------------------------------------------- blocks
 
-    def merged(self, other: Sweep) -> None:
-        """Bring the statistics of another block of classes into these, shifts first."""
+    def merged(self, other: Sweep) -> dict[str, Tensor]:
+        """The statistics of this block of classes and another together, by name."""
+        found: dict[str, Tensor] = {}
         moves: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-        for name in self.table.order:
-            entry = self._entry(name)
-            if isinstance(entry, Statistic):
-                mine, others = (block.rescaled(entry, moved) for block, moved in zip((self, other), moves, strict=True))
-                together = _together(entry, mine, others, self, other)
-                for block, value, moved in zip((self, other), (mine, others), moves, strict=True):
-                    block.note(entry, together - value if entry.op == "shift" else None, moved)
-                    block.give(name, together, entry.rows)
+        for statistic in self.table.statistics:
+            parts = [block.rescaled(statistic, moved) for block, moved in zip((self, other), moves, strict=True)]
+            found[statistic.name] = together = self._together(statistic, *parts)
+            if statistic.op == "shift":
+                for part, moved in zip(parts, moves, strict=True):
+                    self._note(statistic, together - part, moved)
+        return found
+
+    def _together(self, statistic: Statistic, mine: Tensor, others: Tensor) -> Tensor:
+        """One statistic of two blocks that stand under one shift."""
+        match statistic.merge.kind:
+            case "largest":
+                return torch.maximum(mine, others)
+            case "any":
+                return mine | others
+            case "owner":
+                return torch.where(self._holds(statistic), mine, others)
+        return mine + others
 
     def rescaled(self, statistic: Statistic, moves: Mapping[str, Tensor]) -> Tensor:
         """The statistic of this block under the common shifts."""
-        kind, terms = statistic.merge.kind, statistic.merge.terms
-        value = self.values[f"@{statistic.name}"][0]
-        if not terms:
+        merge, value = statistic.merge, self.values[f"@{statistic.name}"][0]
+        known = {**self.values, **{f"@δ{name}": (move, self._axes_of(name)) for name, move in moves.items()}}
+        if merge.growth is not None:
+            return value + self._evaluated(merge.growth, known, statistic.rows)[0]
+        if merge.kind != "rescale":
             return value
-        known = {**self.values, **{f"@δ{name}": (move, self.table_axes(name)) for name, move in moves.items()}}
-        parts = [self._evaluated(factor, known, statistic.rows)[0] * self._size_or(of) for factor, of in terms]
-        return value + parts[0] if kind in ("largest", "owner") else torch.stack(parts).sum(0)
+        factors = [(self._evaluated(factor, known, statistic.rows)[0], of) for factor, of in merge.terms]
+        classes = float(self.sizes[self.table.axis])
+        return torch.stack([f * (classes if of == "size" else self.values[f"@{of}"][0]) for f, of in factors]).sum(0)
 
-    def _size_or(self, name: str) -> Tensor | float:
-        return 1.0 if name == "size" else self.values[f"@{name}"][0]
-
-    def table_axes(self, stream: str) -> tuple[str, ...]:
+    def _axes_of(self, stream: str) -> tuple[str, ...]:
         """The axes of the shift of a centred stream."""
         shift = self.table.stream(stream).shift
         assert shift is not None
         return self.table.statistic(shift).rows
 
-    def holds(self, statistic: Statistic) -> Tensor:
+    def _holds(self, statistic: Statistic) -> Tensor:
         """Where the label of a selection lies in this block."""
         assert isinstance(statistic.at, Node)
         at = self.entries(statistic.at, statistic.rows)
         return (at >= 0) & (at < self.sizes[self.table.axis])
 
-    def note(self, statistic: Statistic, growth: Tensor | None, moves: dict[str, Tensor]) -> None:
+    def _note(self, statistic: Statistic, growth: Tensor, moves: dict[str, Tensor]) -> None:
         """A shift that grew moves the streams centred by it the other way."""
         for stream in self.table.streams:
-            if growth is not None and stream.shift == statistic.name:
+            if stream.shift == statistic.name:
                 moves[stream.name] = -stream.sign * growth
 
 
@@ -234,17 +246,29 @@ class _Computed:
     leaf: Node
 
 
-def sweep(table: Table, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> Sweep:
-    """All statistics of a table on a batch; tensors and parameters by name."""
-    like = torch.zeros((), dtype=dtype)
-    state = Sweep(table, {}, {}, like)
-    for node in _given(table):
-        tensor = tensors[node.name]
-        axes = node.order
-        state.sizes |= dict(zip(axes, tensor.shape, strict=True))
-        tensor = tensor.to(dtype) if not (isinstance(node, Input) and node.kind in ("label", "mask")) else tensor
-        state.values[node.name] = (tensor, axes)
-        state.rows[node.name] = (tensor.clone().requires_grad_() if tensor.is_floating_point() else tensor, axes)
+@lru_cache(maxsize=2048)
+def _program(node: Node) -> Executable:
+    return Executable(emit({"value": node}))
+
+
+def sweep(
+    table: Table,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype = torch.float64,
+    given: Mapping[str, TensorInfo] | None = None,
+) -> Sweep:
+    """All statistics of a table on a batch; tensors and parameters by name, further ones in the order that `given` says."""
+    state = Sweep(table, {}, {}, torch.zeros((), dtype=dtype))
+    leaves: dict[str, Node] = {name: info.node for name, info in (given or {}).items() if name in tensors}
+    leaves |= {node.name: node for node in _given(table)}
+    for name, tensor in tensors.items():
+        node = leaves.get(name, Input(name, ()))
+        assert isinstance(node, Input | Param)
+        state.sizes |= dict(zip(node.order, tensor.shape, strict=True))
+        number = not (isinstance(node, Input) and node.kind in ("label", "mask"))
+        tensor = tensor.to(dtype) if number else tensor
+        state.values[name] = (tensor, node.order)
+        state.rows[name] = (tensor.clone().requires_grad_() if number else tensor, node.order)
     _made_axes(table, state.sizes)
     state.run()
     return state
@@ -287,16 +311,4 @@ def _reduced(gradient: Tensor, have: tuple[str, ...], want: tuple[str, ...]) -> 
 
 def _no_entry(top: Tensor, mask: Tensor | None) -> Tensor:
     return top if mask is None else torch.where(mask.any(-1), top, 0.0)
-
-
-def _together(statistic: Statistic, mine: Tensor, others: Tensor, first: Sweep, second: Sweep) -> Tensor:
-    """One statistic of two blocks that stand under one shift."""
-    match statistic.merge.kind:
-        case "largest":
-            return torch.maximum(mine, others)
-        case "any":
-            return mine | others
-        case "owner":
-            return torch.where(first.holds(statistic), mine, others)
-    return mine + others
 

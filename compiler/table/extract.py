@@ -306,7 +306,8 @@ class Naming:
 
     def _merge(self, rescaling: Rescaling) -> Merge:
         terms = ((self._row_level(factor), "size" if leaf is None else self.names[leaf]) for factor, leaf in rescaling.terms)
-        return Merge(rescaling.kind, tuple(terms))
+        growth = None if rescaling.growth is None else self._row_level(rescaling.growth)
+        return Merge(rescaling.kind, tuple(terms), growth)
 
 
 def separable(value: Node) -> bool:

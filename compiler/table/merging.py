@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lossc.compiler.core import Input, Node, Size, add, substitute, walk
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.canonical import Canonical
+from lossc.compiler.table.centre import mapped_bare
 from lossc.compiler.table.model import Combination
 from lossc.compiler.table.polynomial import Polynomial
 from lossc.compiler.table.reading import Expanded
@@ -21,10 +22,11 @@ KINDS: dict[str, Combination] = {"any": "any", "argmax": "first", "ties": "recou
 
 @dataclass(frozen=True)
 class Rescaling:
-    """The kind of a merge, and factors with the statistics that they multiply (None: the number of classes)."""
+    """The kind of a merge, factors with the statistics that they multiply (None: the number of classes), or a growth."""
 
     kind: Combination
     terms: tuple[tuple[Node, Node | None], ...] = ()
+    growth: Node | None = None
 
     @property
     def statistics(self) -> tuple[Node, ...]:
@@ -45,7 +47,7 @@ class Merging:
             return Rescaling(KINDS[definition.op])
         moved = self._moved(definition)
         if definition.op in ("shift", "max", "select"):
-            return Rescaling("owner" if definition.op == "select" else "largest", self._growth(definition, moved))
+            return Rescaling("owner" if definition.op == "select" else "largest", (), self._growth(definition, moved))
         if self.registry.level(leaf) > 1 or moved is definition.body:
             return Rescaling("add")
         summed = self.canonical.sums.of(self.canonical.of(moved), definition.mask, unwanted=self._moves)
@@ -73,14 +75,14 @@ class Merging:
         known = set(self.deltas.values())
         return any(part in known for part in walk(node))
 
-    def _growth(self, definition: Definition, moved: Node) -> tuple[tuple[Node, Node | None], ...]:
+    def _growth(self, definition: Definition, moved: Node) -> Node | None:
         expanded = Expanded(self.canonical.axis)
         change = poly.total((expanded.of(moved), expanded.of(definition.body).scaled(poly.MINUS_ONE)))
-        return ((change.node(), None),) if change.terms else ()
+        return change.node() if change.terms else None
 
     def _rescaled(self, leaf: Node, summed: Polynomial) -> Rescaling:
         terms: dict[Node | None, list[Polynomial]] = {}
-        for monomial, coefficient in summed.terms:
+        for monomial, coefficient in mapped_bare(summed).terms:
             term = poly.of_monomial(monomial, coefficient)
             inner = [node for node, k in monomial.powers if k == 1 and node in self.registry.definitions]
             if len(inner) == 1 and not self._moves_inside(inner[0]):

@@ -66,13 +66,14 @@ class Merge:
     """How a statistic of one block of classes is brought to another shift, before the blocks are combined.
 
     With `delta` of a centred stream = what its entries grow by: `rescale` is the sum of factor * statistic, where the
-    statistic `size` is the number of classes; a `largest`, and an `owner` (the block that holds the label), grow by the one
-    factor. `add` and `any` need no rescaling; `first` is the position of the largest; `recount` counts the ties of the
+    statistic `size` is the number of classes; a `largest`, and an `owner` (the block that holds the label), move by `growth`.
+    `add` and `any` need no rescaling; `first` is the position of the largest; `recount` counts the ties of the
     blocks that attain the largest; `rescan` has no such form, and its shift must be final before the sweep.
     """
 
     kind: Combination
     terms: tuple[tuple[Node, str], ...] = ()
+    growth: Node | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lossc.compiler.core import Input, Node, Param, substitute, walk
+from lossc.compiler.core import Input, Map, Node, Param, substitute, walk
 from lossc.compiler.display import core_text
 from lossc.compiler.table.model import Scalar, Statistic, Stream, Table
 
@@ -26,6 +26,11 @@ class Text:
     def name(self, of: str) -> str:
         """The name of a stream or row value; a tensor or parameter that stands as a row value has its own."""
         return self.of(self.named[of]) if of in self.named else of
+
+    def factor(self, node: Node) -> str:
+        """The text of a factor: a sum in parentheses."""
+        whole = self.of(node)
+        return f"({whole})" if isinstance(node, Map) and node.function == "add" else whole
 
     def of(self, node: Node) -> str:
         node = substitute(node, self.plain)
@@ -109,13 +114,11 @@ def _coupling(separable: bool) -> str:
 
 def _merge_lines(table: Table, text: Text) -> Iterator[str]:
     for statistic in table.statistics:
-        kind, terms = statistic.merge.kind, statistic.merge.terms
-        parts = [f"{text.of(factor)}" + ("" if of == "size" else f" * {of}") for factor, of in terms]
-        if kind == "rescale":
-            parts = [f"({text.of(factor)}) * {'size' if of == 'size' else of}" for factor, of in terms]
-            yield f"{statistic.name}: add, each block {' + '.join(parts)}"
-        elif kind != "add" or parts:
-            yield f"{statistic.name}: {kind}" + (f" after adding {parts[0]}" if parts else "")
+        merge = statistic.merge
+        parts = " + ".join(f"{text.factor(factor)} * {of}" for factor, of in merge.terms)
+        growth = "" if merge.growth is None else f", each block + {text.of(merge.growth)}"
+        if merge.kind != "add":
+            yield f"{statistic.name}: " + (f"add, each block {parts}" if merge.kind == "rescale" else merge.kind + growth)
 
 
 # ------------------------------------------------------------------------------------------------ as a record
@@ -174,5 +177,6 @@ def _statistic_record(statistic: Statistic, text: Text) -> Record:
         "merge": {
             "kind": statistic.merge.kind,
             "terms": [{"factor": text.of(factor), "of": of} for factor, of in statistic.merge.terms],
+            "growth": None if statistic.merge.growth is None else text.of(statistic.merge.growth),
         },
     }

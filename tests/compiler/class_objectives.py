@@ -70,8 +70,8 @@ def batch(seed: int = 0, dtype: torch.dtype = torch.float64) -> Batch:
     y[-1] = -1
     values = {
         "z": normal(B, V) * 2, "t": normal(B, V) * 2, "q": normal(B, V).softmax(-1), "w": normal(V).exp(), "bias": normal(V),
-        "keep": keep, "y": y, "ys": torch.randint(V, (B, K), generator=generator), "tau": torch.tensor(1.7, dtype=torch.float64),
-        "gamma": torch.tensor(1.4, dtype=torch.float64), "weight": normal(B).abs(),
+        "keep": keep, "y": y, "ys": torch.randint(V, (B, K), generator=generator), "weight": normal(B).abs(),
+        "tau": torch.tensor(1.7, dtype=torch.float64), "gamma": torch.tensor(1.4, dtype=torch.float64),
     }  # fmt: skip
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in values.items()}
 
