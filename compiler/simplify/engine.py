@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TypeAlias
 
 from lossc.compiler import core
 from lossc.compiler.core import (
@@ -20,15 +22,16 @@ from lossc.compiler.core import (
 )
 from lossc.compiler.simplify import arithmetic, masks, shapes
 from lossc.compiler.simplify.conditions import PREDICATES
-from lossc.compiler.simplify.matching import Matcher
+from lossc.compiler.simplify.matching import Left, Matcher, joined
 from lossc.compiler.simplify.numbers import folded, smallest_or_largest
-from lossc.compiler.simplify.patterns import Binding, Unfit, instantiate
+from lossc.compiler.simplify.patterns import Binding, Bound, Unfit, instantiate, variable
 from lossc.compiler.simplify.rules import RULES, Rule
-from lossc.compiler.simplify.views import is_map, number
+from lossc.compiler.simplify.views import is_map, number, product_of, terms_of
 from lossc.compiler.verify import violation
 
 STEPS_PER_NODE = 60
 """Rules that may fire for each node of a graph; a graph that needs more keeps the form that it has reached."""
+Head: TypeAlias = tuple[str, str]
 
 MAX_CHAIN = 16
 """The longest `logaddexp` of several operands that is put in order."""
@@ -54,7 +57,8 @@ class Simplifier:
         self._steps = 0
         self._origin: Node = ZERO
         self._looking = 0
-        self._matcher = Matcher(self._instance)
+        self._matchers = {rule: Matcher(self._instance, _early(rule)) for rule in rules}
+        self._heads: dict[Node, frozenset[Head]] = {}
 
     def __call__(self, root: Node) -> Node:
         """The graph in normal form."""
@@ -137,20 +141,20 @@ class Simplifier:
 
     def _rewritten(self, node: Node) -> Node:
         for rule in self._rules.get(head(node), ()):
-            result = self._applied(rule, node)
+            result = self._applied(rule, node) if needed_heads(rule.left) <= self._operand_heads(node) else None
             if result is not None:
                 return result
         return node
 
     def _applied(self, rule: Rule, node: Node) -> Node | None:
-        for binding, left in self._matcher.root(rule.left, node):
+        for binding, left in self._matchers[rule].root(rule.left, node):
             if self._steps <= 0:
                 self.record.exhausted = True
                 return None
             if not _holds(rule, binding):
                 continue
             try:
-                result = self._joined(rule, binding, left, node)
+                result = self._joined(rule, binding, left)
             except Unfit:
                 continue
             if result is node or result.axes != node.axes:
@@ -159,13 +163,17 @@ class Simplifier:
             return result
         return None
 
-    def _joined(self, rule: Rule, binding: Binding, left: Node | None, node: Node) -> Node:
+    def _joined(self, rule: Rule, binding: Binding, left: Left) -> Node:
         """The result of a rule with the operands of the sum or product that it did not use."""
         self._steps -= 1
         result = instantiate(rule.right, binding, self._well_formed)
-        if left is None:
-            return result
-        return self.construct(core.add(result, left) if is_map(node, "add") else core.mul(result, left))
+        return result if left is None else self.construct(joined(result, left))
+
+    def _operand_heads(self, node: Node) -> frozenset[Head]:
+        found = self._heads.get(node)
+        if found is None:
+            found = self._heads[node] = heads(node)
+        return found
 
     def _note_fired(self, rule: Rule) -> None:
         if not self._looking:
@@ -173,17 +181,49 @@ class Simplifier:
             self.record.first.setdefault(rule, self._origin)
 
 
+def _early(rule: Rule) -> Callable[[str, Bound], bool]:
+    """The conditions of a rule that ask of one variable only, to be asked as soon as it stands for something."""
+    single: dict[str, list[Callable[..., bool]]] = {}
+    for name, arguments in rule.tests:
+        if len(arguments) == 1:
+            single.setdefault(arguments[0], []).append(PREDICATES[name])
+    return lambda name, value: all(holds(value) for holds in single.get(name, ()))
+
+
+def heads(node: Node) -> frozenset[Head]:
+    """The heads of all factors of all summands."""
+    if not isinstance(node, Map) or node.function not in ("add", "mul", "div"):
+        return frozenset()
+    return frozenset().union(*(_factor_heads(term.monomial) for term in terms_of(node)))
+
+
+@cache
+def needed_heads(pattern: Node) -> frozenset[Head]:
+    """The heads that a graph has to have for a pattern: those of the summand that is looked for first.
+
+    The others are looked for as instances in normal form, which may look otherwise.
+    """
+    if not isinstance(pattern, Map) or pattern.function not in ("add", "mul", "div"):
+        return frozenset()
+    return next((found for term in terms_of(pattern) if (found := _factor_heads(term.monomial))), frozenset())
+
+
+def _factor_heads(monomial: Node) -> frozenset[Head]:
+    view = product_of(monomial)
+    return frozenset(head(factor) for factor in view.above + view.below if variable(factor) is None)
+
+
 def _holds(rule: Rule, binding: Binding) -> bool:
     return all(PREDICATES[name](*(binding[argument] for argument in arguments)) for name, arguments in rule.tests)
 
 
-def head(node: Node) -> tuple[str, str]:
+def head(node: Node) -> Head:
     """What rules are looked up by: the type of a node with its function or operation."""
     return type(node).__name__, getattr(node, "function", "") or getattr(node, "op", "")
 
 
-def _by_head(rules: tuple[Rule, ...]) -> dict[tuple[str, str], list[Rule]]:
-    table: dict[tuple[str, str], list[Rule]] = {}
+def _by_head(rules: tuple[Rule, ...]) -> dict[Head, list[Rule]]:
+    table: dict[Head, list[Rule]] = {}
     for rule in rules:
         kind, name = head(rule.left)
         names = ("mul", "div") if name in ("mul", "div") else (name,)

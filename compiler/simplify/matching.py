@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from itertools import permutations
 
 from lossc.compiler import core
@@ -27,17 +28,35 @@ Construct = Callable[[Node], Node]
 _COMMUTATIVE = frozenset(("and", "or", "eq", "ne", "logaddexp", "min", "max"))
 
 
-class Matcher:
-    """Matches of a pattern; `construct` builds an instance in normal form, to look for it among summands."""
+Left = Terms | Product | None
+"""The operands of a sum or a product that a pattern did not use; None where it is the whole node."""
 
-    def __init__(self, construct: Construct) -> None:
+
+def joined(result: Node, left: Left) -> Node:
+    """The result of a rewrite with the operands that are left."""
+    if left is None:
+        return result
+    if isinstance(left, Product):
+        return core.mul(result, scaled(left.coefficient, monomial(left.above, left.below)))
+    return core.add(result, *(scaled(term.coefficient, term.monomial) for term in left))
+
+
+class Matcher:
+    """Matches of a pattern.
+
+    `construct` builds an instance in normal form, to look for it among summands; `accepts` says early whether a variable
+    may stand for a value.
+    """
+
+    def __init__(self, construct: Construct, accepts: Callable[[str, Bound], bool] = lambda _, __: True) -> None:
         self.construct = construct
+        self.accepts = accepts
 
     def whole(self, pattern: Node, node: Node, binding: Binding) -> Iterator[Binding]:
         """Bindings under which the pattern is the node."""
         name = variable(pattern)
         if name is not None:
-            yield from _bind(name, node, binding)
+            yield from self._bind(name, node, binding)
         elif isinstance(pattern, Const):
             if pattern is node:
                 yield binding
@@ -46,14 +65,14 @@ class Matcher:
         elif type(pattern) is type(node):
             yield from self._structure(pattern, node, binding)
 
-    def root(self, pattern: Node, node: Node) -> Iterator[tuple[Binding, Node | None]]:
+    def root(self, pattern: Node, node: Node) -> Iterator[tuple[Binding, Left]]:
         """Bindings under which the pattern is the node, or some operands of its sum or product, with the operands left."""
         if isinstance(pattern, Map) and pattern.function == "add":
-            for binding, terms in self.terms(terms_of(pattern), terms_of(node), {}):
-                yield binding, core.add(*(scaled(t.coefficient, t.monomial) for t in terms)) if terms else None
+            for binding, terms in self.terms(_summands(pattern), terms_of(node), {}):
+                yield binding, terms or None
         elif isinstance(pattern, Map) and pattern.function in ("mul", "div"):
-            for binding, left in self.factors(product_of(pattern), product_of(node), {}):
-                yield binding, None if left == UNIT else scaled(left.coefficient, monomial(left.above, left.below))
+            for binding, product in self.factors(_factors_of(pattern), product_of(node), {}):
+                yield binding, None if product == UNIT else product
         else:
             for binding in self.whole(pattern, node, {}):
                 yield binding, None
@@ -62,11 +81,11 @@ class Matcher:
 
     def _map(self, pattern: Map, node: Node, binding: Binding) -> Iterator[Binding]:
         if pattern.function == "add":
-            for bound, terms in self.terms(terms_of(pattern), terms_of(node), binding):
+            for bound, terms in self.terms(_summands(pattern), terms_of(node), binding):
                 if not terms:
                     yield bound
         elif pattern.function in ("mul", "div"):
-            for bound, left in self.factors(product_of(pattern), product_of(node), binding):
+            for bound, left in self.factors(_factors_of(pattern), product_of(node), binding):
                 if left == UNIT:
                     yield bound
         elif isinstance(node, Map) and node.function == pattern.function:
@@ -96,24 +115,24 @@ class Matcher:
             case Along(op=op, axis=name), Along(op=other) if op == other and node.option is None:
                 yield from self._over(pattern, node, name, Axes((node.axis,), None, node.by), binding)
             case Select(axis=name, at=at), Select():
-                for bound in _bind(f"[{name}]", Axes((node.axis,)), binding):
+                for bound in self._bind(f"[{name}]", Axes((node.axis,)), binding):
                     name_of_at = variable(at)
-                    for inner in _bind(name_of_at, node.at, bound) if name_of_at else ():
+                    for inner in self._bind(name_of_at, node.at, bound) if name_of_at else ():
                         yield from self.whole(pattern.body, node.body, inner)
             case Rename(old=old, new=new), Rename():
-                for bound in _bind(f"[{old}]", Axes((node.old,)), binding):
-                    for inner in _bind(f"[{new}]", Axes((node.new,)), bound):
+                for bound in self._bind(f"[{old}]", Axes((node.old,)), binding):
+                    for inner in self._bind(f"[{new}]", Axes((node.new,)), bound):
                         yield from self.whole(pattern.body, node.body, inner)
             case StopGrad(body=body), StopGrad(body=held):
                 yield from self.whole(body, held, binding)
             case Size(axis=name), Size(axis=axis):
-                yield from _bind(f"[{name}]", Axes((axis,)), binding)
+                yield from self._bind(f"[{name}]", Axes((axis,)), binding)
 
     def _over(
         self, pattern: Reduce | Along, node: Reduce | Along, name: str, axes: Axes, binding: Binding
     ) -> Iterator[Binding]:
-        for bound in _bind(f"[{name}]", axes, binding):
-            for masked in _bind_mask(pattern.where, node.where, bound):
+        for bound in self._bind(f"[{name}]", axes, binding):
+            for masked in self._bind_mask(pattern.where, node.where, bound):
                 yield from self.whole(pattern.body, node.body, masked)
 
     # ---------------------------------------------------------------------------------------- products
@@ -136,7 +155,8 @@ class Matcher:
         del rest[side][index]
         name = variable(pattern)
         if name is not None and _absorbs(name, binding):
-            yield {**binding, name: scaled(node.coefficient, monomial(node.above, node.below))}, UNIT
+            for bound in self._bind(name, scaled(node.coefficient, monomial(node.above, node.below)), binding):
+                yield bound, UNIT
             return
         if name is not None and name in binding:
             known = _minus(node, binding[name], side)
@@ -166,11 +186,11 @@ class Matcher:
             left = self._without_instance(pattern, node, binding)
             yield from [] if left is None else [(binding, left)]
         elif name is not None:
-            yield from _variable_terms(name, pattern.coefficient, node, binding)
+            yield from self._variable_terms(name, pattern.coefficient, node, binding)
         elif (position := _unknown_position(pattern.monomial, unbound)) is not None:
             yield from self._selected_term(pattern, position, node, binding)
         else:
-            factors = replace(product_of(pattern.monomial), coefficient=pattern.coefficient)
+            factors = replace(_factors_of(pattern.monomial), coefficient=pattern.coefficient)
             for term, others in _each_term(node):
                 target = replace(product_of(term.monomial), coefficient=term.coefficient)
                 for bound, rest in self.factors(factors, target, binding):
@@ -197,43 +217,64 @@ class Matcher:
             instance = instantiate(pattern.monomial, binding, self.construct)
         except Unfit:
             return None
-        left = list(node)
+        left = node
         wanted = [term.times(pattern.coefficient) for term in terms_of(instance)]
         for term in wanted:
-            if term not in left:
+            place = _place(term, left)
+            if place is None:
                 return None
-            left.remove(term)
-        return tuple(left) if wanted else None
+            left = left[:place] + left[place + 1 :]
+        return left if wanted else None
 
+    # ---------------------------------------------------------------------------------------- variables
 
-def _bind(name: str, value: Bound, binding: Binding) -> Iterator[Binding]:
-    if name not in binding:
-        yield {**binding, name: value}
-    elif binding[name] == value:
-        yield binding
+    def _variable_terms(
+        self, name: str, coefficient: Fraction, node: Terms, binding: Binding
+    ) -> Iterator[tuple[Binding, Terms]]:
+        """A summand that is a variable: any one summand, or all of them."""
+        if _absorbs(name, binding):
+            total = core.add(*(scaled(t.coefficient / coefficient, t.monomial) for t in node))
+            for bound in self._bind(name, total, binding):
+                yield bound, ()
+            return
+        for term, others in _each_term(node):
+            for bound in self._bind(name, scaled(term.coefficient / coefficient, term.monomial), binding):
+                yield bound, others
 
+    def _bind(self, name: str, value: Bound, binding: Binding) -> Iterator[Binding]:
+        if name in binding:
+            if binding[name] == value:
+                yield binding
+        elif self.accepts(name, value):
+            yield {**binding, name: value}
 
-def _bind_mask(pattern: Node | None, mask: Node | None, binding: Binding) -> Iterator[Binding]:
-    if pattern is None:
-        if mask is None:
-            yield binding
-    else:
+    def _bind_mask(self, pattern: Node | None, mask: Node | None, binding: Binding) -> Iterator[Binding]:
         name = variable(pattern)
-        yield from _bind(name, mask, binding) if name else ()
+        if name is not None:
+            yield from self._bind(name, mask, binding)
+        elif pattern is None and mask is None:
+            yield binding
+
+
+@cache
+def _summands(pattern: Node) -> Terms:
+    return terms_of(pattern)
+
+
+@cache
+def _factors_of(pattern: Node) -> Product:
+    return product_of(pattern)
 
 
 def _absorbs(name: str, binding: Binding) -> bool:
     return name in REMAINING and name not in binding
 
 
-def _variable_terms(name: str, coefficient: Fraction, node: Terms, binding: Binding) -> Iterator[tuple[Binding, Terms]]:
-    """A summand that is a variable: any one summand, or all of them."""
-    if _absorbs(name, binding):
-        total = core.add(*(scaled(t.coefficient / coefficient, t.monomial) for t in node))
-        yield {**binding, name: total}, ()
-        return
-    for term, others in _each_term(node):
-        yield {**binding, name: scaled(term.coefficient / coefficient, term.monomial)}, others
+def _place(wanted: Scaled, terms: Terms) -> int | None:
+    for i, term in enumerate(terms):
+        if term.monomial is wanted.monomial and term.coefficient == wanted.coefficient:
+            return i
+    return None
 
 
 def _each_term(terms: Terms) -> Iterator[tuple[Scaled, Terms]]:
