@@ -129,6 +129,8 @@ def _unnamed_entry(place: _Place) -> Diagnostic | None:
         return None
     what = "a quantity" if place.owner == "monitor" else "a term"
     message = f"{what} of `{place.owner}` has a name: `name : expression`"
+    if place.word == "=":
+        return error("E014", "a name is given to an entry with `:`", place.span, help="write `:`")
     label = "expected `:`" if place.before else ""
     return error("E001", message, place.span, label=label, help="write `loss : ` before the expression")
 
@@ -157,6 +159,8 @@ def _instead_of(place: _Place) -> str:
         return f"write `let {place.word} = ...`"
     if place.is_followed_by(":"):
         return f"write `param {place.word} : ...`, or indent the line if it stands under `minimize`"
+    if place.word in ("import", "from", "include"):
+        return "write `use std.ce (focal)`; Python cannot be imported"
     guess = closest(place.word, DECLARATIONS)
     return f"did you mean `{guess}`?" if guess else "indent the line if it continues the one above"
 
@@ -199,7 +203,8 @@ def _choice(place: _Place) -> Diagnostic | None:
     help = "write `value if condition else other`"
     if place.word == "if" and NUMBER in place.expected:
         return error("E001", "the value of a choice stands before its `if`", place.span, help=help)
-    if place.token is None and "else" in place.expected and END not in place.expected:
+    ends = place.token is None or place.word in (")", "]", ",")
+    if ends and "else" in place.expected and END not in place.expected:
         return error("E001", "this choice has no `else`", place.span, label=place.label, help=help)
     return None
 
@@ -215,7 +220,18 @@ def _adjacent(place: _Place) -> Diagnostic | None:
         message = f"expected an operator or `,` between {_shown(before)} and {_shown(token)}"
         return error("E001", message, place.span)
     message = f"expected an operator between {_shown(before)} and {_shown(token)}"
-    return error("E001", message, place.span, help="for a product write `*`")
+    help = "for a product write `*`" + ("; between two arguments `,`" if "," in place.expected else "")
+    return error("E001", message, place.span, help=help)
+
+
+def _axes_apart(place: _Place) -> Diagnostic | None:
+    """`mean[b t](x)`."""
+    if place.token is None or place.before is None or place.token.kind != NAME or place.before.kind != NAME:
+        return None
+    if not {",", "]", "->"} <= place.expected or place.word in RESERVED:
+        return None
+    message = f"expected `,` between the axes {_shown(place.before)} and {_shown(place.token)}"
+    return error("E001", message, place.span)
 
 
 def _position(place: _Place) -> Diagnostic | None:
@@ -250,5 +266,5 @@ def _choice_function(place: _Place) -> Diagnostic | None:
 
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
     _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
-    _choice, _adjacent, _position,
+    _choice, _axes_apart, _adjacent, _position,
 )  # fmt: skip

@@ -167,15 +167,19 @@ class _Reader:
             if isinstance(text, Scalar):
                 yield name, text
             else:
+                flow = text.span.text.startswith(("[", "{"))
                 help = "quote it: in YAML a bracket at the beginning of a value has another meaning"
+                help = help if flow else f"write it behind its key: `{name.text}: ...`"
                 self._refuse(text, f"the value of `{name.text}` is one text", help)
 
     def _block(self, key: Scalar, value: YamlNode) -> Iterator[Item]:
         above, behind = self.comments.above(key.span), self.comments.behind(key.span)
         rows = [self._row([*self._tokens(name), _colon(name)], name, text) for name, text in self._texts_of(key, value)]
         if not rows:
-            if isinstance(value, Listing) or (isinstance(value, Scalar) and value.text):
-                return
+            if isinstance(value, Listing) or (isinstance(value, Mapping) and value.entries) or (
+                isinstance(value, Scalar) and value.text
+            ):
+                return  # what stands there has been refused already
             help = "write `name: expression` below, indented"
             self.problems.add(error("E016", f"`{key.text}` has nothing below it", key.span, help=help))
             return

@@ -45,6 +45,8 @@ class Session:
     extents: dict[str, tuple[int, Span]] = field(default_factory=dict)
     """The number of entries of each axis that a slice or `topk` made, and where it was made first."""
     steps: int = 0
+    outermost: Span | None = None
+    """The term that is being checked, or the call in the file that is being evaluated."""
     exhausted: Span | None = None
     """Where the bound on evaluation was met, if it was."""
 
@@ -66,7 +68,7 @@ class Context:
 
         self.session.steps += self.depth > 0
         if self.session.steps > MAX_STEPS:
-            self.session.exhausted = self.session.exhausted or expression.span
+            self.session.exhausted = self.session.exhausted or self.session.outermost or expression.span
             return WRONG
         result = evaluate(self, expression)
         if not result.wrong:

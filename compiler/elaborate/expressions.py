@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from lossc.compiler import core
 from lossc.compiler.elaborate import arithmetic, reductions, selections, special, terms
-from lossc.compiler.elaborate.context import Context
+from lossc.compiler.elaborate.context import Context, axes_text
 from lossc.compiler.elaborate.declarations import value_of
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.unknown import unknown_function, unknown_value
@@ -137,8 +137,7 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
         if head.id in FUNCTIONS:
             return _elementwise(ctx, head.id, expr)
         if head.id in (*REDUCTIONS, *ALONG, *LINEAR, *SEARCHES):
-            return ctx.wrong("E308", f"`{head.id}` needs the axes that it works on", head.span,
-                             help=f"write `{head.id}[v](…)`; nothing is reduced without its name")  # fmt: skip
+            return _without_axes(ctx, head, expr)
         return special.plain(ctx, head.id, expr)
     if head.id in REDUCTIONS:
         return reductions.reduction(ctx, head.id, bracket, expr)
@@ -160,6 +159,18 @@ def _elementwise(ctx: Context, function: str, expr: syntax.Call) -> Value:
     if any(value.wrong for value in values):
         return WRONG
     return arithmetic.elementwise(ctx, function, values, arguments)
+
+
+def _without_axes(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value:
+    """`mean(x)`: which axes is never guessed; the help shows those that the argument has."""
+    values = [ctx.value(argument.value) for argument in expr.arguments]
+    first = values[0] if values and not values[0].wrong else None
+    axes = first.axes if first is not None and first.axes else ()
+    if head.id in ALONG and first is not None and first.kind.axis is not None:
+        axes = (first.kind.axis,)
+    named = axes_text(ctx, axes) if axes else "v"
+    return ctx.wrong("E308", f"`{head.id}` needs the axes that it works on", head.span,
+                     help=f"name them: `{head.id}[{named}](…)`")  # fmt: skip
 
 
 def _placed(ctx: Context, function: str, expr: syntax.Call) -> tuple[syntax.Argument, ...] | None:

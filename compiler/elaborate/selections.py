@@ -13,6 +13,7 @@ from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
+from lossc.grammar.expressions import print_expr
 
 
 def selection(ctx: Context, expr: syntax.Bracket) -> Value:
@@ -45,10 +46,16 @@ def _select(ctx: Context, selector: syntax.Selector, value: Value) -> Value:
         case "rename":
             return _rename(ctx, selector, axis, value)
         case "slice":
-            return ctx.wrong("E306", "a slice needs a name for its shorter axis", selector.span,
-                             help=f"write `{selector.name} -> part = …`: an axis has one extent in a file")  # fmt: skip
+            return _unnamed_slice(ctx, selector)
     return ctx.wrong("E306", "this is not a selection", selector.span,
                      help=f"write `x[{selector.name} = …]`, or reduce with `mean[{selector.name}](x)`")  # fmt: skip
+
+
+def _unnamed_slice(ctx: Context, selector: syntax.Selector) -> Value:
+    assert selector.value is not None and selector.upper is not None
+    ends = f"{print_expr(selector.value)}..{print_expr(selector.upper)}"
+    return ctx.wrong("E306", "a slice needs a name for its shorter axis", selector.span,
+                     help=f"write `{selector.name} -> part = {ends}`: an axis has one extent in a file")  # fmt: skip
 
 
 def _at(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value) -> Value:

@@ -40,6 +40,8 @@ ABSTRACT = TermSymbol(
 
 def call(ctx: Context, term: TermSymbol, bracket: syntax.Bracket | None, expr: syntax.Call) -> Value:
     term.used = True
+    if ctx.depth == 0:
+        ctx.session.outermost = expr.span
     if not sound(ctx, term):
         return WRONG
     formals = term.declaration.formals
@@ -347,6 +349,7 @@ def sound(ctx: Context, term: TermSymbol) -> bool:
         return False
     if term.sound is None:
         ctx.session.open_terms.append(term)
+        ctx.session.outermost = ctx.session.open_terms[0].span
         outer, ctx.session.problems = ctx.session.problems, Diagnostics()
         _check(ctx, term)
         found, ctx.session.problems = ctx.session.problems, outer

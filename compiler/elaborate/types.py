@@ -10,6 +10,7 @@ from lossc.compiler.kinds import DISTRIBUTIONS, KIND_NAMES, MASK, NUMBERS, Kind
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
+from lossc.grammar.expressions import print_type
 from lossc.grammar.source import Span
 
 WEIGHTS_AXIS = "#weights"
@@ -84,7 +85,7 @@ def _kind(ctx: Context, type_: syntax.Type, order: list[str]) -> Kind | None:
     match type_.kind:
         case "logits" | "prob" | "embedding" if not order:
             ctx.wrong("E303", f"`{type_.kind}` needs the axis that it is over", type_.span,
-                      help=f"write `{type_.kind}[…, v]`; the axis named last is the one it is over")  # fmt: skip
+                      help=f"write `{type_.kind}[b, v]`; the axis named last is the one it is over")  # fmt: skip
             return None
         case name if name in DISTRIBUTIONS:
             over = order[-1] if order and not _per_entry(ctx, type_, order) else None
@@ -127,7 +128,7 @@ def _label(ctx: Context, type_: syntax.Type) -> Kind | None:
     if type_.within is None and ctx.frame.kind in ("term", "law"):
         return Kind("label", bounds=iv.INTEGER)
     if not isinstance(type_.within, str):
-        ctx.wrong("E303", "a label needs the axis that it points into", type_.span, help="write `label[…] in v`")
+        ctx.wrong("E303", "a label needs the axis that it points into", type_.span, help=f"write `{print_type(type_)} in v`")
         return None
     symbol = ctx.axis(type_.within, type_.span)
     if symbol is None:

@@ -8,7 +8,6 @@ from typing import Any
 from lossc.grammar.diagnostics import Diagnostic, Note
 from lossc.grammar.source import Span
 
-
 _WIDEST = 160
 """Columns of a source line that are shown; a longer one is cut around the place."""
 
