@@ -20,7 +20,7 @@ def emit_along(emitter: Emitter, node: Along, guard: Guard) -> Emitted:
     inner = extended(_seen(emitter, node, guard), node.where)
     body = emitter.emit(node.body, inner)
     label = None if node.by is None else emitter.builder.integer(emitter.emit(node.by))
-    if node.op != "shift" or body.type == "number" or body.literal:
+    if node.op != "shift" or node.where is not None:
         body = emitter.builder.number(body)
     operands = {"body": emitter.builder.tensor(body)}
     if mask is not None:
@@ -74,6 +74,8 @@ def _call(emitter: Emitter, node: Along, operands: dict[str, Emitted]) -> Emitte
         case _:
             arguments.append(place("label"))
     value = builder.call(f"operations.{node.op}", arguments, axes, body.type, **options)
+    if "mask" in operands and node.op in (*_RUNNING, "rank", "shift"):
+        value = emitter.elementwise("torch.where", (operands["mask"], value, Emitted(0.0)))
     return emitter.relabelled(value, node.axis, node.new) if node.new else value
 
 

@@ -1,7 +1,8 @@
 """Operations along the dimension `dim`, which stays.
 
 `mask` None admits every entry, and entries outside it do not exist for the others. `label` None is one sequence; else each
-value of the label is a sequence of its own, in the order of the positions. Excluded entries get 0.
+value of the label is a sequence of its own, in the order of the positions. What stands at excluded entries means nothing,
+but for `softmax`, `log_softmax`, `sort` and `topk`: 0.
 """
 
 from __future__ import annotations
@@ -66,8 +67,7 @@ def cummax(x: Tensor, mask: Tensor | None, label: Tensor | None, dim: int) -> Te
     shared = running(torch.where(tied, x, 0.0), level, torch.add, 0.0, dim)
     count = running(tied.to(x.dtype), level, torch.add, 0.0, dim)
     slope = shared / torch.where(count == 0, 1.0, count)
-    value = top + (slope - slope.detach())
-    return value if mask is None else torch.where(torch.isfinite(top), value, 0.0)
+    return top + (slope - slope.detach())
 
 
 def scan(x: Tensor, mask: Tensor | None, label: Tensor | None, decay: Tensor, dim: int) -> Tensor:

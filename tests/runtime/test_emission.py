@@ -111,7 +111,7 @@ def compare(root: Node, *, poison: dict[str, str] | None = None, seed: int = 0, 
     (expected, wanted), (value, found) = outputs
     torch.testing.assert_close(value, expected, rtol=rtol, atol=1e-12)
     for name in set(wanted) | set(found):
-        zero = torch.zeros(())
+        zero = torch.zeros((), dtype=torch.float64)
         want, got = (grads.get(name) if grads.get(name) is not None else zero for grads in (wanted, found))
         torch.testing.assert_close(got, want.expand(got.shape), rtol=rtol, atol=1e-12, msg=lambda text, n=name: f"{n}: {text}")
 

@@ -1,0 +1,62 @@
+"""Every setting has a starter that checks, is formatted, and trains on rows of the kind that it asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossc.compiler.library import shipped_module
+from lossc.runtime.cli.boundary import run
+from lossc.runtime.cli.new import starters
+from lossc.runtime.training.feeds import FEEDS
+
+from .training_runs import PAIRS, start, write_pairs
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "embeddings": [{"x": [n, 1.0, -n], "y": [n, 2.0, 1.0]} for n in range(12)],
+    "unpaired": [{"prompt": f"{n}?", "completion": " yes" * (1 + n % 2), "desirable": n % 3 == 0} for n in range(12)],
+    "rollouts": [
+        {"prompt": f"{n}?", "completions": [" yes", " no no"], "rewards": [1.0, n % 2]} for n in range(12)
+    ],
+    "forget_retain": [{"forget": "a secret" + "!" * (n % 3), "retain": "a fact"} for n in range(12)],
+}  # fmt: skip
+SOURCES = {"embeddings": "views.jsonl", "unpaired": "judged.jsonl", "rollouts": "sampled.jsonl", "forget_retain": "streams.jsonl"}
+PER_TOKEN = "a text of a few tokens"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_setting_has_a_starter_and_a_feed() -> None:
+    settings = shipped_module("std.settings")
+    assert settings is not None
+    assert set(FEEDS) == set(settings.settings)
+    assert set(starters()) == set(settings.settings) - {"referenced"}
+
+
+@pytest.mark.parametrize("setting", starters())
+def test_a_starter_checks_is_formatted_and_trains(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["new", setting]) == 0
+    assert run(["check", f"{setting}.loss"]) == 0
+    assert "no problems" in capsys.readouterr().out
+    assert run(["fmt", "--check", f"{setting}.loss"]) == 0
+    text = Path(f"{setting}.run.yaml").read_text(encoding="utf-8")
+    changes: dict[str, Any] = {"length": {"steps": 2}, "batch": {"size": 4}, "evaluate": {"every": 2}, "save": {"every": 2}}
+    if setting in ROWS:
+        Path(SOURCES[setting]).write_text("".join(json.dumps(row) + "\n" for row in ROWS[setting]), encoding="utf-8")
+    elif FEEDS[setting].network == "language":
+        Path("texts.csv").write_text("text,prompt,chosen,rejected\n" + f"{PER_TOKEN},2+2=,4,5\n" * 12, encoding="utf-8")
+        changes["data.source"] = "texts.csv"
+    if "runs/large" in text:
+        write_pairs(Path("pairs.jsonl"), 8)
+        start(PAIRS, "runs/large", length={"steps": 1})
+    if FEEDS[setting].network == "language":
+        changes["model"] = {"kind": "llama", "hidden": 16, "layers": 1, "heads": 2}
+    outcome = start(text, "one", **changes)
+    assert outcome.steps == 2
+    assert outcome.journal.of("held_out")[-1].monitors
