@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -282,7 +283,9 @@ def _log_of_sum(node: Map) -> Node:
     parts = _chained(node)
     if len(parts) > MAX_CHAIN:
         return node
-    ordered = sorted(parts, key=lambda part: (part is not ZERO, part.digest))
+    counted = Counter(parts).items()
+    distinct = [core.add(part, core.apply("log", core.const(n))) if n > 1 else part for part, n in counted]
+    ordered = sorted(distinct, key=lambda part: (part is not ZERO, part.digest))
     result = ordered[-1]
     for part in reversed(ordered[:-1]):
         result = core.apply("logaddexp", part, result)

@@ -48,19 +48,21 @@ _EXACT: dict[str, Exact] = {
     "mod": lambda x, y: x - y * math.floor(x / y) if y else None,
 }
 
+_FOLDED = frozenset((*_EXACT, "softplus"))
+
 
 def folded(node: Map) -> Node:
     """A function of rationals as a rational where it is one; the log of a number below 1 as minus that of its inverse."""
     values = [number(argument) for argument in node.arguments]
-    if node.function not in _EXACT or any(value is None for value in values):
+    if node.function not in _FOLDED or any(value is None for value in values):
         return node
-    exact = _EXACT[node.function](*values)
+    exact = _EXACT[node.function](*values) if node.function in _EXACT else None
     if exact is not None:
         return Const(exact)
     (value,) = values if len(values) == 1 else (None,)
     if node.function == "log" and value is not None and 0 < value < 1:
         return core.neg(core.apply("log", Const(1 / value)))
-    return node
+    return core.apply("log", core.const(2)) if node.function == "softplus" and value == 0 else node
 
 
 def smallest_or_largest(node: Map) -> Node:

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp
 from tests.compiler.evaluate import evaluate
-from tests.compiler.instances import LABEL, MASK, NAMES, SIZES, environment
+from tests.compiler.instances import LABEL, MASK, NAMES, OTHER_MASK, SIZES, environment
 
 from lossc.compiler import core
-from lossc.compiler.core import Along, Map, Node, Reduce, Select, StopGrad
+from lossc.compiler.core import Along, Map, Node, Reduce, Rename, Select, StopGrad
 from lossc.compiler.simplify import Simplifier
 from lossc.compiler.verify import verify
 
@@ -49,7 +49,11 @@ def _grown(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
         st.builds(StopGrad, inner),
         st.builds(_over, st.sampled_from(("sum", "mean", "logsumexp", "max")), inner, st.sampled_from([None, MASK])),
         st.builds(_along, st.sampled_from(("softmax", "log_softmax")), inner, st.sampled_from([None, MASK])),
+        st.builds(lambda op, x: _along(op, x, None), st.sampled_from(("cumsum", "cumlogsumexp")), inner),
+        st.builds(lambda f, x, y: Map(f, (x, y)), st.sampled_from(("min", "max")), inner, inner),
+        st.builds(lambda x, y: core.mul(Map("le", (x, y)), OTHER_MASK, x), inner, inner),
         st.builds(_read, inner),
+        st.builds(lambda x: Rename(x, "v", "w") if "v" in x.axes and "w" not in x.axes else x, inner),
     )
 
 
