@@ -86,7 +86,7 @@ class Normaliser:
 
     def _ratio(self, top: Node, bottom: Node, coefficient: Node) -> Part | None:
         """A quotient of two sums over the batch, as a weighted mean is."""
-        bottom = _unguarded(bottom)
+        bottom = _unguarded(top, bottom)
         factor, numerator = self._scaled_sum(top)
         inner_factor, denominator = self._scaled_sum(bottom)
         if not isinstance(numerator, Reduce) or denominator is None:
@@ -173,10 +173,28 @@ def _times(left: Node, right: Node) -> Node:
     return right if left is core.ONE else left if right is core.ONE else core.mul(left, right)
 
 
-def _unguarded(node: Node) -> Node:
-    """A denominator without its guard `d if d != 0 else 1`: an empty one is guarded where parts are divided."""
-    if isinstance(node, Map) and node.function == "where":
-        condition, then, otherwise = node.arguments
-        if otherwise is core.ONE and condition is core.apply("ne", then, core.ZERO):
-            return then
-    return node
+def _unguarded(top: Node, bottom: Node) -> Node:
+    """A denominator without its guard against nothing: an empty one is guarded where parts are divided.
+
+    `d if d != 0 else 1` always is one; `max(d, 1)` is where d counts what the numerator sums, so that both are empty at once.
+    """
+    match bottom:
+        case Map(function="where", arguments=(condition, then, otherwise)):
+            if otherwise is core.ONE and condition is core.apply("ne", then, core.ZERO):
+                return then
+        case Map(function="max", arguments=(core.ONE, counted) | (counted, core.ONE)) if counted.domain.integer:
+            if isinstance(counted, Reduce) and counted.domain.nonneg and _sums_only(top, counted):
+                return counted
+    return bottom
+
+
+def _sums_only(top: Node, counted: Reduce) -> bool:
+    """Whether a numerator is a sum of entries that are 0 wherever the count does not count."""
+    factors = top.arguments if isinstance(top, Map) and top.function == "mul" else (top,)
+    sums = [factor for factor in factors if isinstance(factor, Reduce) and factor.op == "sum"]
+    if len(sums) != 1 or sums[0].over != counted.over:
+        return False
+    body = sums[0].body
+    within = body.arguments if isinstance(body, Map) and body.function == "mul" else (body,)
+    same = sums[0].where is counted.where
+    return same and (counted.op == "count" or counted.body in within)
