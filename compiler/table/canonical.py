@@ -272,6 +272,7 @@ class Canonical(Reading):
         return result if result is not None else atom(apply("log", self.node(p)))
 
     def _largest(self, body: Polynomial, mask: Node | None) -> Polynomial:
+        """What is the same for all classes stands outside; the largest of none is absent, and masked by the graph around."""
         rows, classes = self._rows_and_classes(body)
         exponent = self.centres.exponent(classes)
         scale, source = (exponent.scale, exponent.direction) if len(classes.terms) == 1 else (poly.ONE_POLYNOMIAL, classes)

@@ -130,13 +130,14 @@ class Naming:
                        if leaf in self.names)  # fmt: skip
         self.leaves |= {delta: Input(f"@δ{name}", delta.order, "delta") for name, delta in deltas
                         if isinstance(delta, Input)}  # fmt: skip
+        rows = frozenset().union(*(leaf.axes for leaf in self._streams)) - {self.axis}
         return Table(
             self.axis,
             tuple(self._stream(leaf) for leaf in self._streams),
             tuple(self._scalar(value) for value in self._scalars),
             tuple(self._statistic(leaf) for leaf in self.order if leaf in drafts),
             tuple(self._computed_entry(leaf) for leaf in self._computed),
-            tuple(Root(name, self._row_level(value), separable(value)) for name, value in self.seam.items()),
+            tuple(Root(name, self._row_level(value), separable(value, rows)) for name, value in self.seam.items()),
             tuple(self.names[leaf] for leaf in self.order),
             tuple((name, self.leaves[delta]) for name, delta in deltas),
         )
@@ -310,27 +311,20 @@ class Naming:
         return Merge(rescaling.kind, tuple(terms), growth)
 
 
-def separable(value: Node) -> bool:
-    """Whether a value is a sum, with factors known beforehand, of functions of one row each."""
+def separable(value: Node, rows: frozenset[str]) -> bool:
+    """Whether a value is a sum, with factors known beforehand, of functions of one row each; `rows` are the row axes."""
     if not differentiable(value):
         return True
     match value:
         case Reduce(op="sum" | "mean", body=body) | Select(body=body) | Slice(body=body) | Rename(body=body):
-            return separable(body)
+            return separable(body, rows)
         case Map(function="add" | "where", arguments=arguments):
-            return all(separable(argument) for argument in arguments)
+            return all(separable(argument, rows) for argument in arguments)
         case Map(function="mul" | "div", arguments=arguments):
             factors = [argument for argument in arguments if differentiable(argument)]
             if len(factors) == 1 and (value.function == "mul" or factors[0] is arguments[0]):
-                return separable(factors[0])
-    return _of_one_row(value)
-
-
-def _of_one_row(value: Node) -> bool:
-    """Whether nothing in a value takes gradient across the rows of its statistics."""
-    nodes = list(walk(value))
-    rows = frozenset().union(*(node.axes for node in nodes if isinstance(node, Input) and node.kind == "statistic"))
-    return not any(differentiable(node) and rows & _across(node) for node in nodes)
+                return separable(factors[0], rows)
+    return not any(differentiable(node) and rows & _across(node) for node in walk(value))
 
 
 def _across(node: Node) -> frozenset[str]:

@@ -6,7 +6,8 @@ An objective over a class axis `v` is cut in three. *Row programs* read what is 
     dL/dx_j = sum_k (dL/dstatistic_k) * (d body_k / d x_j)        elementwise in j, where the mask of k holds.
 
 Graphs in the table are core over leaves: the caller's tensors and parameters, `leaf` of every stream, scalar and
-statistic (their names begin with `@`, which no name of a program does), and `Index` along the class axis.
+statistic (their names begin with `@`, which no name of a program does), and `Index` along the class axis. In bodies as in
+the language 0 * log 0 is 0: a centred stream that is -inf does not count where it is multiplied by 0.
 """
 
 from __future__ import annotations

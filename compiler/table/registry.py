@@ -33,7 +33,10 @@ class Definition:
 
 @dataclass(frozen=True)
 class Centred:
-    """The leaf that stands for `source - sign * shift`."""
+    """The leaf that stands for `source - sign * shift`.
+
+    Its kind is that of a log-probability: it can be -inf, and then does not count where it is multiplied by 0.
+    """
 
     leaf: Input
     source: Node
@@ -62,7 +65,7 @@ class Registry:
 
     def centre(self, source: Node, shift: Node, sign: int = 1) -> Input:
         axes = tuple(sorted(source.axes | shift.axes))
-        leaf = Input(_name("centred", source, shift, sign), axes, "centred", iv.REAL, not differentiable(source))
+        leaf = Input(_name("centred", source, shift, sign), axes, "logprob", iv.REAL, not differentiable(source))
         self.centred[leaf] = Centred(leaf, source, shift, sign)
         return leaf
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lossc.compiler.core import Input, Map, Node, Param, substitute, walk
+from lossc.compiler.core import ONE, Input, Map, Node, Param, substitute, walk
 from lossc.compiler.display import core_text
 from lossc.compiler.table.model import Scalar, Statistic, Stream, Table
 
@@ -115,7 +115,7 @@ def _coupling(separable: bool) -> str:
 def _merge_lines(table: Table, text: Text) -> Iterator[str]:
     for statistic in table.statistics:
         merge = statistic.merge
-        parts = " + ".join(f"{text.factor(factor)} * {of}" for factor, of in merge.terms)
+        parts = " + ".join(of if factor is ONE else f"{text.factor(factor)} * {of}" for factor, of in merge.terms)
         growth = "" if merge.growth is None else f", each block + {text.of(merge.growth)}"
         if merge.kind != "add":
             yield f"{statistic.name}: " + (f"add, each block {parts}" if merge.kind == "rescale" else merge.kind + growth)
