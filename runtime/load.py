@@ -14,6 +14,7 @@ from lossc.compiler.prompt import prompt_file
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.printer import print_text
 from lossc.grammar.source import Source
+from lossc.grammar.syntax import SECTIONS
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 
@@ -37,13 +38,21 @@ def loads(
     check_labels: bool = True, **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a whole text, or of an expression in a setting: `loads("dpo + 0.2*sft", setting="pairs")`."""
-    name = "<text>.yaml" if text.lstrip().startswith("lossc:") else "<text>"
+    name = "<text>.yaml" if _is_yaml(text) else "<text>"
     if setting is not None:
         problems = Diagnostics()
         file = prompt_file(text, setting, problems)
         problems.raise_errors()
         name, text = "<prompt>", print_text(file)
     return _objective(Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels)
+
+
+def _is_yaml(text: str) -> bool:
+    """Whether the first line that says something is a key of the YAML surface."""
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    key, colon, _ = first.partition(":")
+    return bool(colon) and key.strip() in ("lossc", *SECTIONS)
 
 
 def program_of_text(text: str) -> Program:
