@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lossc.compiler.display.expression import core_expression
 from lossc.compiler.display.latex import Latex
 from lossc.compiler.display.plain import Plain
 from lossc.compiler.display.walker import Walker
@@ -25,9 +26,9 @@ class Line:
     right: Expr
 
 
-def plain_equation(program: Program) -> str:
-    """The equation in lines of Unicode mathematics."""
-    lines = list(equation_lines(program))
+def plain_equation(program: Program, *, expand: bool = False) -> str:
+    """The equation in lines of Unicode mathematics; `expand` writes each term out instead of naming definitions."""
+    lines = list(expanded_lines(program) if expand else equation_lines(program))
     text = Walker(Plain()).text
     lefts = [text(line.left) for line in lines]
     width = max((len(left) for left in lefts), default=0)
@@ -38,12 +39,12 @@ def plain_equation(program: Program) -> str:
     return "\n".join(shown)
 
 
-def latex_equation(program: Program) -> str:
-    """The equation as an `aligned` block of LaTeX."""
+def latex_equation(program: Program, *, expand: bool = False) -> str:
+    """The equation as an `aligned` block of LaTeX; `expand` writes each term out instead of naming definitions."""
     text = Walker(Latex()).text
     rows = []
     role = ""
-    for line in equation_lines(program):
+    for line in expanded_lines(program) if expand else equation_lines(program):
         words = rf"\text{{{line.role}}}\quad & " if line.role != role else "& "
         role = line.role
         rows.append(rf"{words}{text(line.left)} &&= {text(line.right)}")
@@ -62,6 +63,16 @@ def equation_lines(program: Program) -> Iterator[Line]:
         _reach(entry.value, definitions, reached)
     for name in reached:
         yield from _definition(name, definitions[name])
+
+
+def expanded_lines(program: Program) -> Iterator[Line]:
+    """The core graph of each term and monitor, nothing left to be looked up."""
+    positions = {name: axis.positions for name, axis in program.axes.items() if axis.positions is not None}
+    for term in program.terms:
+        role = "minimize" if term.sign > 0 else "maximize"
+        yield Line(role, Name(term.name), core_expression(term.value, positions))
+    for monitor in program.monitors:
+        yield Line("monitor", Name(monitor.name), core_expression(monitor.value, positions))
 
 
 def _definitions(file: File) -> dict[str, Let | Term]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,10 @@ def test_what_is_steep_is_opaque(text: str) -> None:
 def test_sympy_is_loaded_only_when_needed() -> None:
     code = "import sys, lossc.compiler.algebra, lossc.compiler.simplify; sys.exit('sympy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_this_module_calls_sympy() -> None:
+    root = Path(algebra.__file__).parents[1]
+    sources = [path for folder in ("grammar", "compiler", "runtime") for path in (root / folder).rglob("*.py")]
+    assert [path.name for path in sources if "import sympy" in path.read_text(encoding="utf-8")] == ["algebra.py"]
+    assert not any(name in Path(algebra.__file__).read_text(encoding="utf-8") for name in ("sympify", "parse_expr"))

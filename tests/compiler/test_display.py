@@ -8,10 +8,13 @@ from tests.compiler.instances import NAMES
 from tests.compiler.test_simplify_random import GRAPHS
 
 from lossc.compiler import core
+from lossc.compiler.check import check_source
 from lossc.compiler.core import Call, Draw, Input, Node, Reduce
 from lossc.compiler.display import core_text, latex, unicode
+from lossc.compiler.display.equation import latex_equation, plain_equation
 from lossc.compiler.formula import formula, parsed
 from lossc.compiler.simplify import Simplifier
+from lossc.grammar.source import Source
 
 CASES = [
     ("softplus(-beta * margin)", "softplus(−β·margin)", r"\log(1 + e^{-\beta \, \mathrm{margin}})"),
@@ -98,3 +101,28 @@ def test_a_shared_graph_is_cut() -> None:
         node = core.apply("logaddexp", node, core.apply("exp", node))
     assert "…" in core_text(node)
     assert len(core_text(node)) < 100_000
+
+
+TEXT = """
+objective small
+axis b : batch
+axis side = {chosen, rejected}
+input s : real[b, side]
+param beta : positive = 0.1
+let margin = s[side = chosen] - s[side = rejected]
+minimize
+  pref : mean[b](softplus(-beta * margin))
+"""
+
+
+def test_equation_named_and_expanded() -> None:
+    program = check_source(Source("small.loss", TEXT)).program
+    assert program is not None
+    named = plain_equation(program)
+    assert "pref   = mean_b(softplus(−β·margin))" in named
+    assert "margin = s_chosen − s_rejected" in named
+    expanded = plain_equation(program, expand=True)
+    assert "margin" not in expanded
+    assert "s_chosen" in expanded
+    assert latex_equation(program).startswith(r"\begin{aligned}")
+    assert r"{s}_{\mathrm{chosen}}" in latex_equation(program, expand=True)
