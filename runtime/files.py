@@ -70,8 +70,15 @@ def write_problem(path: Path, failure: OSError) -> Diagnostic:
 
 def path_span(path: Path | str) -> Span:
     """A path as a place: the path itself, underlined."""
-    source = Source("<path>", str(path))
-    return Span(source, 0, len(source.text))
+    return value_span(str(path))
+
+
+GIVEN = "<given>"
+
+
+def value_span(text: str, start: int = 0) -> Span:
+    """A value of a run file or of the command line, underlined; a run file that holds it knows its true place."""
+    return Span(Source(GIVEN, text), start, len(text))
 
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lossc.runtime.cli.options import SetOption, SpecArgument, command_span, overrides, program_of
+from lossc.grammar.diagnostics import LosscError, error
+from lossc.runtime.cli.options import SetOption, SpecArgument, command_span, program_of
 from lossc.runtime.files import write_text
 
 
@@ -22,16 +23,13 @@ def compile_spec(
     set: SetOption = None,
 ) -> None:
     """Write the objective as a standalone module (torch only)."""
-    from lossc.grammar.diagnostics import LosscError, error
-
-    program_of(file, set)
+    program = program_of(file, set)
     if output.exists() and not force:
         raise LosscError([
             error("E804", f"`{output}` exists already", command_span(str(output)), help="give `--force` to replace it")
         ])  # fmt: skip
+    from lossc.runtime.objective import Objective
     from lossc.runtime.standalone import standalone
 
-    import lossc
-
-    write_text(output, standalone(lossc.load(file, **overrides(set))))
+    write_text(output, standalone(Objective(program)))
     typer.echo(f"{output}: written; `import {output.stem}` needs torch only")

@@ -90,13 +90,15 @@ def _start(plan: Plan, allow_python: bool) -> None:
     console = Console(stderr=False)
     print_problems(plan.spec.warnings)
     if plan.run.objective.minimize is not None:
-        typer.echo(plan.source_text)
+        typer.echo(plan.spec.source.text)
     print_heading(console, plan)
-    outcome = train(
-        Session(
-            plan.run, plan.spec, plan.base, plan.folder, plan.text, console, resume=plan.resume, allow_python=allow_python
-        )
+    session = Session(
+        plan.run, plan.spec, plan.base, plan.folder, plan.text, console, resume=plan.resume, allow_python=allow_python
     )
+    try:
+        outcome = train(session)
+    except LosscError as failure:
+        raise LosscError(plan.places.locate(problem) for problem in failure.diagnostics) from failure
     print_summary(console, outcome)
     if outcome.interrupted:
         typer.echo(f"interrupted after step {outcome.steps} of {outcome.total}; the checkpoint is saved. To continue:\n"

@@ -20,8 +20,10 @@ def draw_curves(readings: Sequence[Reading], title: str, path: Path) -> None:
     names = list(dict.fromkeys(name for reading in readings for name in reading.values()))
     columns = min(3, max(1, len(names)))
     rows = max(1, math.ceil(len(names) / columns))
-    figure = Figure(figsize=(4.2 * columns, 2.9 * rows), dpi=120, layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 0.6 + 2.9 * rows), dpi=120)
     figure.suptitle(title)
+    margin = 1 / (0.6 + 2.9 * rows)
+    figure.subplots_adjust(0.16 / columns, 0.5 * margin, 1 - 0.08 / columns, 1 - 0.75 * margin, wspace=0.22, hspace=0.4)
     for place, name in enumerate(names, start=1):
         _panel(figure.add_subplot(rows, columns, place), name, readings)
     with replacing(path) as temporary:

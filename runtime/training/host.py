@@ -137,9 +137,13 @@ class ObjectiveTrainer(Trainer):
         """The objective at the step in hand; E836 where it is not a finite number."""
         step = self.state.global_step + 1
         reading = self.window.reading(self._sum, step=step, split="train", rate=self._get_learning_rate())
-        wrong = [name for name, value in reading.values().items() if name not in reading.monitors and not math.isfinite(value)]
+        return self._finite(reading, "; the step was not taken")
+
+    def _finite(self, reading: Reading, remark: str) -> Reading:
+        values = {"loss": reading.loss, **reading.terms}
+        wrong = [f"`{name}`" for name, value in values.items() if not math.isfinite(value)]
         if wrong:
-            raise self._not_finite(step, " and ".join(f"`{name}`" for name in wrong))
+            raise self._not_finite(reading.step, " and ".join(wrong), remark)
         return reading
 
     def _sum(self, values: Tensor) -> Tensor:
@@ -149,13 +153,13 @@ class ObjectiveTrainer(Trainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
-            raise self._not_finite(self.state.global_step + 1, "the gradient")
+            raise self._not_finite(self.state.global_step + 1, "the gradient", "; the step was not taken")
         return norm
 
-    def _not_finite(self, step: int, what: str) -> LosscError:
+    def _not_finite(self, step: int, what: str, remark: str) -> LosscError:
         return LosscError([
             error(
-                "E836", f"at step {step} {what} is not a finite number; the step was not taken", path_span(self.folder.path),
+                "E836", f"at step {step} {what} is not a finite number{remark}", path_span(self.folder.path),
                 help=(kept_checkpoints(self.folder), "often a lower `optimiser.rate` or a smaller `optimiser.clip` helps",
                       "`lossc check` lists the places of the objective that can leave their domain"),
             )
@@ -179,11 +183,18 @@ class ObjectiveTrainer(Trainer):
                 totals.add(self.trainee(batch, denominators=denominators))
         self.trainee.train(was_training)
         reading = totals.reading(self._sum, step=self.state.global_step, split="held_out", epoch=self.state.epoch or 0.0)
-        self.on_reading(reading)
+        self.on_reading(self._finite(reading, " on the held-out rows"))
         self.control.should_evaluate = False  # at the end of an epoch the Trainer looks a second time
         return {"eval_loss": reading.loss}
 
     # Checkpoints
+
+    def restore(self, step: int) -> None:
+        """The weights of a checkpoint, for a run that has nothing left to do."""
+        from safetensors.torch import load_model
+
+        load_model(self.trainee, self.folder.checkpoint(step) / "model.safetensors")
+        self.state.global_step = step
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Written aside by the Trainer, then moved into place as a whole."""

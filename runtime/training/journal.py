@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,10 @@ class Reading:
         return {"loss": self.loss, **terms, **self.monitors}
 
     def line(self) -> str:
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None}) + "\n"
+        """One line of JSON; a monitor that is no finite number is null."""
+        monitors = {name: value if math.isfinite(value) else None for name, value in self.monitors.items()}
+        record = {**asdict(self), "monitors": monitors}
+        return json.dumps({name: value for name, value in record.items() if value is not None}) + "\n"
 
 
 class Journal:
@@ -60,7 +64,8 @@ def read_journal(path: Path) -> list[Reading]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         record = _record(line)
         if record is not None:
-            readings.append(Reading(**record))
+            monitors = {name: math.nan if value is None else value for name, value in record.get("monitors", {}).items()}
+            readings.append(Reading(**{**record, "monitors": monitors}))
     return readings
 
 

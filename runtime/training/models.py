@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
-from lossc.grammar.source import Source, Span
+from lossc.runtime.files import value_span
 from lossc.runtime.training import runfile
 from lossc.runtime.training.tokenizer import Tokenizer, no_folder
 
@@ -121,7 +121,7 @@ def _python_model(reference: str, sizes: Sizes, folder: Path, allowed: bool) -> 
     if not allowed:
         raise LosscError([
             error(
-                "E841", f"this run would execute `{reference}`", _span(reference),
+                "E841", f"this run would execute `{reference}`", value_span(reference),
                 help="read the file; if you trust it, give `--allow-python` on the command line",
             )
         ])  # fmt: skip
@@ -133,7 +133,7 @@ def _python_model(reference: str, sizes: Sizes, folder: Path, allowed: bool) -> 
         network = getattr(_module(folder / path), name)(**arguments)
     except Exception as failure:
         reason = f"{type(failure).__name__}: {failure}"
-        raise LosscError([error("E842", f"`{reference}` failed: {reason}", _span(reference))]) from failure
+        raise LosscError([error("E842", f"`{reference}` failed: {reason}", value_span(reference))]) from failure
     if not isinstance(network, nn.Module):
         raise LosscError([_no_module(reference, network)])
     return network
@@ -150,11 +150,7 @@ def _module(path: Path) -> ModuleType:
 
 
 def _no_module(reference: str, network: object) -> Diagnostic:
-    return error("E842", f"`{reference}` returned {type(network).__name__}, not a torch.nn.Module", _span(reference))
-
-
-def _span(text: str) -> Span:
-    return Span(Source("<model>", text), 0, len(text))
+    return error("E842", f"`{reference}` returned {type(network).__name__}, not a torch.nn.Module", value_span(reference))
 
 
 def save_network(network: nn.Module, sizes: Sizes, folder: Path) -> None:

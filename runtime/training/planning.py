@@ -32,7 +32,7 @@ class Plan:
     base: Path
     folder: RunFolder
     text: str
-    source_text: str
+    places: Places
     resume: bool = False
 
 
@@ -57,7 +57,7 @@ def plan_run(reference: str | None, changes: Mapping[str, Any], resume: bool) ->
     spec = read_objective(run, given.base, None if "objective" in changes else given.inline)
     folder = _folder(run, given, resume)
     text = given.text if not changes else _as_yaml(run)
-    return Plan(run, spec, given.base, RunFolder(folder), text, spec.source.text, resume)
+    return Plan(run, spec, given.base, RunFolder(folder), text, given.places, resume)
 
 
 def embedded_runs() -> list[str]:

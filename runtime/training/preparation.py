@@ -11,7 +11,7 @@ import torch
 
 from lossc.compiler.program import Program, TensorInfo
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
-from lossc.grammar.source import Source, Span
+from lossc.runtime.files import value_span
 from lossc.runtime.training import runfile
 from lossc.runtime.training.encoding import Encoding, find_classes
 from lossc.runtime.training.examples import Example
@@ -61,7 +61,7 @@ def find_feed(spec: Spec) -> Feed:
         found = f"the setting `{spec.setting}`" if spec.setting else "this objective, which uses no setting,"
         raise LosscError([
             error(
-                "E814", f"there is no feed for {found}", _start(spec.text),
+                "E814", f"there is no feed for {found}", value_span(spec.source.text.partition('\n')[0]),
                 help=(f"feeds exist for {known}", "`use std.settings.…`, or name one in `data: {feed: …}`"),
             )
         ])  # fmt: skip
@@ -109,7 +109,7 @@ def _split(run: Run, folder: Path) -> tuple[Rows, Rows]:
     if not train.rows or (not held_out.rows and run.data.held_out > 0):
         help_ = "give more rows, or a smaller share in `data: {held_out: …}`"
         message = f"`{run.data.source}` has {len(rows)} rows, too few to train on and to hold some out"
-        raise LosscError([error("E824", message, _start(run.data.source), help=help_)])
+        raise LosscError([error("E824", message, value_span(run.data.source), help=help_)])
     return train, held_out
 
 
@@ -221,8 +221,3 @@ def _sizes(run: Run, feed: Feed, encoding: Encoding, examples: list[Example]) ->
         outputs = len(examples[0].data["target"])
     statistics = features.mean(0), features.std(0, correction=0)
     return Sizes(features=features.shape[1], outputs=outputs or _EMBEDDING, statistics=statistics)
-
-
-def _start(text: str) -> Span:
-    line = text.partition("\n")[0]
-    return Span(Source("<run>", line), 0, len(line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, LosscError, error
 from lossc.grammar.source import Source, Span
 from lossc.grammar.yaml_nodes import Listing, Scalar, YamlNode
+from lossc.runtime.files import GIVEN
 from lossc.runtime.training.runfile import Run
 
 Location = tuple[int | str, ...]
@@ -32,6 +34,18 @@ class Places:
 
     def key(self, location: Location) -> Span:
         return self.keys.get(location) or self.value(location)
+
+    def locate(self, problem: Diagnostic) -> Diagnostic:
+        """A problem with a value that the run file holds, moved to where it stands there."""
+        given = problem.span
+        if given.source.name != GIVEN:
+            return problem
+        for span in self.values.values():
+            text = span.text.strip("'\"")
+            if text and (given.source.text == text or given.source.text.endswith(f"/{text}")):
+                end = span.start + span.text.index(text) + len(text)
+                return replace(problem, span=Span(self.source, max(span.start, end - (given.end - given.start)), end))
+        return problem
 
     def plain(self, node: YamlNode, location: Location = ()) -> Any:
         """The values of a node as lists, mappings and texts; `1e-4` and `010` stay as they were written."""

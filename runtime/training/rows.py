@@ -10,6 +10,7 @@ from typing import Any, Literal
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
 from lossc.grammar.source import Source, Span
+from lossc.runtime.files import value_span
 
 Kind = Literal["text", "texts", "number", "numbers", "label", "flag"]
 
@@ -25,11 +26,11 @@ class Row:
     line: int
     text: str = ""
 
-    def span(self, part: str = "") -> Span:
-        """The row as a place; `part`, where it is found in the line, is what the caret marks."""
+    def span(self, part: str = "", column: str = "") -> Span:
+        """The row as a place; `part`, where it is found in the line (behind the name of its column), gets the caret."""
         shown = self.text if len(self.text) <= _SHOWN else self.text[:_SHOWN] + " …"
         source = Source(self.file, "\n" * (self.line - 1) + shown)
-        at = shown.find(part) if part else -1
+        at = shown.find(part, max(shown.find(f'"{column}"'), 0)) if part else -1
         start = self.line - 1 + max(at, 0)
         return Span(source, start, start + (len(part) if at >= 0 else len(shown)))
 
@@ -69,7 +70,8 @@ class BadValueError(Exception):
 
     def of(self, row: Row, column: str = "") -> Diagnostic:
         """The problem of this row."""
-        return error(self.code, f"`{self.column or column}` of this row {self}", row.span(self.part))
+        name = self.column or column
+        return error(self.code, f"`{name}` of this row {self}", row.span(self.part, name))
 
 
 def read_value(row: Row, column: Column, source: str | Sequence[str]) -> Any:
@@ -144,7 +146,7 @@ _READERS = {
 
 
 def _name(value: Any) -> str:
-    return "nothing" if value is None else f"`{(_written(value) or str(value))[:40]}`"
+    return f"`{(_written(value) or str(value))[:40]}`"
 
 
 def _written(value: Any) -> str:
@@ -194,5 +196,5 @@ def _unknown_name(rows: Rows, name: str, known: Sequence[str]) -> Diagnostic:
     close = did_you_mean(name, known)
     return error(
         "E821", f"`columns` names `{name}`, which this objective does not read",
-        Span(Source("<columns>", name), 0, len(name)), help=close or (f"it reads {', '.join(known)}",),
+        value_span(name), help=close or (f"it reads {', '.join(known)}",),
     )  # fmt: skip

@@ -151,7 +151,7 @@ class OptimiserSection(Section):
     """How the weights move."""
 
     name: Literal["adamw", "adam", "sgd", "adafactor", "rmsprop"] = "adamw"
-    rate: Annotated[float, Field(gt=0)] = Field(default=1e-3, description="The learning rate at its highest.")
+    rate: Annotated[float, Field(gt=0, le=1e30)] = Field(default=1e-3, description="The learning rate at its highest.")
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(ge=0)] = Field(default=1.0, description="Gradient norm at most; 0 does not clip.")
 

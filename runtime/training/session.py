@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 import lossc
 from lossc.grammar.diagnostics import LosscError, error
-from lossc.grammar.source import Source, Span
+from lossc.runtime.files import value_span
 from lossc.runtime.objective import Objective
 from lossc.runtime.training import runfile
 from lossc.runtime.training.curves import draw_curves
@@ -118,7 +118,7 @@ def _teacher(session: Session, prepared: Prepared) -> nn.Module | None:
     if session.run.teacher is None:
         raise LosscError([
             error(
-                "E843", "this objective needs a teacher", _span("teacher"),
+                "E843", "this objective needs a teacher", value_span("teacher"),
                 help="name the folder of a language model: `teacher: runs/large/model`",
             )
         ])  # fmt: skip
@@ -127,7 +127,7 @@ def _teacher(session: Session, prepared: Prepared) -> nn.Module | None:
     theirs, ours = teacher.config.vocab_size, prepared.sizes.tokenizer.vocabulary  # type: ignore[union-attr]
     if theirs != ours:
         message = f"the teacher has {theirs} tokens, the tokenizer of this run {ours}"
-        raise LosscError([error("E843", message, _span(session.run.teacher), help="leave out `data: {tokenizer: …}`")])
+        raise LosscError([error("E843", message, value_span(session.run.teacher), help="leave out `data: {tokenizer: …}`")])
     return teacher.eval().requires_grad_(False)
 
 
@@ -166,9 +166,10 @@ class _Running(TrainerCallback):
         with _interruptions(self), ProgressView(self.session.console, self.total, start) as self.view:
             if start == 0 and self.prepared.held_out:
                 trainer.evaluate()
-            checkpoint = str(self.session.folder.checkpoint(start)) if start else None
             if start < self.total:
-                trainer.train(resume_from_checkpoint=checkpoint)
+                trainer.train(resume_from_checkpoint=str(self.session.folder.checkpoint(start)) if start else None)
+            else:
+                trainer.restore(start)
         return self._finish(trainer)
 
     def _start(self) -> int:
@@ -284,7 +285,3 @@ def _arguments(run: Run, folder: RunFolder, total: int, evaluate: bool) -> Train
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-
-
-def _span(text: str) -> Span:
-    return Span(Source("<run>", text), 0, len(text))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
-from lossc.grammar.source import Source, Span
+from lossc.runtime.files import value_span
 
 _SPECIAL = ("<pad>", "<bos>", "<eos>")
 
@@ -68,7 +68,7 @@ def no_folder(path: Path, thing: str, failure: Exception) -> Diagnostic:
     shown = str(path)
     reason = "there is no such folder" if not path.is_dir() else str(failure).splitlines()[0]
     return error(
-        "E840", f"cannot load a {thing} from `{shown}`: {reason}", Span(Source("<model>", shown), 0, len(shown)),
+        "E840", f"cannot load a {thing} from `{shown}`: {reason}", value_span(shown),
         help="give a local folder that `save_pretrained` wrote; nothing is downloaded",
     )  # fmt: skip
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -53,9 +52,7 @@ def no_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_run(_: pytest.MonkeyPatch) -> None:
-    Path("one").mkdir()
-    Path("one/run.yaml").write_text(RUN, encoding="utf-8")
-    Path("one/manifest.json").write_text(json.dumps({"identity": {"seed": 7}, "base": "."}), encoding="utf-8")
+    assert run("train run.yaml --output one".split()) == 0
 
 
 CASES: dict[str, tuple[str, Prepare]] = {
@@ -71,7 +68,7 @@ CASES: dict[str, tuple[str, Prepare]] = {
     "E814": ("train bad.yaml", files(bad__yaml="objective: z.loss\ndata: sklearn:iris\n",
                                      z__loss="axis b : batch\ninput z : real[b]\n\nminimize\n  a : mean[b](z)\n")),
     "E820": ("train run.yaml --data sklearn:irs", nothing),
-    "E821": ("train run.yaml --data rows.csv", files(rows__csv="x,label\n1,0\n")),
+    "E821": ("train run.yaml --data rows.csv", files(rows__csv="x,label\n" + "1,0\n" * 5)),
     "E822": ("train run.yaml --data rows.jsonl", files(rows__jsonl=ROW * 5 + ROW.replace("2", "null"))),
     "E823": ("train bad.yaml", files(bad__yaml=RUN.replace("sklearn:iris", "rows.jsonl, classes: 2"),
                                      rows__jsonl=ROW * 5 + ROW.replace("0}", "2}"))),
@@ -80,8 +77,10 @@ CASES: dict[str, tuple[str, Prepare]] = {
     "E831": ("train run.yaml --output one", full_disk),
     "E832": ("train run.yaml --output one", a_run),
     "E833": ("train run.yaml --output one --resume", nothing),
-    "E834": ("train one --resume", a_run),
-    "E836": ("train run.yaml --output one --rate 1e38", nothing),
+    "E834": ("train one --resume --seed 3 --steps 9", a_run),
+    "E836": ("train steep.yaml --output one", files(steep__yaml="objective: {setting: regression, minimize: mse}\n"
+                                                   "data: sklearn:diabetes\nmodel: linear\nlength: {steps: 4}\n"
+                                                   "optimiser: {rate: 1e30, clip: 0}\nevaluate: {every: 4}\n")),
     "E840": ("train distill.yaml --teacher nowhere", nothing),
     "E841": ("train bad.yaml", files(bad__yaml="objective: spec.loss\ndata: sklearn:iris\n"
                                                "model: {kind: python, function: 'net.py:make'}\n")),

@@ -23,7 +23,9 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "forget_retain": [{"forget": "a secret" + "!" * (n % 3), "retain": "a fact"} for n in range(12)],
 }  # fmt: skip
-SOURCES = {"embeddings": "views.jsonl", "unpaired": "judged.jsonl", "rollouts": "sampled.jsonl", "forget_retain": "streams.jsonl"}
+SOURCES = {
+    "embeddings": "views.jsonl", "unpaired": "judged.jsonl", "rollouts": "sampled.jsonl", "forget_retain": "streams.jsonl",
+}  # fmt: skip
 PER_TOKEN = "a text of a few tokens"
 
 

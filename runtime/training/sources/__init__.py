@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
-from lossc.grammar.source import Source, Span
+from lossc.runtime.files import value_span
 from lossc.runtime.training.rows import Rows
 from lossc.runtime.training.sources.csv_files import read_csv
 from lossc.runtime.training.sources.jsonl_files import read_jsonl
@@ -31,18 +31,14 @@ def read_rows(source: str, folder: Path) -> Rows:
         return reader(path)
     except OSError as failure:
         reason = (failure.strerror or str(failure)).lower()
-        raise LosscError([error("E820", f"cannot read the data `{path}`: {reason}", _span(source))]) from None
+        raise LosscError([error("E820", f"cannot read the data `{path}`: {reason}", value_span(source))]) from None
     except UnicodeDecodeError as failure:
         reason = f"byte {failure.start} is not UTF-8"
-        raise LosscError([error("E820", f"cannot read the data `{path}`: {reason}", _span(source))]) from None
+        raise LosscError([error("E820", f"cannot read the data `{path}`: {reason}", value_span(source))]) from None
 
 
 def _no_reader(source: str) -> Diagnostic:
     return error(
-        "E820", f"`{source}` is no source of data", _span(source),
+        "E820", f"`{source}` is no source of data", value_span(source),
         help=did_you_mean(source, BUILT_IN) or ("data is a .jsonl or .csv file, sklearn:NAME or python-docs",),
     )  # fmt: skip
-
-
-def _span(source: str) -> Span:
-    return Span(Source("<data>", source), 0, len(source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import LosscError, error
-from lossc.grammar.source import Source, Span
+from lossc.runtime.files import value_span
 from lossc.runtime.training.rows import Row, Rows
 
 SETS = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
@@ -13,10 +13,10 @@ SETS = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 def read_scikit(name: str) -> Rows:
     """Rows with `features` (a list of numbers), `labels` (classes) or `target` (real values)."""
     if name not in SETS:
-        source = Source("<data>", f"sklearn:{name}")
+        source = f"sklearn:{name}"
         raise LosscError([
             error(
-                "E820", f"scikit-learn carries no set `{name}`", Span(source, len("sklearn:"), len(source.text)),
+                "E820", f"scikit-learn carries no set `{name}`", value_span(source, len("sklearn:")),
                 help=did_you_mean(name, SETS) or (f"the sets are {', '.join(SETS)}",),
             )
         ])  # fmt: skip
