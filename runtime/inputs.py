@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lossc.compiler.core import walk
 from lossc.compiler.elaborate.types import WEIGHTS_AXIS
 from lossc.compiler.program import LetInfo, Program, TensorInfo
 from lossc.compiler.suggest import did_you_mean
@@ -65,16 +66,20 @@ class Door:
         for let in program.lets.values():
             self.expected[let.name] = _expected(let, "let")
         self.params = frozenset(program.params)
+        self.instead = {name: _lets_over(program, name) for name in program.tensors}
         self.positions = {axis.name: axis.positions for axis in program.axes.values() if axis.positions is not None}
         self.growing = frozenset(program.axes) - {axis.name for axis in program.axes.values() if axis.batch}
         self.growing -= {entry.over or entry.codomain or "" for entry in self.expected.values()}
         self.sizes = dict(sizes)
         self._reported: set[str] = set()
 
-    def admit(self, given: Mapping[str, object], *, check_labels: bool = True) -> Admitted:
+    def admit(
+        self, given: Mapping[str, object], required: tuple[str, ...] = (), *, check_labels: bool = True
+    ) -> Admitted:  # fmt: skip
         """The tensors of a call; LosscError with every problem found."""
         known = {name: value for name, value in given.items() if name in self.expected}
         problems = [self._unexpected(name) for name in given if name not in self.expected]
+        problems += [self._missing(name) for name in required if name not in given]
         tensors = self._arranged(known, problems)
         problems += [found for name, tensor in tensors.items() for found in self._wrong_type(name, tensor)]
         sizes = self._extents(tensors, problems)
@@ -86,10 +91,6 @@ class Door:
             raise LosscError(problems)
         like = self._like(tensors)
         return Admitted({name: self._converted(name, tensor, like) for name, tensor in tensors.items()}, sizes, like)
-
-    def missing(self, required: tuple[str, ...], given: Mapping[str, object]) -> list[Diagnostic]:
-        """What a call still needs."""
-        return [self._missing(name) for name in required if name not in given]
 
     def having(self, axis: str) -> list[str]:
         """The tensors that have an axis."""
@@ -105,7 +106,10 @@ class Door:
 
     def _missing(self, name: str) -> Diagnostic:
         expected = self.expected[name]
-        return problem("E701", f"the tensor `{name}` is missing", declared=expected.span, help=f"pass `{expected.declaration}`")
+        help_ = [f"pass `{expected.declaration}`"]
+        if self.instead.get(name):
+            help_.append(f"or give what is computed from it: {', '.join(self.instead[name])}")
+        return problem("E701", f"the tensor `{name}` is missing", declared=expected.span, help=help_)
 
     def _arranged(self, given: Mapping[str, object], problems: list[Diagnostic]) -> dict[str, Tensor]:
         """Every tensor with the dimensions of its declaration."""
@@ -230,6 +234,12 @@ class Door:
         self._reported.add(name)
         message = f"`{name}` is data and requires gradient: it was detached. Declare it as `input` to train through it."
         warnings.warn(message, LosscWarning, stacklevel=5)
+
+
+def _lets_over(program: Program, name: str) -> tuple[str, ...]:
+    """The lets that are computed from a tensor."""
+    node = program.tensors[name].node
+    return tuple(let.name for let in program.lets.values() if any(part is node for part in walk(let.node)))
 
 
 def _layout_help(value: object, order: tuple[str, ...]) -> tuple[str, ...]:

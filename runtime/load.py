@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from numbers import Real
@@ -17,6 +18,9 @@ from lossc.grammar.source import Source
 from lossc.grammar.syntax import SECTIONS
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
+
+_YAML = re.compile(r"^lossc\s*:", re.MULTILINE)
+"""The first key of the YAML surface."""
 
 
 def load(

@@ -379,10 +379,11 @@ def test_twice_differentiable(objective: Objective) -> None:
 
 def test_every_problem_of_a_call_is_reported(objective: Objective) -> None:
     tensors = batch()
+    del tensors["weight"]
     wrong = {**tensors, "mask": tensors["mask"].float(), "labels": tensors["labels"][:2], "logit": tensors["logits"]}
     with pytest.raises(LosscError) as raised:
         objective(**wrong)
-    assert sorted(problem.code for problem in raised.value.diagnostics) == ["E702", "E704", "E705"]
+    assert sorted(problem.code for problem in raised.value.diagnostics) == ["E701", "E702", "E704", "E705"]
     assert "did you mean `logits`" in str(raised.value)
     assert "labels is int64[2, 5], logits is float64[4, 5, 7]" in str(raised.value)
 
