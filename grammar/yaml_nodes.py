@@ -19,6 +19,9 @@ from lossc.grammar.yaml_scalars import scalar_fragment
 
 MAX_NESTING: Final = 8
 
+REFUSED: Final = "alias"
+"""The style of a scalar that has no text and has been reported."""
+
 
 @dataclass(frozen=True)
 class Scalar:
@@ -69,16 +72,25 @@ def read_yaml(source: Source, problems: Diagnostics) -> YamlNode | None:
     return None
 
 
-_HELP: Final = {
-    "mapping values are not allowed here": "quote a key or value that contains `: `",
-    "expected <block end>": "quote a value that begins with a bracket or a quote and goes on behind it",
-    "found character '\\t'": "indent with spaces",
-}
+_MEANING: Final = {
+    "mapping values are not allowed here": (
+        "a `:` cannot stand here", "indent the line like those above it, or quote a value that contains `: `"),
+    "expected <block end>, but found '<scalar>'": (
+        "something follows a value that has ended", "quote a value that begins with a bracket or a quote and goes on"),
+    "expected <block end>": (
+        "this line is indented neither like those above it nor deeper", "indent the lines of a section alike"),
+    "found character '\\t'": ("a tab cannot begin a value", "indent with spaces"),
+    "found undefined alias": ("this name is given to nothing", "write the value out"),
+    "found character": ("this character cannot begin a value", "quote the value"),
+    "could not find expected ':'": ("this line has no `:`", "write `key: value`"),
+}  # fmt: skip
+"""What the commonest complaints of the YAML scanner mean, and what to do."""
 
 
 def _not_yaml(problem: str, place: Span) -> Any:
-    help = [text for begin, text in _HELP.items() if problem.startswith(begin)]
-    return error("E020", f"this is not YAML: {problem.replace('<', '').replace('>', '')}", place, help=help)
+    plain = problem.replace("<", "").replace(">", "")
+    message, help = next((text for begin, text in _MEANING.items() if problem.startswith(begin)), (plain, ""))
+    return error("E020", f"this is not YAML: {message}", place, help=help)
 
 
 class _Reader:
@@ -114,7 +126,7 @@ class _Reader:
             return self._listing(event, depth)
         span = self._span(event)
         if isinstance(event, yaml.AliasEvent):
-            return Scalar(span, Fragment("", self.source, [span.start]), "")
+            return Scalar(span, Fragment("", self.source, [span.start]), REFUSED)
         return Scalar(span, scalar_fragment(self.source, event), event.style or "")
 
     def _refuse_features(self, event: Any) -> None:

@@ -20,7 +20,7 @@ from lossc.grammar.syntax import BLANK, SECTIONS, Block, File, Item, Meta, Setti
 from lossc.grammar.tokens import COMMENT, NAME, SIGN, STRING, Token, quoted, tokenize
 from lossc.grammar.words import closest
 from lossc.grammar.yaml_comments import Comments
-from lossc.grammar.yaml_nodes import Listing, Mapping, Scalar, YamlNode, read_yaml
+from lossc.grammar.yaml_nodes import REFUSED, Listing, Mapping, Scalar, YamlNode, read_yaml
 
 _KEYS: Final = ("lossc", *SECTIONS)
 SETTING_KEYS: Final = ("use", "axes", "inputs", "data", "params", "learn", "state", "let", "reduce")
@@ -129,7 +129,8 @@ class _Reader:
             return
         for item in value.items:
             if isinstance(item, Scalar):
-                yield item
+                if item.style != REFUSED:
+                    yield item
             else:
                 self._refuse(item, f"an entry of `{key.text}` is one text", "quote what holds `: ` or brackets")
 
@@ -165,7 +166,8 @@ class _Reader:
     def _texts_of(self, key: Scalar, value: YamlNode) -> Iterator[tuple[Scalar, Scalar]]:
         for name, text in self._entries_of(key, value):
             if isinstance(text, Scalar):
-                yield name, text
+                if text.style != REFUSED:
+                    yield name, text
             else:
                 flow = text.span.text.startswith(("[", "{"))
                 help = "quote it: in YAML a bracket at the beginning of a value has another meaning"

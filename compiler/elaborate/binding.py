@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossc.compiler.elaborate.context import Context
+from lossc.compiler.elaborate.misfit import known_misfit
 from lossc.compiler.gather import axes_of, formal_axes
 from lossc.compiler.kinds import DISTRIBUTIONS
 from lossc.compiler.symbols import AxisSymbol, TermSymbol
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Note
+from lossc.grammar.source import Span
 
 
 def bind_axes(
-    ctx: Context, term: TermSymbol, bracket: syntax.Bracket | None, arguments: dict[str, Value], expr: syntax.Call
+    ctx: Context,
+    term: TermSymbol,
+    bracket: syntax.Bracket | None,
+    given: dict[str, tuple[Value, Span]],
+    expr: syntax.Call,
 ) -> dict[str, AxisSymbol] | None:
     """Each formal axis with the axis of the caller; None after a report.
 
     In this order: named explicitly, `ce[v = k](z, y)`; by the codomain of a label; by the last axis of an argument whose
     kind names one; by an axis of the same name. Where two of the first three disagree, that is an error.
     """
+    arguments = {name: value for name, (value, _) in given.items()}
     names = formal_axes(term.declaration)
     explicit = _explicit(ctx, term, bracket, names)
     if explicit is None:
@@ -31,11 +38,13 @@ def bind_axes(
         for core_name, why in _implied(term, name, arguments):
             found.setdefault(core_name, why)
         if len(found) > 1:
-            _disagree(ctx, term, name, found, expr)
+            if not known_misfit(ctx, term, given):
+                _disagree(ctx, term, name, found, expr)
             return None
         symbol = ctx.axis_named(next(iter(found))) if found else _same_name(ctx, term, name, arguments)
         if symbol is None:
-            _unbound(ctx, term, name, expr)
+            if not known_misfit(ctx, term, given):
+                _unbound(ctx, term, name, expr)
             return None
         bound[name] = symbol
     return bound if _distinct(ctx, term, bound, expr) else None

@@ -8,6 +8,7 @@ from lossc.compiler import core
 from lossc.compiler.elaborate.arithmetic import choice
 from lossc.compiler.elaborate.binding import bind_axes
 from lossc.compiler.elaborate.context import Context, declared_note, describe
+from lossc.compiler.elaborate.misfit import accepted, found, wanted
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds, read_type
 from lossc.compiler.gather import axes_made, formal_axes
@@ -51,7 +52,7 @@ def call(ctx: Context, term: TermSymbol, bracket: syntax.Bracket | None, expr: s
     if term is ABSTRACT:
         value = arguments["x"][0]
         return Value(core.Call("abstract", (value.node,)), REAL, value.present)
-    axes = bind_axes(ctx, term, bracket, {name: value for name, (value, _) in arguments.items()}, expr)
+    axes = bind_axes(ctx, term, bracket, arguments, expr)
     if axes is None:
         return WRONG
     frame = Frame("term", own=term.own, terms=term.frame.terms, axes=dict(axes), objective=ctx.session.top)
@@ -142,7 +143,7 @@ def _bound(
     kind, order = read
     captured = isinstance(formal.default, syntax.From) and span is expr.span
     text = formal.default.name if captured else " ".join(span.text.split())  # type: ignore[union-attr]
-    if not _accepted(ctx, inner, term, formal, kind, order, value, span, text):
+    if not accepted(ctx, inner, term, formal, kind, order, value, span, text):
         return None
     if kind.name == "prob" and kind.axis:
         ctx.session.distributions[value.node] = kind.axis
@@ -155,85 +156,6 @@ def _inner_kind(kind: Kind, value: Value) -> Kind:
     if kind.name in NUMBERS:
         return value.kind if value.is_label or value.kind.name == "weights" else REAL
     return value.kind if kind.name in ("weights", "term") else kind
-
-
-def _accepted(
-    ctx: Context, inner: Context, term: TermSymbol, formal: syntax.Formal, kind: Kind, order: tuple[str, ...], value: Value,
-    span: Span, text: str,
-) -> bool:  # fmt: skip
-    notes = [Note("declared here", value.declared)] if value.declared else []
-    notes.append(Note(f"`{formal.name}` of `{term.name}`", formal.span))
-    if not fits(kind, value):
-        message = f"`{term.name}` expects {_wanted(inner, kind)}, but {_shown(text)} is {_found(value)}"
-        ctx.wrong("E204", message, span, label=describe(ctx, value), notes=notes, help=_hint(ctx, kind, value, text))
-        return False
-    missing = [axis for axis in order if axis not in value.axes and kind.name != "weights"]
-    if missing:
-        ctx.wrong("E304", f"`{formal.name}` of `{term.name}` needs axis `{ctx.written(missing[0])}`", span,
-                  label=describe(ctx, value), notes=notes)  # fmt: skip
-        return False
-    if kind.name in NUMBERS and not in_bounds(kind, value):
-        message = f"`{formal.name}` of `{term.name}` must be {bounds_text(kind)}, and this {domain_text(value)}"
-        ctx.wrong("E401", message, span, notes=notes)
-        return False
-    if kind.name == "label" and kind.codomain is not None and value.kind.codomain != kind.codomain:
-        ctx.wrong("E209", f"`{formal.name}` of `{term.name}` must point into `{ctx.written(kind.codomain)}`", span,
-                  label=describe(ctx, value), notes=notes)  # fmt: skip
-        return False
-    return True
-
-
-def _wanted(ctx: Context, kind: Kind) -> str:
-    over = f" over `{ctx.written(kind.axis)}`" if kind.axis else ""
-    named = {"logits": f"logits{over}", "prob": f"a distribution{over}", "logprob": f"log-probabilities{over}",
-             "embedding": f"a vector{over}", "mask": "a mask", "label": "a label", "term": "a term",
-             "weights": "a group of weights", "model": "a model"}  # fmt: skip
-    return named.get(kind.name, f"a number ({kind.name})")
-
-
-def _found(value: Value) -> str:
-    named = {"prob": "a distribution", "logprob": "a log-probability", "logits": "logits", "mask": "a mask",
-             "label": "a label", "embedding": "a vector", "weights": "a group of weights", "model": "a model",
-             "term": "a term", "choice": "a choice"}  # fmt: skip
-    if value.kind.name in NUMBERS:
-        return f"a number in {value.node.domain}"
-    return named.get(value.kind.name, f"a {value.kind.name}")
-
-
-def _shown(text: str) -> str:
-    return f"`{text}`" if 0 < len(text) <= 40 else "this"
-
-
-def _hint(ctx: Context, kind: Kind, value: Value, text: str) -> str:
-    """What makes the value the kind that is asked for, where there is such a thing."""
-    text = text if 0 < len(text) <= 40 else "x"
-    axis = ctx.written(value.kind.axis) if value.kind.axis is not None else "v"
-    match kind.name, value.kind.name:
-        case "logits", "prob":
-            return f"write `log({text})`; a target distribution is for another argument, or another term"
-        case "logits", "logprob":
-            return "these are log-probabilities of single entries; give the scores of all of them"
-        case "prob", "logits":
-            return f"write `softmax[{axis}]({text})`"
-        case "prob", "mask":
-            return f"as a distribution that is all on one entry: `1 if {text} else 0`"
-        case "prob", "logprob":
-            return f"write `exp({text})`"
-        case "logprob", "logits":
-            return f"write `log_softmax[{axis}]({text})`"
-        case "logprob", "prob":
-            return f"write `log({text})`"
-        case "label", ("real" | "int"):
-            return "a label is declared with the axis that it points into: `data y : label[b] in v`"
-        case ("label", _) | (_, "label"):
-            return "are two arguments in each other's place?"
-        case "mask", _:
-            return f"a number is never a mask; compare it: `{text} > 0`"
-        case "term", _:
-            return "name a term or a function, without parentheses"
-        case _, "term":
-            return f"call it: `{text}(…)`"
-    return ""
 
 
 # ------------------------------------------------------------------------------------------------ the body
@@ -295,8 +217,8 @@ def evaluate_body(ctx: Context, term: syntax.Term) -> Value:
         return WRONG
     kind, _ = read
     if not fits(kind, value):
-        return ctx.wrong("E204", f"the result of `{term.name}` is declared as {_wanted(ctx, kind)}, and it is"
-                         f" {_found(value)}", term.body.span, notes=[Note("declared here", term.result.span)])  # fmt: skip
+        return ctx.wrong("E204", f"the result of `{term.name}` is declared as {wanted(ctx, kind)}, and it is"
+                         f" {found(value)}", term.body.span, notes=[Note("declared here", term.result.span)])  # fmt: skip
     return value if kind.name in NUMBERS else replace(value, kind=kind)
 
 
