@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lossc.compiler import core
+from lossc.compiler.check import check_source
 from lossc.compiler.core import (
     ONE,
     Along,
@@ -28,7 +30,9 @@ from lossc.compiler.core import (
 )
 from lossc.compiler.faults import InternalError
 from lossc.compiler.formula import formula
+from lossc.compiler.simplify import roots, simplify
 from lossc.compiler.verify import SPECIFICATION, verified, verify, violation
+from lossc.grammar.source import Source
 
 Z = Input("z", ("b", "v"))
 Y = Input("y", ("b",), "label")
@@ -141,3 +145,17 @@ def test_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_rational_is_exact() -> None:
     assert violation(Const(Fraction(1, 3))) is None
+
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = sorted([*ROOT.glob("specs/examples/*.loss"), *ROOT.glob("tests/golden/good/*.loss")])
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_whole_programs_before_and_after_simplification(path: Path) -> None:
+    checked = check_source(Source(str(path), path.read_text(encoding="utf-8")))
+    assert checked.program is not None
+    verify(*roots(checked.program))
+    simplified = simplify(checked.program).program
+    verify(*roots(simplified))
+    assert list(roots(simplify(simplified).program)) == list(roots(simplified))
