@@ -79,6 +79,7 @@ class Sweep:
         """The statistic over all classes that are there."""
         shape = (*statistic.rows, self.table.axis)
         body = self.entries(statistic.body, shape)
+        body = body if body.dtype == torch.bool else body.to(self.like.dtype)
         mask = None if statistic.mask is None else self.entries(statistic.mask, shape)
         match statistic.op:
             case "sum":
@@ -256,14 +257,16 @@ def sweep(
     tensors: Mapping[str, Tensor],
     dtype: torch.dtype = torch.float64,
     given: Mapping[str, TensorInfo] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Sweep:
     """All statistics of a table on a batch; tensors and parameters by name, further ones in the order that `given` says."""
-    state = Sweep(table, {}, {}, torch.zeros((), dtype=dtype))
-    leaves: dict[str, Node] = {name: info.node for name, info in (given or {}).items() if name in tensors}
+    state = Sweep(table, {}, dict(sizes or {}), torch.zeros((), dtype=dtype))
+    leaves: dict[str, Node | None] = {name: info.node for name, info in (given or {}).items() if name in tensors}
     leaves |= {node.name: node for node in _given(table)}
     for name, tensor in tensors.items():
-        node = leaves.get(name, Input(name, ()))
-        assert isinstance(node, Input | Param)
+        node = leaves.get(name, Input(name, ()) if tensor.dim() == 0 else None)
+        if not isinstance(node, Input | Param):
+            continue
         state.sizes |= dict(zip(node.order, tensor.shape, strict=True))
         number = not (isinstance(node, Input) and node.kind in ("label", "mask"))
         tensor = tensor.to(dtype) if number else tensor

@@ -78,18 +78,21 @@ class Summation:
     # -------------------------------------------------------------------------------------- splitting
 
     def _pairs(self, p: Polynomial, rules: Rules) -> list[Pair]:
-        unwanted = rules.unwanted
         whole = [self._split(*p.single)] if p.single is not None else [(poly.ONE_POLYNOMIAL, p)]
-        if not any(self._holds_back(cls, unwanted) for _, cls in whole):
+        if not any(self._holds_back(cls, rules.unwanted) for _, cls in whole):
             return whole
         try:
-            expanded = Expanded(self.axis, lambda node: self._plain(node, unwanted)).of(p.node())
+            expanded = Expanded(self.axis, lambda node: self._plain(node, rules.unwanted)).of(p.node())
+            pairs = [self._shifted(*self._split(m, c), rules) for m, c in expanded.terms]
+            if all(self.registry.separate(cls.node()) and not _reaches(cls, rules.unwanted) for _, cls in pairs):
+                return pairs
+            return whole if p.single is None else [self._shifted(*self._split(*self._opened(*p.single)), rules)]
         except TooLargeError:
             return whole
-        pairs = [self._shifted(*self._split(m, c), rules) for m, c in expanded.terms]
-        if all(self.registry.separate(cls.node()) and not _reaches(cls, unwanted) for _, cls in pairs):
-            return pairs
-        return pairs if p.single is not None and not p.single[0].powers else whole
+
+    def _opened(self, monomial: Monomial, coefficient: Fraction) -> tuple[Monomial, Fraction]:
+        """A product that is not split, its exponent multiplied out."""
+        return Monomial(monomial.powers, Expanded(self.axis).of(monomial.exponent.node())), coefficient
 
     def _holds_back(self, cls: Polynomial, unwanted: Callable[[Node], bool]) -> bool:
         """Whether a class factor should be multiplied out: it waits for statistics, or it has exponentials to shift."""

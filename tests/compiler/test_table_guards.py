@@ -23,7 +23,7 @@ def summed(text: str) -> Node:
 
 def by_table(root: Node, values: Gradients, axis: str = "v") -> tuple[Table, Tensor, Gradients]:
     table = statistic_table({"loss": root}, axis)
-    state = sweep(table, values)
+    state = sweep(table, values, sizes={"b": B, "v": V})
     loss = state.root("loss")
     return table, loss.detach(), state.backward(loss)
 
