@@ -57,8 +57,9 @@ def _value(part: Node) -> Number | None:
         case Const():
             return float(part)
         case Map(function=function, arguments=arguments):
-            values = [None if argument.axes else argument.__dict__["_constant"] for argument in arguments]
-            return None if None in values else evaluate(function, tuple(values))
+            known = (None if argument.axes else argument.__dict__["_constant"] for argument in arguments)
+            values = tuple(value for value in known if value is not None)
+            return evaluate(function, values) if len(values) == len(arguments) else None
     return None
 
 

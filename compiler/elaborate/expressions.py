@@ -165,9 +165,9 @@ def _without_axes(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value:
     """`mean(x)`: which axes is never guessed; the help shows those that the argument has."""
     values = [ctx.value(argument.value) for argument in expr.arguments]
     first = values[0] if values and not values[0].wrong else None
-    axes = first.axes if first is not None and first.axes else ()
+    axes = first.axes if first is not None else frozenset()
     if head.id in ALONG and first is not None and first.kind.axis is not None:
-        axes = (first.kind.axis,)
+        axes = frozenset((first.kind.axis,))
     named = axes_text(ctx, axes) if axes else "v"
     return ctx.wrong("E308", f"`{head.id}` needs the axes that it works on", head.span,
                      help=f"name them: `{head.id}[{named}](…)`")  # fmt: skip

@@ -143,7 +143,7 @@ def model_call(ctx: Context, symbol: ValueSymbol, call: syntax.Call) -> Value:
     if len(call.arguments) != len(type_.parameters):
         return ctx.wrong("E201", f"`{symbol.name}` takes {len(type_.parameters)} arguments", call.span)
     values = [ctx.value(argument.value) for argument in call.arguments]
-    read = read_type(inner, type_.result)
+    read = read_type(inner, type_.result) if type_.result is not None else None
     if read is None or any(value.wrong for value in values):
         return WRONG
     for value, parameter, argument in zip(values, type_.parameters, call.arguments, strict=True):
