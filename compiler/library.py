@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -101,3 +102,12 @@ def settings_with(name: str) -> tuple[str, ...]:
         for setting, declared in settings.items()
         if any(isinstance(item, Tensor | Let) and item.name == name for item in declared.items)
     )
+
+
+@cache
+def known_elsewhere() -> dict[str, str]:
+    """What other libraries call a term of this one, with its name here."""
+    names: dict[str, str] = json.loads(
+        files("lossc.specs").joinpath("std", "elsewhere.json").read_text(encoding="utf-8")
+    )
+    return names

@@ -6,7 +6,7 @@ from typing import Final
 
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.gather import BUILT_IN
-from lossc.compiler.library import home_of, settings_with, shipped_terms
+from lossc.compiler.library import home_of, known_elsewhere, settings_with, shipped_terms
 from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
@@ -19,12 +19,10 @@ _ELSEWHERE: Final = {
     "onehot": "index[v] == y", "len": "size[t]", "shape": "size[t]", "arange": "index[t]", "range": "index[t]",
     "matmul": "dot[d](x, y)", "mm": "dot[d](x, y)", "bmm": "dot[d](x, y)", "inner": "dot[d](x, y)",
     "gather": "x[v = y]", "select": "x[v = y]", "true": "0 == 0", "false": "0 == 1", "True": "0 == 0", "False": "0 == 1",
-    "cross_entropy": "ce(z, y)` of `std.ce", "nll_loss": "ce(z, y)` of `std.ce", "kl_div": "kl(p, q)` of `std.divergence",
-    "cosine_similarity": "cosine(x, y)` of `std.contrastive", "mse_loss": "mse(error)` of `std.regression",
-    "l1_loss": "mae(error)` of `std.regression", "E": "mean[b](x)", "expectation": "mean[b](x)",
+    "E": "mean[b](x)", "expectation": "mean[b](x)",
     "cumulative_sum": "cumsum[t](x)", "relu6": "clip(x, 0, 6)", "logit": "log(p) - log(1 - p)", "sgn": "sign(x)",
 }  # fmt: skip
-"""What other languages call a thing that is written another way here."""
+"""What other languages call a function that is written another way here; losses are listed with the library."""
 
 
 def unknown_value(ctx: Context, expr: syntax.Name) -> Value:
@@ -79,6 +77,8 @@ def _about_function(ctx: Context, name: str) -> tuple[str, ...]:
         return (_import(last),)
     if last in _ELSEWHERE:
         return (f"write `{_ELSEWHERE[last]}`",)
+    if last in known_elsewhere():
+        return (f"the library calls it `{known_elsewhere()[last]}`. {_import(known_elsewhere()[last])}",)
     meant = nearest(last, [*here, *shipped_terms()])
     if meant is None:
         return ()

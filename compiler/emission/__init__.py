@@ -16,7 +16,7 @@ from lossc.compiler.emission.prepare import prepared, recursion_for
 from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Procedure, Slot
 from lossc.grammar.source import Span
 
-__all__ = ["Bound", "Emitted", "Instruction", "Procedure", "Slot", "emit"]
+__all__ = ["Bound", "Emitted", "Instruction", "Procedure", "Slot", "axis_order", "emit", "made_extents"]
 
 
 def emit(
@@ -27,8 +27,8 @@ def emit(
         ready = prepared(roots)
         masks = prepared(seen or {})
         everything = (*ready.values(), *masks.values())
-        builder = Builder(_axis_order(everything))
-        builder.extents = _extents(everything)
+        builder = Builder(axis_order(everything))
+        builder.extents = made_extents(everything)
         emitter = Emitter(builder, spans)
         outputs = {}
         for name, root in ready.items():
@@ -38,7 +38,7 @@ def emit(
     return Procedure(bound, tuple(builder.instructions), outputs, emitter.minima)
 
 
-def _axis_order(roots: Iterable[Node]) -> dict[str, int]:
+def axis_order(roots: Iterable[Node]) -> dict[str, int]:
     """A fixed order of all axes: the dimensions of the largest tensors first, so that these are not transposed."""
     nodes = list(walk(*roots))
     orders = [node.order for node in nodes if isinstance(node, Input | Param)]
@@ -51,7 +51,7 @@ def _axis_order(roots: Iterable[Node]) -> dict[str, int]:
     return {axis: at for at, axis in enumerate(dict.fromkeys(axes))}
 
 
-def _extents(roots: Iterable[Node]) -> dict[str, str | int]:
+def made_extents(roots: Iterable[Node]) -> dict[str, str | int]:
     """The axes made inside the program, each with the axis that it came from or its extent."""
     nodes = list(walk(*roots))
     own = {axis for node in nodes if isinstance(node, Input) for axis in node.order}

@@ -71,8 +71,13 @@ def _total(scalars: list[Scaled]) -> Node:
     if any(_needs_algebra(term.monomial) for term in scalars):
         from lossc.compiler.algebra import combined
 
-        return _renormalised(combined(plain) or plain)
+        simpler = _renormalised(combined(plain) or plain)
+        return simpler if _size(simpler) < _size(plain) else plain
     return plain
+
+
+def _size(node: Node) -> int:
+    return sum(1 for _ in core.walk(node))
 
 
 def _renormalised(node: Node) -> Node:
@@ -90,7 +95,7 @@ def _renormalised(node: Node) -> Node:
 def _needs_algebra(scalar: Node) -> bool:
     """Whether a scalar has sums inside of products, so that equal ones can look different."""
     view = product_of(scalar)
-    return bool(view.below) or any(is_map(split_power(factor)[0], "add") for factor in view.above)
+    return any(is_map(split_power(factor)[0], "add") for factor in view.above + view.below)
 
 
 def is_scalar(node: Node) -> bool:
