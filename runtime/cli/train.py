@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,10 +87,11 @@ def _start(plan: Plan, allow_python: bool) -> None:
     from rich.console import Console
 
     from lossc.runtime.cli.report import print_problems
+    from lossc.runtime.training.processes import is_main
     from lossc.runtime.training.session import Session, train
     from lossc.runtime.training.summary import print_heading, print_summary
 
-    console = Console(stderr=False)
+    console = Console(quiet=not is_main())
     print_problems(plan.spec.warnings)
     if plan.run.objective.minimize is not None:
         typer.echo(plan.spec.source.text)
@@ -96,7 +100,8 @@ def _start(plan: Plan, allow_python: bool) -> None:
         plan.run, plan.spec, plan.base, plan.folder, plan.text, console, resume=plan.resume, allow_python=allow_python
     )
     try:
-        outcome = train(session)
+        with _plain_warnings():
+            outcome = train(session)
     except LosscError as failure:
         raise LosscError(plan.places.locate(problem) for problem in failure.diagnostics) from failure
     print_summary(console, outcome)
@@ -106,3 +111,19 @@ def _start(plan: Plan, allow_python: bool) -> None:
         raise typer.Exit(130)
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings of lossc as one line, without the place in its own code."""
+    from lossc.runtime.messages import LosscWarning
+
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def shown(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
+            if issubclass(category, LosscWarning):
+                typer.echo(f"warning: {message}", err=True)
+            else:
+                show(message, category, *place, **options)
+
+        warnings.showwarning = shown
+        yield

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lossc.runtime.files import replacing
 from lossc.runtime.training.examples import Batch, Example, collate, stack
+from lossc.runtime.training.processes import is_main
 
 Compute = Callable[[nn.Module, Batch], Tensor]
 
@@ -33,8 +34,9 @@ def add_frozen(
         kept = load_file(path)
     else:
         kept = _computed(examples, wanted, network, batch_size, autocast)
-        with replacing(path) as temporary:
-            save_file(kept, temporary)
+        if is_main():
+            with replacing(path) as temporary:
+                save_file(kept, temporary)
     for name in wanted:
         for example, value in zip(examples, kept[name], strict=True):
             example.data[name] = _cut(value, example)

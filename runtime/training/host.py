@@ -38,6 +38,7 @@ class Trainee(nn.Module):
         self.network = network
         self.objective = objective
         self.feed = feed
+        self.program = program
         self.names = tensors_used(program)
         entries = (*program.terms, *program.monitors)
         self.counted = inputs_of(*(part.denominator for entry in entries for part in entry.parts))
@@ -64,25 +65,21 @@ class Trainee(nn.Module):
 class Totals:
     """The sums of loss, terms and monitors over the micro-batches of a window."""
 
-    def __init__(self) -> None:
-        self.loss: Tensor | None = None
-        self.terms: dict[str, Tensor] = {}
-        self.monitors: dict[str, Tensor] = {}
+    def __init__(self, program: Program, device: torch.device) -> None:
+        self.terms = [entry.name for entry in program.terms]
+        self.monitors = [entry.name for entry in program.monitors]
+        self.values = torch.zeros(1 + len(self.terms) + len(self.monitors), dtype=torch.float64, device=device)
 
     def add(self, result: Any) -> None:
-        self.loss = result.loss.detach() if self.loss is None else self.loss + result.loss.detach()
-        for sums, values in ((self.terms, result.terms), (self.monitors, result.monitors)):
-            for name, value in values.items():
-                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+        parts = [result.loss, *(result.terms[n] for n in self.terms), *(result.monitors[n] for n in self.monitors)]
+        self.values += torch.stack([part.detach().double().reshape(()) for part in parts]).to(self.values.device)
 
     def reading(self, reduce: Callable[[Tensor], Tensor], **place: Any) -> Reading:
         """The sums as numbers; `reduce` adds those of other processes."""
-        assert self.loss is not None
-        parts = [self.loss, *self.terms.values(), *self.monitors.values()]
-        values = reduce(torch.stack([part.double().reshape(()) for part in parts])).tolist()
-        terms = dict(zip(self.terms, values[1:], strict=False))
-        monitors = dict(zip(self.monitors, values[1 + len(terms) :], strict=True))
-        return Reading(loss=values[0], terms=terms, monitors=monitors, **place)
+        loss, *values = reduce(self.values).tolist()
+        terms = dict(zip(self.terms, values, strict=False))
+        monitors = dict(zip(self.monitors, values[len(terms) :], strict=True))
+        return Reading(loss=loss, terms=terms, monitors=monitors, **place)
 
 
 class ObjectiveTrainer(Trainer):
@@ -103,7 +100,8 @@ class ObjectiveTrainer(Trainer):
         self.folder = folder
         self.keep = keep
         self.on_reading = on_reading
-        self.window = Totals()
+        self.held_out = held_out
+        self.window = self._totals()
         self._denominators: Any = None
 
     # A step
@@ -114,7 +112,7 @@ class ObjectiveTrainer(Trainer):
         """The micro-batches of a step; their denominators, over all processes, are kept for `compute_loss`."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         alone = len(batches) < 2 and self.accelerator.num_processes == 1
-        self.window = Totals()
+        self.window = self._totals()
         self._denominators = None if alone else self._over_processes([self.trainee.denominators(b) for b in batches])
         return batches, None
 
@@ -150,6 +148,12 @@ class ObjectiveTrainer(Trainer):
         summed: Tensor = self.accelerator.reduce(values, reduction="sum")
         return summed
 
+    def on_any_process(self, flag: bool) -> bool:
+        """Whether the flag is set on some process; all of them get one answer."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self._sum(torch.tensor(float(flag), device=self.args.device)) > 0)
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
@@ -173,10 +177,10 @@ class ObjectiveTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The objective over all held-out rows, as if they were one batch."""
-        batches: list[Any] = [self._prepare_inputs(batch) for batch in self.get_eval_dataloader()]
+        batches = self._held_out_batches()
         was_training = self.trainee.training
         self.trainee.eval()
-        totals = Totals()
+        totals = self._totals()
         with torch.no_grad(), self.compute_loss_context_manager():
             denominators = self._over_processes([self.trainee.denominators(batch) for batch in batches])
             for batch in batches:
@@ -186,6 +190,15 @@ class ObjectiveTrainer(Trainer):
         self.on_reading(self._finite(reading, " on the held-out rows"))
         self.control.should_evaluate = False  # at the end of an epoch the Trainer looks a second time
         return {"eval_loss": reading.loss}
+
+    def _held_out_batches(self) -> list[Any]:
+        """The share of this process; unlike the Trainer's loader it repeats no row to make shares equal."""
+        size, world = self.args.per_device_eval_batch_size, self.accelerator.num_processes
+        starts = range(self.accelerator.process_index * size, len(self.held_out), size * world)
+        return [self._prepare_inputs(dict(collate(self.held_out[start : start + size]))) for start in starts]
+
+    def _totals(self) -> Totals:
+        return Totals(self.trainee.program, self.args.device)
 
     # Checkpoints
 

@@ -40,18 +40,24 @@ class Reading:
 class Journal:
     """The readings of a run in the order in which they were made."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, kept: bool = True) -> None:
         self.path = path
+        self.kept = kept
+        """Whether this process writes the file; the others of a run only remember."""
         self.readings: list[Reading] = []
 
     def write(self, reading: Reading) -> None:
         self.readings.append(reading)
+        if not self.kept:
+            return
         with reporting_writes(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(reading.line())
 
     def go_back_to(self, step: int) -> None:
         """Keeps the readings up to `step`: those behind it are made again, and a line cut off by a crash is dropped."""
         self.readings = [reading for reading in read_journal(self.path) if reading.step <= step]
+        if not self.kept:
+            return
         write_text(self.path, "".join(reading.line() for reading in self.readings))
 
     def of(self, split: Split) -> list[Reading]:

@@ -14,9 +14,10 @@ from lossc.grammar.source import Source
 from lossc.grammar.tokens import Fragment
 from lossc.grammar.yaml_nodes import Mapping as YamlMapping
 from lossc.grammar.yaml_nodes import Scalar, read_yaml
-from lossc.runtime.files import path_span, read_source
+from lossc.runtime.files import path_span, read_source, value_span
 from lossc.runtime.training.folder import RunFolder, latest_folder, new_folder
 from lossc.runtime.training.objective import Spec, read_objective
+from lossc.runtime.training.processes import world_size
 from lossc.runtime.training.reading import Places, validate_run
 from lossc.runtime.training.runfile import Run
 
@@ -140,6 +141,13 @@ def _folder(run: Run, given: _Given, resume: bool) -> Path:
         return Path(run.output)
     if given.folder is not None:
         return given.folder
+    if world_size() > 1:
+        raise LosscError([
+            error(
+                "E807", f"{world_size()} processes need one folder, and `output` is not given", value_span(given.name),
+                help="give `--output`, or `output` in the run file",
+            )
+        ])  # fmt: skip
     return latest_folder(given.name, ROOT) if resume else new_folder(given.name, ROOT)
 
 

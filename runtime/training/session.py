@@ -32,6 +32,7 @@ from lossc.runtime.training.journal import Journal, Reading
 from lossc.runtime.training.models import build_network, load_language_model, precision_of, save_network
 from lossc.runtime.training.objective import Spec, tensors_used
 from lossc.runtime.training.preparation import Prepared, prepare
+from lossc.runtime.training.processes import is_main, world_size
 from lossc.runtime.training.progress import ProgressView
 from lossc.runtime.training.runfile import Run
 
@@ -76,12 +77,12 @@ def train(session: Session) -> Outcome:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     run, folder = session.run, session.folder
     manifest = _manifest(session)
-    if session.resume:
+    if session.resume and is_main():
         folder.continue_with(manifest)
     prepared = prepare(run, session.spec, session.base)
     set_seed(run.seed)
     trainee = _trainee(session, prepared)
-    if not session.resume:
+    if not session.resume and is_main():
         folder.begin(manifest, {"run.yaml": session.text, "objective.loss": session.spec.text})
     _freeze(session, prepared, trainee)
     return _Running(session, prepared, trainee).go()
@@ -152,7 +153,7 @@ class _Running(TrainerCallback):
         self.session = session
         self.prepared = prepared
         self.trainee = trainee
-        self.journal = Journal(session.folder.metrics)
+        self.journal = Journal(session.folder.metrics, kept=is_main())
         self.reading: Reading | None = None
         self.view: ProgressView | None = None
         self.host: ObjectiveTrainer
@@ -176,14 +177,15 @@ class _Running(TrainerCallback):
         """The step to continue after; 0 for a run from its beginning."""
         steps = self.session.folder.steps() if self.session.resume else []
         start = steps[-1] if steps else 0
-        self.session.folder.clear_staging()
+        if is_main():
+            self.session.folder.clear_staging()
         self.journal.go_back_to(start if start else -1)
         return start
 
     def _finish(self, trainer: ObjectiveTrainer) -> Outcome:
         done = trainer.state.global_step
         outcome = Outcome(self.session.folder, done, self.total, self.journal, interrupted=self.interrupted)
-        if not self.interrupted:
+        if not self.interrupted and is_main():
             save_network(self.trainee.network, self.prepared.sizes, self.session.folder.model)
         self.draw()
         return outcome
@@ -197,6 +199,8 @@ class _Running(TrainerCallback):
         )  # fmt: skip
 
     def draw(self) -> None:
+        if not is_main():
+            return
         title = f"{self.session.spec.program.name}, step {self.journal.readings[-1].step}" if self.journal.readings else ""
         draw_curves(self.journal.readings, title, self.session.folder.curves)
         self.drawn = time.monotonic()
@@ -216,6 +220,7 @@ class _Running(TrainerCallback):
         assert self.reading is not None and self.view is not None
         self.journal.write(self.reading)
         self.view.step(self.reading)
+        self.interrupted = self.host.on_any_process(self.interrupted)
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True
@@ -247,14 +252,8 @@ def total_steps(run: Run, rows: int) -> int:
     """The optimiser steps of a whole run."""
     if run.length.steps is not None:
         return run.length.steps
-    batches = math.ceil(rows / (run.batch.size * _processes()))
+    batches = math.ceil(rows / (run.batch.size * world_size()))
     return max(1, math.ceil(float(run.length.epochs or 1) * math.ceil(batches / run.batch.accumulate)))
-
-
-def _processes() -> int:
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _arguments(run: Run, folder: RunFolder, total: int, evaluate: bool) -> TrainingArguments:

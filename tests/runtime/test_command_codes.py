@@ -44,6 +44,10 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_text", refuse)
 
 
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+
 def no_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib import util
 
@@ -52,7 +56,7 @@ def no_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_run(_: pytest.MonkeyPatch) -> None:
-    assert run("train run.yaml --output one".split()) == 0
+    assert run(["train", "run.yaml", "--output", "one"]) == 0
 
 
 CASES: dict[str, tuple[str, Prepare]] = {
@@ -62,6 +66,7 @@ CASES: dict[str, tuple[str, Prepare]] = {
     "E804": ("compile spec.loss -o loss.py", files(loss__py="")),
     "E805": ("explain E8O1", nothing),
     "E806": ("train", nothing),
+    "E807": ("train run.yaml", two_processes),
     "E811": ("train bad.yaml", files(bad__yaml=RUN + "bach: 3\n")),
     "E812": ("train bad.yaml", files(bad__yaml=RUN + "precision: half\n")),
     "E813": ("train bad.yaml", files(bad__yaml="objective: spec.loss\ndata: {held_out: 0.1}\n")),

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.cli.boundary import run
@@ -64,8 +69,6 @@ def test_held_out_readings_are_those_of_one_large_batch() -> None:
     first = network.state_dict()
     network.load_state_dict(weights(outcome), strict=False)
     assert first.keys() >= weights(outcome).keys()
-    from safetensors.torch import load_file
-
     frozen = load_file("one/frozen.safetensors")["ref_logp"][len(ready.train) :]
     batch = collate(ready.held_out)
     from lossc.runtime.training.feeds import Networks
@@ -90,6 +93,28 @@ def test_accumulation_equals_one_large_batch(split: tuple[int, int]) -> None:
         torch.testing.assert_close(weights(parts)[name], tensor, rtol=0, atol=1e-9)
     losses = [[reading.loss for reading in outcome.journal.of("train")] for outcome in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-9)
+
+
+def test_two_processes_equal_one_large_batch() -> None:
+    precise = PAIRS + "precision: fp64\ndevice: cpu\n"
+    whole = start(precise, "whole", **{"batch.size": 6})
+    Path("run.yaml").write_text(precise.replace("batch: 4", "batch: 3"), encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    command = [*launcher, "-m", "lossc", "train", "run.yaml", "--output", "parts"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    parts = load_file("parts/model/model.safetensors")
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-9)
+    losses = [[r.loss for r in read_journal(Path(name, "metrics.jsonl"))] for name in ("whole", "parts")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-9)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("localhost", 0))
+        port: int = listening.getsockname()[1]
+        return port
 
 
 def test_the_frozen_network_is_the_one_before_the_first_step() -> None:
