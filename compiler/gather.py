@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 
 from lossc.compiler.library import Module, file_module, home_of, shipped_module, shipped_modules
 from lossc.compiler.primitives import FUNCTIONS
@@ -400,7 +401,13 @@ def syntax_nodes(root: object) -> Iterator[Node]:
             stack.extend(node)
         elif isinstance(node, Node):
             yield node
-            stack.extend(getattr(node, name) for name in node.__dataclass_fields__ if name != "span")
+            stack.extend(getattr(node, name) for name in _parts_of(type(node)))
+
+
+@cache
+def _parts_of(kind: type[Node]) -> tuple[str, ...]:
+    """The fields of a syntax node that take part in what it says."""
+    return tuple(field.name for field in fields(kind) if field.compare)
 
 
 def _imported(use: Use, name: str) -> Span:

@@ -43,7 +43,8 @@ BROKEN = {
     + "param scale : real = 2\nlet ‹E102›scale = 3\nminimize\n  loss : scale * mean[b](nll)",
     "a tensor that the setting has": CLASSES
     + "input ‹E103›logits : logits[b, v]\nminimize\n  loss : mean[b](logsumexp[v](logits))",
-    "a term called like a function": ROWS + "term ‹E103›softplus(x : real) = x\nminimize\n  loss : mean[b](softplus(x))",
+    "a term called like a function": ROWS
+    + "term ‹E103›softplus(x : real) = x\nminimize\n  loss : mean[b](softplus(x))",
     "lets in a circle": CLASSES + "let a = b2\nlet b2 = c\nlet ‹E106›c = a\nminimize\n  loss : a * mean[b](nll)",
     "a let of itself": CLASSES + "let ‹E106›a = a + 1\nminimize\n  loss : a * mean[b](nll)",
     "a term that calls itself": CLASSES + "term ‹E106›f(x : real) = f(x / 2)\nminimize\n  loss : mean[b](f(nll))",
@@ -51,11 +52,14 @@ BROKEN = {
     + "use std.ce (focal)\nparam gamma : nonneg = ‹E401›-1\nminimize\n"
     + "  loss : mean[b](focal(‹E101›logit, labels, gamma = gamma))\n  more : ‹E312›nll\n  reg  : ‹E107›l3(gamma)",
     # arguments
-    "arguments in each other's place": CLASSES + "use std.ce (ce)\nminimize\n  loss : mean[b](ce(‹E204›labels, logits))",
+    "arguments in each other's place": CLASSES
+    + "use std.ce (ce)\nminimize\n  loss : mean[b](ce(‹E204›labels, logits))",
     "an argument too many": CLASSES + "use std.ce (z_loss)\nminimize\n  loss : mean[b](z_loss(logits, ‹E201›labels))",
     "an argument missing": PAIRS + "use std.preference (npo)\nminimize\n  loss : mean[pair](‹E201›npo())",
-    "an argument mistyped": PAIRS + "use std.preference (dpo)\nminimize\n  loss : mean[pair](dpo(margin, ‹E202›bta = 1))",
-    "an argument twice": PAIRS + "use std.preference (dpo)\nminimize\n  loss : mean[pair](dpo(margin, ‹E203›margin = 1))",
+    "an argument mistyped": PAIRS
+    + "use std.preference (dpo)\nminimize\n  loss : mean[pair](dpo(margin, ‹E202›bta = 1))",
+    "an argument twice": PAIRS
+    + "use std.preference (dpo)\nminimize\n  loss : mean[pair](dpo(margin, ‹E203›margin = 1))",
     "axes as an argument": CLASSES + "minimize\n  loss : ‹E308›mean(nll, axis = 0)",
     "a softmax without its axis": CLASSES + "minimize\n  loss : mean[b](-log(‹E308›softmax(logits)[v = labels]))",
     "a value called": CLASSES + "minimize\n  loss : mean[b](2 * ‹E207›nll(labels))",
@@ -83,7 +87,8 @@ BROKEN = {
     + "minimize\n  loss : mean[b](z[v = y])",
     "a choice that is none": CLASSES
     + "param mode : {hard, soft} = hard\nminimize\n  loss : mean[b](nll) if mode == ‹E401›sft else 0",
-    "a choice in arithmetic": CLASSES + "param mode : {hard, soft} = hard\nminimize\n  loss : ‹E207›mode * mean[b](nll)",
+    "a choice in arithmetic": CLASSES
+    + "param mode : {hard, soft} = hard\nminimize\n  loss : ‹E207›mode * mean[b](nll)",
     # axes
     "no reduction": TOKENS + "minimize\n  loss : ‹E312›nll",
     "one axis not reduced": TOKENS + "minimize\n  loss : ‹E312›mean[t where mask](nll)",
@@ -93,8 +98,7 @@ BROKEN = {
     "an axis named twice": CLASSES + "minimize\n  loss : sum[b, ‹E302›b](nll)",
     "a square of one axis": "axis b : batch\naxis d\ninput c : ‹E302›real[b, d, d]\nminimize\n  loss : mean[b](c[d = 0])",
     "a slice without a new axis": TOKENS + "minimize\n  loss : mean[b, t](nll[‹E306›t = 0..4])",
-    "slices of two lengths": TOKENS
-    + "minimize\n  loss : mean[b, k](nll[t -> k = 0..3] - nll[‹E313›t -> k = 0..4])",
+    "slices of two lengths": TOKENS + "minimize\n  loss : mean[b, k](nll[t -> k = 0..3] - nll[‹E313›t -> k = 0..4])",
     "two axes for one": "use std.divergence (kl)\naxis b : batch\ninput p : logits[b, v]\ninput q : logits[b, w]\n"
     + "minimize\n  loss : mean[b](‹E309›kl(p, q))",
     "an axis that cannot be found": "use std.ce (entropy)\naxis b : batch\naxis k\ninput z : real[b, k]\n"
@@ -117,7 +121,8 @@ BROKEN = {
     "no comma between axes": TOKENS + "minimize\n  loss : mean[b ‹E001›t where mask](nll)",
     "no comma between arguments": CLASSES + "use std.ce (ce)\nminimize\n  loss : mean[b](ce(logits ‹E001›labels))",
     "no sign for a product": CLASSES + "minimize\n  loss : 2 ‹E001›mean[b](nll)",
-    "a bracket open": TOKENS + "minimize\n  loss : mean‹E003›[b, t where mask(nll)\nmonitor\n  nats : mean[b, t where mask](nll)",
+    "a bracket open": TOKENS
+    + "minimize\n  loss : mean‹E003›[b, t where mask(nll)\nmonitor\n  nats : mean[b, t where mask](nll)",
     "a bracket too many": TOKENS + "minimize\n  loss : mean[b, t where mask](nll)‹E004›)",
     "an index as in Python": CLASSES + "minimize\n  loss : mean[b](logits[‹E001›0])",
     "a slice as in Python": CLASSES + "minimize\n  loss : mean[b](logits[‹E001›:, 0])",
