@@ -107,9 +107,11 @@ def _visits(table: Table, coupled: bool, sizes: Mapping[str, int]) -> Iterator[V
 
 
 def _intermediates(table: Table, sizes: Mapping[str, int]) -> Iterator[Intermediate]:
+    rows = frozenset().union(*(stream.leaf.axes for stream in table.streams)) - {table.axis}
     for entry in table.computed:
         made = _made_of(entry.node, table.axis)
-        wide = [_order(node) for node in walk(entry.node) if node.axes & made and len(node.axes) > 1 and not _given(node)]
+        nodes = [node for node in walk(entry.node) if node.axes & made and node.axes - made]
+        wide = [_order(node) for node in nodes if not rows or node.axes & rows]
         if wide:
             axes = max(wide, key=lambda names: (_bytes(names, sizes) or 0, len(names)))
             yield Intermediate(entry.name, axes, entry.reason, _bytes(axes, sizes))
@@ -123,12 +125,6 @@ def _made_of(root: Node, axis: str) -> frozenset[str]:
             case Along(axis=old, new=str() as new) | Rename(old=old, new=new) | Slice(axis=old, new=new) if old in found:
                 found.add(new)
     return frozenset(found)
-
-
-def _given(node: Node) -> bool:
-    while isinstance(node, Rename | Slice):
-        node = node.body
-    return isinstance(node, Input | Param)
 
 
 def _order(node: Node) -> tuple[str, ...]:

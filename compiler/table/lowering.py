@@ -165,6 +165,8 @@ class Lowering:
     # -------------------------------------------------------------------------------------- reductions
 
     def _reduce(self, node: Reduce) -> Node:
+        if node.op == "count" and node.groups is None:
+            return self._count(node)
         if self.axis not in node.over:
             return self._over_rows(node)
         if node.groups is not None:
@@ -216,7 +218,7 @@ class Lowering:
         if self.axis in counted:
             return mul(self._sum(Reduce("sum", counted, ONE, node.where)), *sizes)
         if counted:
-            return mul(Reduce("count", counted, ONE, node.where), *sizes)
+            return mul(self._over_rows(Reduce("count", counted, ONE, node.where)), *sizes)
         return where(node.where, mul(*sizes), ZERO)
 
     def _mean(self, node: Reduce) -> Node:

@@ -1,0 +1,79 @@
+"""The plan of a program: schedules, bytes, and what stays vocabulary-sized."""
+
+from __future__ import annotations
+
+import pytest
+
+from lossc.compiler.check import check_source
+from lossc.compiler.plan import Plan, plan
+from lossc.compiler.simplify import simplify
+from lossc.compiler.table import class_axes
+from lossc.grammar.source import Source
+
+HEAD = "objective example\n\nuse std.settings.{setting}\nuse std.ce\nuse std.divergence\n\nminimize\n"
+SIZES = {"b": 2, "t": 4, "v": 8}
+
+
+def plan_of(*terms: str, setting: str = "tokens", sizes: dict[str, int] | None = None) -> Plan:
+    text = HEAD.format(setting=setting) + "".join(f"  term{n} : {term}\n" for n, term in enumerate(terms))
+    checked = check_source(Source("example.loss", text))
+    assert checked.program is not None, [problem.message for problem in checked.problems.errors]
+    return plan(simplify(checked.program).program, sizes)
+
+
+def test_terms_over_one_softmax_share_statistics() -> None:
+    found = plan_of("mean[b, t where mask](ce(logits, labels))", "mean[b, t where mask](z_loss(logits))")
+    (axis,) = found.axes
+    assert [s.op for s in axis.table.statistics] == ["shift", "select", "sum"]
+    assert axis.table.levels == 1
+    assert not axis.coupled
+    assert found.largest is None
+
+
+def test_streams_are_read_once_unless_rows_are_coupled() -> None:
+    (axis,) = plan_of("mean[b, t where mask](ce(logits, labels))", sizes=SIZES).axes
+    (visit,) = axis.visits
+    assert (visit.reads, visit.writes, visit.bytes) == (1, 1, 2 * 4 * 8 * 4)
+    (axis,) = plan_of("mean[b](log(1 + sum[t where mask](ce(logits, labels))))", sizes=SIZES).axes
+    assert axis.coupled == ("term0",)
+    assert axis.visits[0].reads == 2
+
+
+def test_a_teacher_has_no_gradient_written() -> None:
+    (axis,) = plan_of("mean[b, t where mask](kl(teacher, logits))", setting="distill").axes
+    assert {visit.stream: visit.writes for visit in axis.visits} == {"logits": 1, "teacher": 0}
+
+
+@pytest.mark.parametrize(
+    ("term", "axes", "reason"),
+    [
+        ("mean[b, t where mask](median[v](logits))", ("b", "t", "v"), "`median` needs the whole row at once"),
+        ("sum[v](max[b, t](logits)^2)", ("b", "t", "v"), "`max[b, t]` keeps `v`"),
+    ],
+)
+def test_what_remains_is_named_with_its_reason(term: str, axes: tuple[str, ...], reason: str) -> None:
+    found = plan_of(term, "mean[b, t where mask](ce(logits, labels))", sizes=SIZES)
+    largest = found.largest
+    assert largest is not None
+    assert (largest.axes, largest.reason, largest.bytes) == (axes, reason, 2 * 4 * 8 * 4)
+    assert f"remains: {reason}" in found.render()
+
+
+def test_terms_without_a_class_axis_are_named() -> None:
+    text = "objective example\n\nuse std.settings.regression\n\nminimize\n  fit : mean[b, k](error^2)\n"
+    program = check_source(Source("example.loss", text)).program
+    assert program is not None
+    found = plan(simplify(program).program)
+    assert found.rows_only == ("fit",)
+    assert not found.axes
+    assert "without a class axis: fit" in found.render()
+
+
+def test_class_axes_are_those_of_distributions_and_normalisers() -> None:
+    text = (
+        "objective example\n\naxis b : batch\naxis d\ninput x : embedding[b, d]\n\nminimize\n"
+        "  loss : mean[b](logsumexp[j](dot[d](x, x[b -> j])) - dot[d](x, x))\n"
+    )
+    program = check_source(Source("example.loss", text)).program
+    assert program is not None
+    assert class_axes(simplify(program).program) == ("j",)
