@@ -36,4 +36,4 @@ class ProgressView:
         text = "  ".join(f"{name} {value:.4g}" for name, value in reading.values().items())
         self._bar.update(self._task, completed=reading.step, description=text)
         if not self.live and reading.step % self.every == 0:
-            self.console.print(f"step {reading.step}/{self.total}  {text}", highlight=False)
+            self.console.print(f"step {reading.step}/{self.total}  {text}", highlight=False, soft_wrap=True)

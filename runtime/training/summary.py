@@ -22,17 +22,18 @@ def print_summary(console: Console, outcome: Outcome) -> None:
     """Held-out readings before and after, where the picture is, where the model is."""
     readings = outcome.journal.of("held_out")
     if readings:
-        console.print(_table(readings[0], readings[-1], f"held-out rows, step {readings[0].step} and step {readings[-1].step}"))
+        console.print(f"held-out rows, step {readings[0].step} and step {readings[-1].step}", highlight=False)
     else:
-        trained = outcome.journal.of("train")
-        console.print(_table(trained[0], trained[-1], "training batches, first and last step"))
+        readings = outcome.journal.of("train")
+        console.print("training batches, first and last step")
+    console.print(_table(readings[0], readings[-1]))
     console.print(f"picture  {outcome.folder.curves}", highlight=False)
     if not outcome.interrupted:
         console.print(f"model    {outcome.folder.model}", highlight=False)
 
 
-def _table(before: Reading, after: Reading, title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _table(before: Reading, after: Reading) -> Table:
+    table = Table()
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
     names = {**dict.fromkeys(after.terms, "term"), **dict.fromkeys(after.monitors, "monitor")}
