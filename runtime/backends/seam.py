@@ -1,0 +1,206 @@
+"""The seam of a statistic table: values from statistics, and dL/d statistic from dL/d value, on rows.
+
+What is vocabulary-sized has been reduced to statistics by somebody else. Here the table's row expressions are run as
+emitted procedures, and autograd differentiates them: a statistic is a leaf, and through the sensitivities of the table it
+also passes gradient to the row values that stand in its body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.core import Node
+from lossc.compiler.emission import Bound, Procedure, emit
+from lossc.compiler.table import Statistic, Table
+from lossc.grammar.source import Span
+from lossc.runtime.backends.reference import Executable
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What procedures are given: tensors (statistics and row values of a table under `@name`), parameters and extents.
+
+    A tensor of the batch has the dimensions of its declaration, one of a table its axes in alphabetical order.
+    """
+
+    tensors: Mapping[str, Tensor]
+    params: Mapping[str, Tensor]
+    sizes: Mapping[str, int]
+    like: Tensor
+
+    def bind(self, entries: Iterable[Bound]) -> list[Tensor | int]:
+        return [self._value(entry) for entry in entries]
+
+    def _value(self, entry: Bound) -> Tensor | int:
+        match entry.kind:
+            case "tensor":
+                return self.tensors[entry.name]
+            case "param":
+                return self.params[entry.name]
+            case "size":
+                return self.sizes[entry.name]
+        return self.like
+
+    def run(self, executable: Executable) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """The outputs of a procedure, each with the axes of its dimensions."""
+        outputs = executable.procedure.outputs
+        return {
+            name: (tensor, outputs[name].axes) for name, tensor in executable.run(self.bind(executable.bound)).items()
+        }
+
+    def having(self, tensors: Mapping[str, Tensor]) -> Environment:
+        """The same with further tensors."""
+        return replace(self, tensors={**self.tensors, **tensors})
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """dL/d statistic by its name in the table, and dL/d tensor and parameter that stand on rows."""
+
+    statistics: dict[str, Tensor]
+    tensors: dict[str, Tensor]
+    params: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """After sweep `level`: differentiable row values, and the statistics of the next sweep whose bodies hold them."""
+
+    scalars: Executable
+    sensitivities: Executable
+    receiving: tuple[tuple[Statistic, tuple[str, ...]], ...]
+    """Each such statistic with the row values that its sensitivities are of."""
+
+
+class Seam:
+    """The row expressions of one table, ready to run. `seen` masks the entries of some roots that count."""
+
+    def __init__(
+        self, table: Table, *, seen: Mapping[str, Node] | None = None, spans: dict[Node, Span] | None = None
+    ) -> None:
+        self.table = table
+        roots = {root.name: root.value for root in table.seam}
+        masks = {name: roots[key] for name, key in _masks(roots, seen or {}).items()}
+        values = {name: root for name, root in roots.items() if not name.startswith(SEEN)}
+        self.procedure: Procedure = emit(values, seen=masks, spans=spans)
+        self.executable = Executable(self.procedure)
+        self.leaves = tuple(s for s in table.statistics if not getattr(s.leaf, "detached", True))
+        self._stages = tuple(_stage(table, level) for level in range(table.levels))
+
+    def values(self, environment: Environment) -> dict[str, Tensor]:
+        """Every root of the table; `environment` has the statistics."""
+        return self.executable.run(environment.bind(self.executable.bound))
+
+    def gradients(
+        self, environment: Environment, upstream: Mapping[str, Tensor], *, tensors: Iterable[str] = (),
+        params: Iterable[str] = (),
+    ) -> Gradients:  # fmt: skip
+        """From dL/d root to dL/d statistic, and to these tensors and parameters as far as rows reach them."""
+        with torch.enable_grad():
+            leaves = {f"@{s.name}": environment.tensors[f"@{s.name}"] for s in self.leaves}
+            held = {name: _leaf(environment.tensors[name]) for name in tensors}
+            given = {name: _leaf(environment.params[name]) for name in params}
+            held |= {name: _leaf(tensor) for name, tensor in leaves.items()}
+            inner = replace(environment.having(held), params={**environment.params, **given})
+            values = self.values(self._attached(inner))
+            pairs = [(values[name], gradient) for name, gradient in upstream.items() if values[name].requires_grad]
+        sources = [*held.values(), *given.values()]
+        found: tuple[Tensor | None, ...] = (None,) * len(sources)
+        if pairs:
+            outputs, gradients = zip(*pairs, strict=True)
+            found = torch.autograd.grad(outputs, sources, gradients, allow_unused=True)
+        by_name = dict(zip([*held, *((name,) for name in given)], found, strict=True))
+        return _sorted(by_name)
+
+    def _attached(self, environment: Environment) -> Environment:
+        """Statistics that pass gradient to the row values in their bodies, sweep after sweep."""
+        for stage in self._stages:
+            if not stage.receiving:
+                continue
+            scalars = environment.run(stage.scalars)
+            with torch.no_grad():
+                slopes = environment.run(stage.sensitivities)
+            attached = {}
+            for statistic, sources in stage.receiving:
+                value = environment.tensors[f"@{statistic.name}"]
+                for source in sources:
+                    parts = (shaped(*scalars[source], statistic.rows, environment.sizes),
+                             shaped(*slopes[f"{statistic.name} {source}"], statistic.rows, environment.sizes))  # fmt: skip
+                    value = _Attached.apply(value, *parts)  # type: ignore[no-untyped-call]
+                attached[f"@{statistic.name}"] = value
+            environment = environment.having(attached)
+        return environment
+
+
+SEEN = "seen "
+"""What the names of roots begin with that are masks of other roots."""
+
+
+def _masks(roots: Mapping[str, Node], seen: Mapping[str, Node]) -> dict[str, str]:
+    """The masked roots, each with the root that is its mask."""
+    return {name: f"{SEEN}{name}" for name in seen if f"{SEEN}{name}" in roots}
+
+
+def with_masks(roots: Mapping[str, Node], seen: Mapping[str, Node]) -> dict[str, Node]:
+    """The roots of a table whose `Seam` masks some of them."""
+    return {**roots, **{f"{SEEN}{name}": mask for name, mask in seen.items()}}
+
+
+def _stage(table: Table, level: int) -> Stage:
+    named = {scalar.name: scalar for scalar in table.scalars}
+    receiving = [(s, sources) for s in table.statistics
+                 if s.level == level + 1 and (sources := tuple(slope.of for slope in s.sensitivities))]  # fmt: skip
+    wanted = dict.fromkeys(source for _, sources in receiving for source in sources)
+    return Stage(
+        Executable(emit({name: named[name].value for name in wanted})),
+        Executable(emit(_slopes(receiving))),
+        tuple(receiving),
+    )
+
+
+def _slopes(receiving: Iterable[tuple[Statistic, tuple[str, ...]]]) -> dict[str, Node]:
+    return {f"{s.name} {slope.of}": slope.value for s, _ in receiving for slope in s.sensitivities}
+
+
+def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: Mapping[str, int]) -> Tensor:
+    """The tensor with exactly the dimensions `want`, repeated along those that it lacks."""
+    tensor = tensor.permute([have.index(axis) for axis in want if axis in have])
+    for at, axis in enumerate(want):
+        if axis not in have:
+            tensor = tensor.unsqueeze(at)
+    return tensor.expand([sizes[axis] for axis in want])
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()
+
+
+def _sorted(found: Mapping[Any, Tensor | None]) -> Gradients:
+    there = {name: gradient for name, gradient in found.items() if gradient is not None}
+    return Gradients(
+        {name[1:]: gradient for name, gradient in there.items() if isinstance(name, str) and name.startswith("@")},
+        {name: gradient for name, gradient in there.items() if isinstance(name, str) and not name.startswith("@")},
+        {name[0]: gradient for name, gradient in there.items() if isinstance(name, tuple)},
+    )
+
+
+class _Attached(torch.autograd.Function):
+    """A statistic as it is, whose gradient g also reaches a row value as g * slope; a gradient of 0 reaches nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, source: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return gradient, torch.where(gradient != 0, gradient * slope, 0.0), None
+
+
+__all__ = ["SEEN", "Environment", "Gradients", "Seam", "shaped", "with_masks"]
