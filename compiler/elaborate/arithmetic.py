@@ -239,18 +239,24 @@ def convex_axis(ctx: Context, node: Node) -> str | None:
     if isinstance(node, Map) and node.function == "div":
         node, divisor = node.arguments
     terms = node.arguments if isinstance(node, Map) and node.function == "add" else (node,)
-    weights: list[Node] = []
-    axes: set[str] = set()
-    for term in terms:
-        factors = term.arguments if isinstance(term, Map) and term.function == "mul" else (term,)
-        mixed = [factor for factor in factors if factor in known]
-        if len(mixed) != 1:
-            return None
-        axes.add(known[mixed[0]])
-        weights.append(core.mul(*(factor for factor in factors if factor is not mixed[0])))
-    if len(axes) != 1 or not _sum_to(weights, divisor):
+    weighted = [_weighted(term, known) for term in terms]
+    found = [entry for entry in weighted if entry is not None]
+    axes = {known[distribution] for _, distribution in found}
+    if len(found) < len(terms) or len(axes) != 1 or not _sum_to([weight for weight, _ in found], divisor):
         return None
     return axes.pop()
+
+
+def _weighted(term: Node, known: dict[Node, str]) -> tuple[Node, Node] | None:
+    """`weight * distribution` as the two; None where the term is not of that form."""
+    if term in known:
+        return core.ONE, term
+    if isinstance(term, Map) and term.function == "div":
+        inner = _weighted(term.arguments[0], known)
+        return (_fold(core.div(inner[0], term.arguments[1])), inner[1]) if inner is not None else None
+    factors = term.arguments if isinstance(term, Map) and term.function == "mul" else ()
+    mixed = [factor for factor in factors if factor in known]
+    return (core.mul(*(f for f in factors if f is not mixed[0])), mixed[0]) if len(mixed) == 1 else None
 
 
 def _sum_to(weights: list[Node], total: Node) -> bool:
@@ -263,7 +269,7 @@ def _sum_to(weights: list[Node], total: Node) -> bool:
         return False
     first, second = weights
     complement = core.sub(core.ONE, first) is second or core.sub(core.ONE, second) is first
-    return complement and all(weight.domain.meets(iv.UNIT) for weight in weights)
+    return complement and all(weight.domain.within(iv.UNIT) for weight in weights)
 
 
 def _fold(node: Node) -> Node:
