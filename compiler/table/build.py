@@ -42,7 +42,7 @@ def class_axes(program: Program) -> tuple[str, ...]:
     """
     kinds = [tensor.kind for tensor in program.tensors.values()]
     named = [axis for kind in kinds for axis in (kind.axis, kind.codomain) if axis is not None and kind.name != "embedding"]
-    normalised = [axis for root in program_roots(program).values() for axis in _normalised(root)]
+    normalised = {axis for root in program_roots(program).values() for axis in _normalised(root, frozenset(named))}
     found = dict.fromkeys((*named, *sorted(normalised)))
     return tuple(axis for axis in found if not _is_row(program, axis))
 
@@ -52,13 +52,17 @@ def _is_row(program: Program, axis: str) -> bool:
     return info is not None and (info.batch or info.positions is not None)
 
 
-def _normalised(root: Node) -> Iterator[str]:
-    """The axes of every softmax and logsumexp of a graph."""
+def _normalised(root: Node, named: frozenset[str]) -> Iterator[str]:
+    """The axes of every softmax and logsumexp of a graph that is not over what other class axes were reduced to."""
     for node in walk(root):
         if isinstance(node, Reduce) and node.op == "logsumexp" and node.groups is None:
-            yield from node.over
+            axes = node.over
         elif isinstance(node, Along) and node.op in ("softmax", "log_softmax") and node.by is None:
-            yield node.axis
+            axes = (node.axis,)
+        else:
+            continue
+        if not any(part.axes & (named - set(axes)) for part in walk(node.body)):
+            yield from axes
 
 
 def program_roots(program: Program) -> dict[str, Node]:

@@ -39,6 +39,8 @@ EQUIVARIANT = ("max", "min", "logaddexp")
 EQUIVARIANT_REDUCTIONS = ("max", "min", "logsumexp", "median", "quantile")
 INVARIANT_REDUCTIONS = ("argmax", "std", "var")
 COMPARISONS = ("lt", "le", "eq", "ne")
+MOST_LEVELS = 4
+"""A body whose statistics took more sweeps than this is computed: each nests the bodies of all before it."""
 
 
 class Canonical(Reading):
@@ -256,6 +258,9 @@ class Canonical(Reading):
 
     def _over_classes(self, node: Reduce) -> Polynomial:
         body, mask = self.done[node.body], None if node.where is None else self.node(self.done[node.where])
+        needs = [*_atoms(body), *([] if mask is None else [mask])]
+        if max((self.registry.needed(part) for part in needs), default=0) > MOST_LEVELS + 1:
+            return atom(self.lowering.compute(node, f"it stands on more than {MOST_LEVELS} sweeps"))
         match node.op:
             case "sum":
                 return self.sums.of(body, mask)

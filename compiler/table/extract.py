@@ -324,10 +324,10 @@ def separable(value: Node, rows: frozenset[str]) -> bool:
             factors = [argument for argument in arguments if differentiable(argument)]
             if len(factors) == 1 and (value.function == "mul" or factors[0] is arguments[0]):
                 return separable(factors[0], rows)
-    return not any(differentiable(node) and rows & _across(node) for node in walk(value))
+    return not any(differentiable(node) and rows & across(node) for node in walk(value))
 
 
-def _across(node: Node) -> frozenset[str]:
+def across(node: Node) -> frozenset[str]:
     """The axes along which a node mixes entries."""
     match node:
         case Reduce(over=over):

@@ -118,12 +118,13 @@ class Lowering:
             case Slice() | Rename():
                 return self._moved(node)
             case Call() if any(self._has(argument) for argument in node.arguments) or self._has(node):
-                return self._compute(node, f"`{node.function}` is not a statistic of a row")
+                return self.compute(node, f"`{node.function}` is not a statistic of a row")
             case Map():
                 return _hoisted(node)
         return node
 
-    def _compute(self, node: Node, reason: str) -> Node:
+    def compute(self, node: Node, reason: str) -> Node:
+        """A leaf for what a torch operation delivers."""
         kind = "mask" if node.is_mask else "computed"
         name = f"@u{node.digest.hex()}"
         leaf = Input(name, tuple(sorted(node.axes)), kind, node.domain, not differentiable(node))
@@ -135,15 +136,15 @@ class Lowering:
     def _along(self, node: Along) -> Node:
         if node.axis != self.axis:
             mixes = self._has(node)
-            return self._compute(node, f"`{node.op}` along `{node.axis}` keeps `{self.axis}`") if mixes else node
+            return self.compute(node, f"`{node.op}` along `{node.axis}` keeps `{self.axis}`") if mixes else node
         if node.op not in ("softmax", "log_softmax") or node.by is not None:
-            return self._compute(node, f"`{node.op}` needs the whole row at once")
+            return self.compute(node, f"`{node.op}` needs the whole row at once")
         log = sub(node.body, Reduce("logsumexp", (self.axis,), node.body, self._parts_of(node.where)[0]))
         return log if node.op == "log_softmax" else where(node.where, apply("exp", log), ZERO)
 
     def _select(self, node: Select) -> Node:
         if node.axis != self.axis and isinstance(node.at, Node) and self._has(node.at):
-            return self._compute(node, f"an entry of `{node.axis}` is read for each `{self.axis}`")
+            return self.compute(node, f"an entry of `{node.axis}` is read for each `{self.axis}`")
         return _hoisted(node)
 
     def _moved(self, node: Slice | Rename) -> Node:
@@ -152,7 +153,7 @@ class Lowering:
             return node
         if self.axis not in axes or (node.new == self.axis and self.is_view(node.body)):
             return node
-        return self._compute(node, f"`{axes[0]} -> {axes[1]}` moves entries of the class axis")
+        return self.compute(node, f"`{axes[0]} -> {axes[1]}` moves entries of the class axis")
 
     def is_view(self, node: Node) -> bool:
         """Whether `node` is a tensor of the caller, or entries of one picked along its rows."""
@@ -170,10 +171,10 @@ class Lowering:
         if self.axis not in node.over:
             return self._over_rows(node)
         if node.groups is not None:
-            return self._compute(node, f"a sum over `{self.axis}` by groups")
+            return self.compute(node, f"a sum over `{self.axis}` by groups")
         decompose = getattr(self, f"_{node.op}", None)
         if decompose is None or (node.op == "argmax" and len(node.over) > 1):
-            return self._compute(node, f"`{node.op}` needs the whole row at once")
+            return self.compute(node, f"`{node.op}` needs the whole row at once")
         result: Node = decompose(node)
         return result
 
@@ -182,8 +183,8 @@ class Lowering:
             return node
         over = ", ".join(node.over)
         if node.groups is not None and node.groups[1] == self.axis:
-            return self._compute(node, f"rows are gathered into `{self.axis}`")
-        return self._compute(node, f"`{node.op}[{over}]` keeps `{self.axis}`")
+            return self.compute(node, f"rows are gathered into `{self.axis}`")
+        return self.compute(node, f"`{node.op}[{over}]` keeps `{self.axis}`")
 
     def _parts(self, node: Reduce) -> tuple[Node | None, Node | None, tuple[str, ...]]:
         """Masks that differ along the class axis, the others, and the other reduced axes."""

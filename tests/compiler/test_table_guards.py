@@ -128,6 +128,15 @@ def test_what_needs_the_row_at_once_is_computed(text: str, reason: str) -> None:
     assert any(statistic.op == "sum" for statistic in table.statistics), "the rest still fits"
 
 
+def test_too_many_sweeps_are_computed() -> None:
+    inner = "z"
+    for _ in range(7):
+        inner = f"softmax[v](3 * {inner})"
+    table = assert_same(summed(f"sum[v]({inner} * t) + logsumexp[v](z)"), batch())
+    assert table.levels == 1, "the rest still fits"
+    assert {entry.reason for entry in table.computed} == {"it stands on more than 4 sweeps"}
+
+
 def test_a_sum_over_rows_is_computed_and_feeds_a_row_program() -> None:
     table = assert_same(formula("-sum[v](mean[b](softmax[v](z)) * log(mean[b](softmax[v](z))))", NAMES), batch())
     assert [entry.reason for entry in table.computed] == ["`mean[b]` keeps `v`"]

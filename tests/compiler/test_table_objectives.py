@@ -9,9 +9,10 @@ import torch
 from tests.compiler.class_objectives import NAMES, OBJECTIVES, Batch, Objective, batch
 from torch import Tensor
 
-from lossc.compiler.core import Param
+from lossc.compiler.core import Input, Node, Param, walk
 from lossc.compiler.simplify import Simplifier
-from lossc.compiler.table import Table, statistic_table
+from lossc.compiler.table import Statistic, Stream, Table, statistic_table
+from lossc.compiler.verify import verify
 from lossc.runtime.table_interpreter import sweep
 
 INPUTS = ("z", "t", "q", "w", "bias", "tau", "gamma", "weight")
@@ -84,3 +85,29 @@ def test_is_quick(name: str) -> None:
 def test_there_are_enough() -> None:
     assert len(OBJECTIVES) >= 25
     assert all(isinstance(NAMES[of], Param) for of in ("tau", "gamma"))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_its_graphs_are_well_formed(name: str) -> None:
+    found = table(OBJECTIVES[name])
+    graphs = [root.value for root in found.seam] + [scalar.value for scalar in found.scalars]
+    graphs += [stream.source for stream in found.streams]
+    for statistic in found.statistics:
+        graphs += [part for part in (statistic.body, statistic.mask, statistic.at) if isinstance(part, Node)]
+        graphs += [slope.value for slope in (*statistic.gradients, *statistic.sensitivities)]
+        graphs += [factor for factor, _ in statistic.merge.terms]
+    verify(*graphs)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_is_evaluated_stands_after_what_it_needs(name: str) -> None:
+    found = table(OBJECTIVES[name])
+    known = {f"@{stream.name}" for stream in found.streams if stream.name not in found.order}
+    entries = {entry.name: entry for entry in (*found.streams, *found.scalars, *found.statistics)}
+    for step in found.order:
+        entry = entries[step]
+        needs = (entry.body, entry.mask, entry.at) if isinstance(entry, Statistic) else (
+            (entry.source,) if isinstance(entry, Stream) else (entry.value,))  # fmt: skip
+        leaves = {part.name for need in needs if isinstance(need, Node) for part in walk(need) if isinstance(part, Input)}
+        assert {leaf for leaf in leaves if leaf.startswith("@")} <= known
+        known.add(f"@{step}")
