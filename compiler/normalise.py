@@ -56,7 +56,56 @@ class Normaliser:
                 reduced = self._reduce(node, coefficient)
                 if reduced is not None:
                     return [reduced]
+                across = self._across(node, coefficient)
+                if across is not None:
+                    return across
         return [Part("coupled", coefficient, node)]
+
+    def _across(self, node: Reduce, coefficient: Node) -> list[Part] | None:
+        """A sum or mean over other axes of sums over the batch: `mean[k](w * mean[b](x))` is one sum over both."""
+        if node.op not in ("sum", "mean") or node.groups is not None or self.batch & set(node.over):
+            return None
+        if node.op == "mean":
+            coefficient = core.div(coefficient, core.mul(*(core.Size(axis) for axis in node.over)))
+        is_sum = isinstance(node.body, Map) and node.body.function == "add"
+        terms = node.body.arguments if isinstance(node.body, Map) and is_sum else (node.body,)
+        found = [self._across_one(term, node, coefficient) for term in terms]
+        parts = [part for part in found if part is not None]
+        return parts if len(parts) == len(terms) else None
+
+    def _across_one(self, term: Node, outer: Reduce, coefficient: Node) -> Part | None:
+        if not set(outer.over) <= term.axes:
+            return None
+        weight, inner = self._weighted(term)
+        where = None if inner is not None and _is_presence(outer.where, inner) else outer.where
+        if where is not None and (outer.op == "mean" or self.depends(where)):
+            return None
+        if not self.depends(term):
+            return Part("once", coefficient, Reduce("sum", outer.over, term, where))
+        if inner is None or inner.op not in ("sum", "mean") or inner.groups is not None or not self._is_sum(inner):
+            return None
+        if set(outer.over) & set(inner.over):
+            return None
+        if inner.op == "mean" and inner.where is not None and inner.where.axes & set(outer.over):
+            return None
+        over, admitted = (*inner.over, *outer.over), core.all_of(inner.where, where)
+        body = _times(weight, inner.body)
+        total = Part("sum", coefficient, Reduce("sum", over, body, admitted), None, body, None, admitted, over)
+        return replace(total, form="ratio", denominator=_count(inner.over, inner.where)) if inner.op == "mean" else total
+
+    def _weighted(self, term: Node) -> tuple[Node, Reduce | None]:
+        """`w * reduction` or `reduction / w` as the weight, free of the batch, and the reduction."""
+        if isinstance(term, Reduce):
+            return core.ONE, term
+        if isinstance(term, Map) and term.function == "div" and not self.depends(term.arguments[1]):
+            weight, inner = self._weighted(term.arguments[0])
+            return core.div(weight, term.arguments[1]), inner
+        factors = term.arguments if isinstance(term, Map) and term.function == "mul" else ()
+        split = [factor for factor in factors if self.depends(factor)]
+        if len(split) == 1:
+            weight, inner = self._weighted(split[0])
+            return core.mul(*(factor for factor in factors if factor is not split[0]), weight), inner
+        return core.ONE, None
 
     def _chosen(self, condition: Node, branch: Node, coefficient: Node) -> Iterator[Part]:
         """The parts of a branch that a parameter chooses: sums that admit nothing where it is not taken."""
@@ -141,6 +190,13 @@ class Normaliser:
             case core.Call(consumed=consumed, function=function):
                 return function != "norm" or bool(self.batch & set(consumed))
         return False
+
+
+def _is_presence(where: Node | None, inner: Reduce) -> bool:
+    """Whether a condition says no more than that the inner reduction has an entry: without any its part is 0 of 0."""
+    if not isinstance(where, Reduce) or where.op != "any" or where.groups is not None or inner.where is None:
+        return False
+    return where.body is inner.where and where.where in (None, inner.where) and set(where.over) <= set(inner.over)
 
 
 def _count(over: tuple[str, ...], condition: Node | None) -> Node:
