@@ -22,6 +22,10 @@ The normal form, on which later stages rely:
 - *Cross-entropy* is `-1 * Select(log_softmax[v](z), v, y)`, whatever spelling it had: `logsumexp(z) - z[y]` becomes it
   (without a mask on the normaliser), and so does the log of a ratio of exps. A lone `logsumexp` stays, and
   `z[y] - log_softmax(z)[y]` becomes it. Differences of two read log-probabilities are differences of scores.
+- *Masked distributions*: `softmax[v where m]` is 0 outside of m, so its log is `log_softmax[v where m](z) if m else -inf`;
+  `log_softmax[v where m]` alone is absent there. Such choices come first in their expression (`(k x if c else -inf)`), an
+  exp of one is `exp(x) if c else 0`, and a factor that can be 0 is taken inside (0 log 0 is 0). Each branch of a choice
+  knows that it is taken.
 - *Selections* stand below elementwise functions, next to `log_softmax`, a reduction or an input.
 - *Reductions* name their axes sorted and only such as are there. Out of `sum` and `mean` come numbers, steady scalars, and,
   where no mask has to hide them, factors without the reduced axes; two of them over the same entries (axes, mask, groups)

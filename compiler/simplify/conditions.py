@@ -152,6 +152,8 @@ PREDICATES: dict[str, Callable[..., bool]] = {
     "steady": steady,
     "unsteady": lambda node: not steady(node),
     "rational": lambda node: number(node) is not None,
+    "symbolic": lambda node: number(node) is None,
+    "given": lambda node: node is not None,
     "nontrivial": lambda node: number(node) not in (0, 1),
     "nonzero": lambda node: number(node) != 0,
     "not_negative": lambda node: node.domain.hi > 0,

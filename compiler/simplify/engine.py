@@ -84,21 +84,18 @@ class Simplifier:
         return result if violation(result) is None else node
 
     def construct(self, node: Node) -> Node:
-        """The normal form of a node whose parts are in normal form."""
+        """The normal form of a node."""
         known = self._done.get(node)
         if known is not None:
             return known
-        normal = self._normal(node)
-        result = self._settled(normal) if normal is not node else self._rewritten(node)
+        parts = tuple(map(self.construct, node.children))
+        if parts != node.children:
+            result = self.construct(node.rebuild(parts))
+        else:
+            normal = self._normal(node)
+            result = self.construct(normal) if normal is not node else self._rewritten(node)
         self._done[node] = self._done[result] = result
         return result
-
-    def _settled(self, node: Node) -> Node:
-        """A node that the normal form made anew: its own new parts first, then itself."""
-        parts = tuple(self.construct(part) for part in node.children)
-        if parts != node.children:
-            return self.construct(node.rebuild(parts))
-        return self.construct(node)
 
     def _well_formed(self, node: Node) -> Node:
         """A node of the result of a rule; the rule does not apply where it would lack an axis."""
@@ -135,6 +132,8 @@ class Simplifier:
         return node
 
     def _normal_map(self, node: Map) -> Node:
+        if node.function == "where":
+            return shapes.choice(node, self.construct)
         normal = _NORMAL.get(node.function)
         return normal(node) if normal is not None else folded(node)
 
@@ -252,13 +251,6 @@ def _with_numbers(node: Map) -> Node:
     return node if arguments == node.arguments else node.rebuild(arguments)
 
 
-def _choice(node: Map) -> Node:
-    condition, then, otherwise = node.arguments
-    if condition is masks.TRUE or condition is masks.FALSE:
-        return then if condition is masks.TRUE else otherwise
-    return then if then is otherwise else node
-
-
 def _absolute(node: Map) -> Node:
     """|c x| as |c| |x|."""
     (argument,) = node.arguments
@@ -312,7 +304,6 @@ _NORMAL: dict[str, Callable[[Map], Node]] = {
     "le": masks.compared,
     "eq": _ordered(masks.compared),
     "ne": _ordered(masks.compared),
-    "where": _choice,
     "abs": _absolute,
     "min": smallest_or_largest,
     "max": smallest_or_largest,

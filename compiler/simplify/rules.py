@@ -48,7 +48,9 @@ _CANCELS = "near 1 the difference loses its digits"
 
 LOGARITHMS = (
     Rule("log of exp", "log(exp(x))", "x", (), _OVERFLOW),
-    Rule("log of softmax", "log(softmax[v where m](z))", "log_softmax[v where m](z)", (), "softmax underflows to 0"),
+    Rule("log of softmax", "log(softmax[v](z))", "log_softmax[v](z)", (), "softmax underflows to 0"),
+    Rule("log of masked softmax", "log(softmax[v where m](z))", "log_softmax[v where m](z) if m else -inf",
+         ("given(m)",), "softmax underflows to 0"),
     Rule("log of sigmoid", "log(sigmoid(x))", "-softplus(-x)", (), "sigmoid underflows to 0"),
     Rule("log of normcdf", "log(normcdf(x))", "log_normcdf(x)", (), "normcdf underflows to 0"),
     Rule("log of a selection", "log(p[v = y])", "log(p)[v = y]", ("loggable(p)",), "the log is stable before reading"),
@@ -108,6 +110,10 @@ EXPONENTIALS = (
     Rule("expm1 of log", "expm1(log(x))", "x - 1", (), "one form"),
     Rule("expm1 of log1p", "expm1(log1p(x))", "x", (), "one form"),
     Rule("expm1 of -softplus", "expm1(-softplus(x))", "-sigmoid(x)", (), _CANCELS),
+    Rule("exp of a masked score", "exp(rest + k * (x if c else -inf))", "exp(rest + k * x) if c else 0",
+         ("positive(k)",), "masks, not infinities"),
+    Rule("masked softmax outside of its mask", "softmax[v where m](z) if m else 0", "softmax[v where m](z)",
+         ("given(m)",), "one form"),
     Rule("product of exponentials", "p * q", "exp(log(p) + log(q))", ("exponential(p)", "exponential(q)"), _OVERFLOW),
     Rule("division by exponentials", "1 / p", "exp(-log(p))", ("normaliser(p)",), "the divisor underflows or overflows"),
     Rule("power of an exponential", "p ^ g", "exp(g * log(p))", ("normaliser(p)",), _OVERFLOW),
@@ -115,38 +121,27 @@ EXPONENTIALS = (
 )  # fmt: skip
 
 PROBABILITIES = (
-    Rule(
-        "x log y",
-        "rest * log(y)",
-        "xlogy(rest, y)",
-        ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)"),
-        "0 log 0 is 0",
-    ),
-    Rule(
-        "x (log y + ...)",
-        "rest * (k * log(y) + j)",
-        "k * rest * log(y) + rest * j",
-        ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)", "nonzero(j)"),
-        "0 log 0 is 0",
-    ),
-    Rule(
-        "x log(1 - exp)",
-        "rest * log1mexp(x)",
-        "xlogy(rest, -expm1(x))",
-        ("may_vanish(rest)", "unsteady(rest)"),
-        "0 log 0 is 0",
-    ),
+    Rule("x log y", "rest * log(y)", "xlogy(rest, y)", ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)"),
+         "0 log 0 is 0"),
+    Rule("x (log y + ...)", "rest * (k * log(y) + j)", "k * rest * log(y) + rest * j",
+         ("may_vanish(rest)", "may_vanish(y)", "unsteady(rest)", "nonzero(j)"), "0 log 0 is 0"),
+    Rule("x log(1 - exp)", "rest * log1mexp(x)", "xlogy(rest, -expm1(x))", ("may_vanish(rest)", "unsteady(rest)"),
+         "0 log 0 is 0"),
+    Rule("x times a masked log", "rest * (x if c else -inf)", "rest * x if c else xlogy(rest, 0)",
+         ("may_vanish(rest)", "symbolic(rest)"), "0 log 0 is 0"),
+    Rule("x times a sum with a masked log", "rest * (k * (x if c else -inf) + j)",
+         "k * rest * (x if c else -inf) + rest * j", ("may_vanish(rest)", "symbolic(rest)", "nonzero(j)"), "0 log 0 is 0"),
+    Rule("masked softmax before the log of 0", "x if m else k * xlogy(rest * softmax[v where m](z), 0)",
+         "x if m else 0", ("given(m)",), "0 log 0 is 0"),
     Rule("xlogy of an exponential", "xlogy(x, p)", "x * log(p)", ("normaliser(p)",), "towards the stable log"),
-    Rule(
-        "xlogy with a scalar", "xlogy(c * rest, y)", "c * xlogy(rest, y)", ("steady(c)", "nontrivial(rest)"), "one form"
-    ),
+    Rule("xlogy with a scalar", "xlogy(c * rest, y)", "c * xlogy(rest, y)", ("steady(c)", "nontrivial(rest)"), "one form"),
     Rule("xlogy of a scalar", "xlogy(c, y)", "c * log(y)", ("steady(c)", "positive(c)"), "one form"),
     Rule("1 - sigmoid", "-k * sigmoid(x) + k", "k * sigmoid(-x)", (), _CANCELS),
     Rule("1 - exponential", "-k * p + k", "-k * expm1(log(p))", ("exponential(p)",), _CANCELS),
     Rule("1 + expm1", "k * expm1(x) + k", "k * exp(x)", (), "one form"),
     Rule("1 - mask", "-k * m + k", "k * (not m)", ("mask(m)",), "one form"),
     Rule("product of masks", "m * n", "m and n", ("mask(m)", "mask(n)"), "one form"),
-)
+)  # fmt: skip
 
 SCORES = (
     Rule("score less its logsumexp", "-k * logsumexp[v](z) + k * z", "k * log_softmax[v](z)", ("along(z, [v])",),
@@ -179,8 +174,15 @@ SCORES = (
          "masks, not infinities"),
     Rule("softmax of masked scores", "softmax[v where m](x if c else -inf)", "softmax[v where m and c](x)", (),
          "masks, not infinities"),
-    Rule("log_softmax of masked scores", "log_softmax[v where m](x if c else -inf)", "log_softmax[v where m and c](x)", (),
+    Rule("log_softmax of masked scores", "log_softmax[v where m](x if c else -inf)",
+         "log_softmax[v where m and c](x) if c else -inf", (), "masks, not infinities"),
+    Rule("scaled masked score", "k * (x if c else -inf)", "k * x if c else -inf", ("positive(k)", "nontrivial(k)"),
          "masks, not infinities"),
+    Rule("shifted masked score", "rest + (x if c else -inf)", "(rest + x) if c else -inf", ("nonzero(rest)",),
+         "masks, not infinities"),
+    Rule("constant copy of a masked score", "sg(x if c else -inf)", "sg(x) if c else -inf", (), "masks, not infinities"),
+    Rule("logaddexp of masked scores", "logaddexp(x if c else -inf, y if c else -inf)",
+         "logaddexp(x, y) if c else -inf", (), "masks, not infinities"),
 )  # fmt: skip
 
 REDUCTIONS = (
@@ -209,8 +211,13 @@ PIECES = (
     Rule("abs of a number that is not positive", "abs(x)", "-x", ("nonpos(x)",), "one form"),
     Rule("relu of a positive number", "relu(x)", "x", ("positive(x)",), "one form"),
     Rule("negated condition", "x if not m else y", "y if m else x", (), "one form"),
-    Rule("condition asked twice, taken", "(x if m else y) if m else z", "x if m else z", (), "one form"),
-    Rule("condition asked twice, not taken", "x if m else (y if m else z)", "x if m else z", (), "one form"),
+    Rule(
+        "sum of masked values",
+        "k * (x if c else 0) + j * (y if c else 0)",
+        "(k * x + j * y) if c else 0",
+        (),
+        "one form",
+    ),
     Rule("constant copy of a copy", "sg(sg(x))", "sg(x)", (), "one form"),
     Rule("mask equal to 1", "m == 1", "m", ("mask(m)",), "one form"),
     Rule("mask equal to 0", "m == 0", "not m", ("mask(m)",), "one form"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from weakref import WeakKeyDictionary
 
 from lossc.compiler import core
 from lossc.compiler.core import (
@@ -51,7 +52,7 @@ _CONSTANT_ALONG: dict[str, Callable[[Node, Node], Node]] = {
 
 def reduction(node: Reduce, construct: Construct) -> Node:
     """A reduction with its axes in order, its mask in normal form, and numbers pulled out."""
-    node = replace_where(node)
+    node = replace_where(node, construct)
     if node.where is None and node.groups is None and node.op in _CONSTANT_ALONG:
         missing = [axis for axis in node.over if axis not in node.body.axes]
         if missing:
@@ -60,34 +61,77 @@ def reduction(node: Reduce, construct: Construct) -> Node:
     return _without_number(ordered, construct) if node.op in LINEAR else ordered
 
 
-def replace_where(node: Reduce) -> Reduce:
+def replace_where(node: Reduce, construct: Construct) -> Reduce:
     """The mask in normal form, and a choice in the body that the mask already decides made."""
     where = masks.both(node.where)
-    body = decided(node.body, masks.conjuncts(where))
+    body = decided(node.body, masks.conjuncts(where), construct)
     return Reduce(node.op, node.over, body, where, node.groups, node.option)
 
 
 def along(node: Along, construct: Construct) -> Node:
     """The same for an operation along an axis."""
     where = masks.both(node.where)
-    body = decided(node.body, masks.conjuncts(where))
+    body = decided(node.body, masks.conjuncts(where), construct)
     constant = node.axis not in body.axes and where is None and node.by is None
     if constant and node.op in _CONSTANT_LINE:
         return construct_parts(_CONSTANT_LINE[node.op](body, Size(node.axis), Index(node.axis)), construct)
     return Along(node.op, node.axis, body, where, node.by, node.option, node.fill, node.new)
 
 
-def decided(body: Node, known: tuple[Node, ...]) -> Node:
+def decided(body: Node, known: tuple[Node, ...], construct: Construct) -> Node:
+    """The body with the branch of every elementwise choice taken that follows where all of `known` hold."""
+    if not known or not _has_choice(body):
+        return body
+    done: dict[Node, Node] = {}
+
+    def settled(node: Node) -> Node:
+        if node not in done:
+            branch = _branch(node, known)
+            done[node] = settled(branch) if branch is not None else rebuilt(node)
+        return done[node]
+
+    def rebuilt(node: Node) -> Node:
+        if not _has_choice(node):
+            return node
+        parts = tuple(map(settled, node.children))
+        return node if parts == node.children else construct(node.rebuild(parts))
+
+    return settled(body)
+
+
+def _branch(node: Node, known: tuple[Node, ...]) -> Node | None:
     """The branch of a choice that is taken where all of `known` hold, if that follows."""
-    while isinstance(body, Map) and body.function == "where":
-        condition, then, otherwise = body.arguments
-        if all(part in known for part in masks.conjuncts(condition)):
-            body = then
-        elif any(masks.negation(part) in known for part in masks.conjuncts(condition)):
-            body = otherwise
-        else:
-            break
-    return body
+    if not isinstance(node, Map) or node.function != "where":
+        return None
+    condition, then, otherwise = node.arguments
+    parts = masks.conjuncts(condition)
+    if all(part in known for part in parts):
+        return then
+    return otherwise if any(masks.negation(part) in known for part in parts) else None
+
+
+def choice(node: Map, construct: Construct) -> Node:
+    """A choice with constant conditions decided, and each branch knowing that it is taken."""
+    condition, then, otherwise = node.arguments
+    if condition is masks.TRUE or condition is masks.FALSE:
+        return then if condition is masks.TRUE else otherwise
+    parts = masks.conjuncts(condition)
+    then = decided(then, parts, construct)
+    otherwise = decided(otherwise, (masks.negation(condition),) if len(parts) == 1 else (), construct)
+    return then if then is otherwise else Map("where", (condition, then, otherwise))
+
+
+_CHOICES: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
+
+
+def _has_choice(node: Node) -> bool:
+    """Whether a choice stands among the elementwise parts of a node."""
+    if not isinstance(node, Map):
+        return False
+    found = _CHOICES.get(node)
+    if found is None:
+        found = _CHOICES[node] = node.function == "where" or any(map(_has_choice, node.arguments))
+    return found
 
 
 def _without(node: Reduce, missing: list[str], construct: Construct) -> Node:

@@ -32,9 +32,11 @@ class Array:
     data: NDArray[Any]
 
     def spread(self, axes: tuple[str, ...], sizes: Mapping[str, int]) -> NDArray[Any]:
-        """The data over more axes."""
+        """The data over more axes, in any order."""
+        own = [axis for axis in axes if axis in self.axes]
+        data = np.transpose(self.data, [self.axes.index(axis) for axis in own])
         shape = [self.data.shape[self.axes.index(axis)] if axis in self.axes else 1 for axis in axes]
-        return np.broadcast_to(self.data.reshape(shape), [sizes[axis] for axis in axes])
+        return np.broadcast_to(data.reshape(shape), [sizes[axis] for axis in axes])
 
 
 def evaluate(node: Node, values: Values, sizes: Mapping[str, int], exact: bool = False) -> Array:
@@ -258,11 +260,10 @@ class _Evaluator:
         inside = [entry for entry, seen in zip(entries, admitted, strict=True) if seen]
         if op in ("softmax", "log_softmax"):
             total = self._logsumexp(inside)
-            logs = [
-                call("add", entry, -total) if seen else number(-math.inf)
-                for entry, seen in zip(entries, admitted, strict=True)
-            ]
-            return logs if op == "log_softmax" else [call("exp", log) for log in logs]
+            logs = [call("add", entry, -total) if seen else None for entry, seen in zip(entries, admitted, strict=True)]
+            if op == "log_softmax":  # what is absent can be anything, and nothing may depend on it
+                return [number(math.nan) if log is None else log for log in logs]
+            return [number(0) if log is None else call("exp", log) for log in logs]
         step = {"cumsum": "sum", "cumprod": "prod", "cumlogsumexp": "logsumexp"}[op]
         sofar = [[e for e, seen in zip(entries[: i + 1], admitted, strict=False) if seen] for i in range(len(entries))]
         return [self._reduced(step, part) for part in sofar]

@@ -91,10 +91,28 @@ SPELLINGS: dict[str, list[str]] = {
         for name in P
     ],
     "masked vocabulary": [
-        "-log_softmax[v where m](z)[v = y]",
         "-log(softmax[v where m](z))[v = y]",
         "-log(softmax[v where m](z)[v = y])",
         "-log_softmax[v](z if m else -inf)[v = y]",
+        "-log(softmax[v](z if m else -inf)[v = y])",
+        "-(log_softmax[v where m](z) if m else -inf)[v = y]",
+    ],
+    "masked vocabulary, scaled": [
+        "-log(softmax[v where m](z / tau)[v = y])",
+        "-log_softmax[v]((z if m else -inf) / tau)[v = y]",
+        "-log(softmax[v](z / tau if m else -inf)[v = y])",
+    ],
+    "masked entropy": [
+        "-sum[v where m](softmax[v where m](z) * log_softmax[v where m](z))",
+        "-sum[v where m](softmax[v where m](z) * log(softmax[v where m](z)))",
+        "-sum[v](softmax[v where m](z) * log(softmax[v where m](z)))",
+        "-sum[v](xlogy(softmax[v where m](z), softmax[v where m](z)))",
+    ],
+    "masked KL": [
+        "sum[v where m](softmax[v where m](t) * (log_softmax[v where m](t) - log_softmax[v where m](z)))",
+        "sum[v](softmax[v where m](t) * (log(softmax[v where m](t)) - log(softmax[v where m](z))))",
+        "sum[v](softmax[v where m](t) * log(softmax[v where m](t))) - "
+        "sum[v](softmax[v where m](t) * log(softmax[v where m](z)))",
     ],
     "binary cross-entropy": ["softplus(-s)", "-log(sigmoid(s))", "log(1 + exp(-s))", "-log(1 / (1 + exp(-s)))",
                              "-log(1 - sigmoid(-s))", "-logsigmoid(s)", "-log(exp(s) / (1 + exp(s)))", "logaddexp(0, -s)"],
