@@ -271,6 +271,7 @@ class Gatherer:
         for item in items:
             if isinstance(item, Term | Extern):
                 if item.name in BUILT_IN:
+                    self.unread.functions.add(item.name)
                     message = f"`{item.name}` is a function of the language"
                     self.problems.add(error("E103", message, item.name_span, help="choose another name"))
                 elif item.name in frame.terms:

@@ -20,6 +20,8 @@ class Unread:
     """The names that are missing for a reason already reported; any name may be, where an import brings nothing."""
 
     names: set[str] = field(default_factory=set)
+    functions: set[str] = field(default_factory=set)
+    """Functions of the language that a term of the file would have replaced."""
     anything: bool = False
 
     def __contains__(self, name: str) -> bool:

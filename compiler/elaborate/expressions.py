@@ -131,6 +131,8 @@ def _call(ctx: Context, expr: syntax.Call) -> Value:
 
 
 def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, expr: syntax.Call) -> Value:
+    if head.id in ctx.session.unread.functions:
+        return WRONG
     if head.id not in BUILT_IN:
         return unknown_function(ctx, head, expr)
     if bracket is None:
