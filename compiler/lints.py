@@ -1,4 +1,4 @@
-"""What is allowed and probably not meant: unused names, shadowed functions, sums over nothing that count as 0."""
+"""What is allowed and probably not meant: unused names, shadowed functions, sums over nothing that count as 0, no batch."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def lint(ctx: Context, file: syntax.File, gathered: Gathered, *, objective: bool
         _unused_values(ctx)
         _unused_axes(ctx, file)
         _unused_terms(ctx, gathered, read)
+        _no_batch(ctx, file)
 
 
 def _own_values(ctx: Context) -> Iterator[tuple[str, ValueSymbol]]:
@@ -42,6 +43,18 @@ def _unused_values(ctx: Context) -> None:
         if not symbol.used:
             what = _WORDS[type(symbol.declaration).__name__]
             ctx.warn("W101", f"the {what} `{name}` is never used", symbol.span, help="remove it")
+
+
+def _no_batch(ctx: Context, file: syntax.File) -> None:
+    """Rows that no axis marks as a batch: micro-batches and ranks would average whole losses."""
+    if any(axis.batch for axis in ctx.frame.axes.values()):
+        return
+    for item in file.items:
+        if isinstance(item, syntax.Tensor) and item.type.axes:
+            message = "no axis of this objective is a batch axis, so it cannot be split over micro-batches or ranks"
+            help_ = f"if its rows are examples declare `axis {item.type.axes[0]} : batch`"
+            ctx.warn("W302", message, item.name_span, help=help_)
+            return
 
 
 def _unused_axes(ctx: Context, file: syntax.File) -> None:
