@@ -6,28 +6,52 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lossc.compiler.core import Node, walk
+from lossc.compiler.emission import made_extents
 from lossc.compiler.program import Program
 from lossc.compiler.table import Table, class_axes, statistic_table
+
+SEEN = "seen "
+"""What the names of roots begin with that are masks of other roots."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Every root is in the seam of one table or in `rest`."""
+    """Every root is in the seam of one table or in `rest`; masks of roots (`seen`) are where their roots are.
+
+    `made` are the axes that the roots make, each with the axis that it came from or its extent.
+    """
 
     tables: tuple[Table, ...]
     rest: dict[str, Node]
+    rest_seen: dict[str, Node]
+    made: dict[str, str | int]
+
+    def with_made(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Extents with those of the axes that are made of others."""
+        found = dict(sizes)
+        for axis in self.made:
+            source: str | int = axis
+            while isinstance(source, str) and source in self.made:
+                source = self.made[source]
+            extent = source if isinstance(source, int) else found.get(source)
+            if extent is not None:
+                found.setdefault(axis, extent)
+        return found
 
 
-def cut(program: Program, roots: Mapping[str, Node]) -> Cut:
+def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | None = None) -> Cut:
     """The roots over statistics; one that has two class axes is cut along the first, one that keeps it is left whole."""
+    masks = seen or {}
     rest = dict(roots)
     found: list[Table] = []
     for axis in class_axes(program):
         concerned = {name: root for name, root in rest.items() if _concerns(root, axis)}
         if concerned:
-            found.append(statistic_table(concerned, axis))
+            shown = {f"{SEEN}{name}": masks[name] for name in concerned if name in masks}
+            found.append(statistic_table({**concerned, **shown}, axis))
             rest = {name: root for name, root in rest.items() if name not in concerned}
-    return Cut(tuple(found), rest)
+    made = made_extents((*roots.values(), *masks.values()))
+    return Cut(tuple(found), rest, {name: mask for name, mask in masks.items() if name in rest}, made)
 
 
 def _concerns(root: Node, axis: str) -> bool:

@@ -74,9 +74,10 @@ class Door:
         self._reported: set[str] = set()
 
     def admit(
-        self, given: Mapping[str, object], required: tuple[str, ...] = (), *, check_labels: bool = True
+        self, given: Mapping[str, object], required: tuple[str, ...] = (), *, native: frozenset[str] = frozenset(),
+        check_labels: bool = True,
     ) -> Admitted:  # fmt: skip
-        """The tensors of a call; LosscError with every problem found."""
+        """The tensors of a call; LosscError with every problem found. Those `native` keep their floating type."""
         known = {name: value for name, value in given.items() if name in self.expected}
         problems = [self._unexpected(name) for name in given if name not in self.expected]
         problems += [self._missing(name) for name in required if name not in given]
@@ -90,7 +91,8 @@ class Door:
         if problems:
             raise LosscError(problems)
         like = self._like(tensors)
-        return Admitted({name: self._converted(name, tensor, like) for name, tensor in tensors.items()}, sizes, like)
+        ready = {name: self._converted(name, tensor, like, name in native) for name, tensor in tensors.items()}
+        return Admitted(ready, sizes, like)
 
     def having(self, axis: str) -> list[str]:
         """The tensors that have an axis."""
@@ -216,7 +218,7 @@ class Door:
         device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
         return torch.zeros((), dtype=torch.float64 if double else torch.float32, device=device)
 
-    def _converted(self, name: str, tensor: Tensor, like: Tensor) -> Tensor:
+    def _converted(self, name: str, tensor: Tensor, like: Tensor, native: bool) -> Tensor:
         expected = self.expected[name]
         if tensor.device != like.device:
             message = f"`{name}` is on {tensor.device}, and other tensors of this call are on {like.device}"
@@ -224,7 +226,7 @@ class Door:
         if expected.role == "data" and tensor.requires_grad:
             self._report_detached(name)
             tensor = tensor.detach()
-        if expected.kind == "mask":
+        if expected.kind == "mask" or (native and tensor.is_floating_point()):
             return tensor
         return tensor.to(torch.int64 if expected.kind == "label" else like.dtype)
 

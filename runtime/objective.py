@@ -168,7 +168,7 @@ class Objective(nn.Module):
         return True
 
     def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
-        admitted = self._door.admit(given, variant.required, check_labels=self.check_labels)
+        admitted = self._door.admit(given, variant.required, native=variant.native, check_labels=self.check_labels)
         for axis, least in variant.minima:
             if admitted.sizes.get(axis, least) < least:
                 raise fail("E712", f"`topk` asks for {least} of the {admitted.sizes[axis]} entries of `{axis}`")

@@ -32,9 +32,11 @@ class Variant:
 
     def __init__(self, program: Program, roots: dict[str, Node], seen: dict[str, Node], backend: str) -> None:
         procedure = emit(roots, seen=seen, spans=program.spans)
-        self.run = executable(procedure, backend).run
+        runnable = executable(program, roots, seen, procedure, backend)
+        self.run = runnable.run
+        self.native = runnable.native
         self.required = procedure.names("tensor")
-        self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in procedure.bound)
+        self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in runnable.bound)
         self.minima = tuple(procedure.minima.items())
         self.axes = {name: value.axes for name, value in procedure.outputs.items()}
         self.procedure = procedure

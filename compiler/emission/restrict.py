@@ -47,7 +47,7 @@ class Restrictor:
 
     def __init__(self) -> None:
         self._cut: dict[tuple[Node, Cut], Node] = {}
-        self._gathered: dict[tuple[Node, str, Node], Node] = {}
+        self._gathered: dict[tuple[Node, str, Node | int], Node] = {}
 
     def step(self, node: Node) -> Node:
         """One node whose parts have been moved already."""
@@ -84,7 +84,8 @@ class Restrictor:
                     return node.rebuild(tuple(self.cut(child, cut) for child in node.children))
         return cut.of(node)
 
-    def gathered(self, node: Node, axis: str, at: Node) -> Node:
+    def gathered(self, node: Node, axis: str, at: Node | int) -> Node:
+        """The node at a label or position, its selections at the leaves."""
         if axis not in node.axes:
             return node
         key = (node, axis, at)

@@ -1,18 +1,50 @@
-"""Backends: how an emitted program is run. This is the one place that chooses."""
+"""Backends: how a program is run. This is the one place that makes them."""
 
 from __future__ import annotations
 
-from lossc.compiler.emission import Procedure
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from lossc.compiler.core import Node
+from lossc.compiler.cut import cut
+from lossc.compiler.emission import Bound, Procedure
+from lossc.compiler.program import Program
+from lossc.compiler.table import Table
+from lossc.runtime.backends.chunked import Chunked
+from lossc.runtime.backends.fused import Fused, Operator
 from lossc.runtime.backends.reference import Executable
+from lossc.runtime.backends.seam import Seam
 
-BACKENDS = ("auto", "reference")
+BACKENDS = ("auto", "reference", "torch")
+
+OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {"torch": Chunked}
+"""What runs a statistic table, by backend."""
 
 
-def executable(procedure: Procedure, backend: str) -> Executable:
-    """The procedure on a backend; `auto` is the reference until another is faster."""
+class Runnable(Protocol):
+    """`run` takes what is `bound`, in order, and returns the outputs by name.
+
+    The tensors `native` may be of another floating type than the computation.
+    """
+
+    bound: tuple[Bound, ...]
+    native: frozenset[str]
+
+    def run(self, values: list[Tensor | int]) -> dict[str, Tensor]: ...
+
+
+def executable(
+    program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node], whole: Procedure, backend: str
+) -> Runnable:
+    """The roots on a backend; `whole` is their emission, and `seen` the masks that it was given."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-    return Executable(procedure)
+    if backend not in OPERATORS:
+        return Executable(whole)
+    parts = cut(program, roots, seen)
+    return Fused(parts, whole, program.spans, OPERATORS[backend]) if parts.tables else Executable(whole)
 
 
-__all__ = ["BACKENDS", "Executable", "executable"]
+__all__ = ["BACKENDS", "Executable", "Runnable", "executable"]

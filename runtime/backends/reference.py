@@ -30,6 +30,9 @@ class Step(NamedTuple):
 class Executable:
     """A procedure ready to run: `run` takes what is bound, in order, and returns the outputs by name."""
 
+    native: frozenset[str] = frozenset()
+    """The tensors that may be of another floating type than the computation."""
+
     def __init__(self, procedure: Procedure) -> None:
         self.procedure = procedure
         self.bound: tuple[Bound, ...] = procedure.bound

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lossc.compiler.core import Node
+from lossc.compiler.cut import SEEN
 from lossc.compiler.emission import Bound, Procedure, emit
 from lossc.compiler.table import Statistic, Table
 from lossc.grammar.source import Span
@@ -25,7 +26,8 @@ from lossc.runtime.backends.reference import Executable
 class Environment:
     """What procedures are given: tensors (statistics and row values of a table under `@name`), parameters and extents.
 
-    A tensor of the batch has the dimensions of its declaration, one of a table its axes in alphabetical order.
+    A tensor of the batch has the dimensions of its declaration, one of a table its axes in alphabetical order. It may have
+    another floating type than the computation.
     """
 
     tensors: Mapping[str, Tensor]
@@ -39,7 +41,7 @@ class Environment:
     def _value(self, entry: Bound) -> Tensor | int:
         match entry.kind:
             case "tensor":
-                return self.tensors[entry.name]
+                return in_type(self.tensors[entry.name], self.like)
             case "param":
                 return self.params[entry.name]
             case "size":
@@ -92,9 +94,19 @@ class Seam:
         self.leaves = tuple(s for s in table.statistics if not getattr(s.leaf, "detached", True))
         self._stages = tuple(_stage(table, level) for level in range(table.levels))
 
+    @property
+    def procedures(self) -> tuple[Procedure, ...]:
+        """All that is run, to know what must be given."""
+        inner = [executable.procedure for stage in self._stages for executable in (stage.scalars, stage.sensitivities)]
+        return (self.procedure, *inner)
+
     def values(self, environment: Environment) -> dict[str, Tensor]:
         """Every root of the table; `environment` has the statistics."""
         return self.executable.run(environment.bind(self.executable.bound))
+
+    def chained(self, environment: Environment) -> dict[str, Tensor]:
+        """Every root, attached by autograd to the statistics and to the row values in their bodies."""
+        return self.values(self._attached(environment) if torch.is_grad_enabled() else environment)
 
     def gradients(
         self, environment: Environment, upstream: Mapping[str, Tensor], *, tensors: Iterable[str] = (),
@@ -137,10 +149,6 @@ class Seam:
         return environment
 
 
-SEEN = "seen "
-"""What the names of roots begin with that are masks of other roots."""
-
-
 def _masks(roots: Mapping[str, Node], seen: Mapping[str, Node]) -> dict[str, str]:
     """The masked roots, each with the root that is its mask."""
     return {name: f"{SEEN}{name}" for name in seen if f"{SEEN}{name}" in roots}
@@ -165,6 +173,11 @@ def _stage(table: Table, level: int) -> Stage:
 
 def _slopes(receiving: Iterable[tuple[Statistic, tuple[str, ...]]]) -> dict[str, Node]:
     return {f"{s.name} {slope.of}": slope.value for s, _ in receiving for slope in s.sensitivities}
+
+
+def in_type(tensor: Tensor, like: Tensor) -> Tensor:
+    """Numbers in the type of the computation; masks and labels as they are."""
+    return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
 
 
 def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: Mapping[str, int]) -> Tensor:
@@ -203,4 +216,4 @@ class _Attached(torch.autograd.Function):
         return gradient, torch.where(gradient != 0, gradient * slope, 0.0), None
 
 
-__all__ = ["SEEN", "Environment", "Gradients", "Seam", "shaped", "with_masks"]
+__all__ = ["SEEN", "Environment", "Gradients", "Seam", "in_type", "shaped", "with_masks"]

@@ -63,10 +63,12 @@ from lossc.runtime.operations.reductions import (
     masked_sum,
     masked_var,
 )
+from lossc.runtime.operations.statistics import centre, exponential, ties
 
 __all__ = [
     "add",
     "align",
+    "centre",
     "clip",
     "constant",
     "cumlogsumexp",
@@ -74,6 +76,7 @@ __all__ = [
     "cumprod",
     "cumsum",
     "expand",
+    "exponential",
     "group_sum",
     "index",
     "integer",
@@ -111,6 +114,7 @@ __all__ = [
     "sort",
     "suffix_any",
     "take",
+    "ties",
     "topk",
     "trigamma",
     "weigh",

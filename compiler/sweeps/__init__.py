@@ -1,0 +1,7 @@
+"""Sweeps: the statistics of a table, and the gradients of its streams, as programs of torch operations on blocks of rows."""
+
+from lossc.compiler.sweeps.forward import statistic_stages
+from lossc.compiler.sweeps.gradient import gradient_sweeps
+from lossc.compiler.sweeps.model import Contribution, GradientSweep, Stage, Sweep, coefficient
+
+__all__ = ["Contribution", "GradientSweep", "Stage", "Sweep", "coefficient", "gradient_sweeps", "statistic_stages"]
