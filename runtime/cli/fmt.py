@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.runtime.cli.options import SpecsArgument
 from lossc.runtime.files import read_source, write_text
 
@@ -29,17 +30,23 @@ def fmt(
     """Format specs in place; comments stay. `-` and `--to` print instead."""
     from lossc.grammar import format_source
 
-    changed = []
+    problems: list[Diagnostic] = []
+    changed = False
     for path in files:
-        source = read_source(path)
-        text = format_source(source, to.value if to else None)
+        try:
+            source = read_source(path)
+            text = format_source(source, to.value if to else None)
+        except LosscError as failure:
+            problems += failure.diagnostics
+            continue
         if to or (path == "-" and not check):
             typer.echo(text, nl=False)
         elif text != source.text:
-            changed.append(path)
+            changed = True
             if not check:
                 write_text(Path(path), text)
-    for path in changed:
-        typer.echo(f"{path}: {'would be formatted' if check else 'formatted'}", err=True)
+            typer.echo(f"{path}: {'would be formatted' if check else 'formatted'}", err=True)
+    if problems:
+        raise LosscError(problems)
     if check and changed:
         raise typer.Exit(1)

@@ -57,7 +57,7 @@ def plan_run(reference: str | None, changes: Mapping[str, Any], resume: bool) ->
     run = validate_run(values, given.places)
     spec = read_objective(run, given.base, None if "objective" in changes else given.inline)
     folder = _folder(run, given, resume)
-    text = given.text if not changes else _as_yaml(run)
+    text = given.text if set(changes) <= {"output"} and given.text else _as_yaml(run)
     return Plan(run, spec, given.base, RunFolder(folder), text, given.places, resume)
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,13 @@ from lossc.runtime.training.folder import RunFolder
 from lossc.runtime.training.frozen import add_frozen
 from lossc.runtime.training.host import ObjectiveTrainer, Trainee
 from lossc.runtime.training.journal import Journal, Reading
-from lossc.runtime.training.models import build_network, load_language_model, precision_of, save_network
+from lossc.runtime.training.models import (
+    build_network,
+    count_parameters,
+    load_language_model,
+    precision_of,
+    save_network,
+)
 from lossc.runtime.training.objective import Spec, tensors_used
 from lossc.runtime.training.preparation import Prepared, prepare
 from lossc.runtime.training.processes import is_main, world_size
@@ -68,7 +74,6 @@ class Outcome:
     total: int
     journal: Journal
     interrupted: bool = False
-    notes: list[str] = field(default_factory=list)
 
 
 def train(session: Session) -> Outcome:
@@ -84,8 +89,14 @@ def train(session: Session) -> Outcome:
     trainee = _trainee(session, prepared)
     if not session.resume and is_main():
         folder.begin(manifest, {"run.yaml": session.text, "objective.loss": session.spec.text})
+    _describe(session.console, prepared, trainee)
     _freeze(session, prepared, trainee)
     return _Running(session, prepared, trainee).go()
+
+
+def _describe(console: Console, prepared: Prepared, trainee: Trainee) -> None:
+    rows = f"{len(prepared.train):,} rows to train on, {len(prepared.held_out):,} held out"
+    console.print(f"{rows}, {count_parameters(trainee.network):,} weights", highlight=False, soft_wrap=True)
 
 
 def _manifest(session: Session) -> dict[str, Any]:

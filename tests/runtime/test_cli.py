@@ -114,6 +114,15 @@ def test_fmt_leaves_a_broken_file_alone(spec: str, output: Output) -> None:
     assert Path(spec).read_text(encoding="utf-8") == "minimize\n  a : (1 + \n"
 
 
+def test_fmt_goes_on_behind_a_broken_file(spec: str, output: Output) -> None:
+    Path("broken.loss").write_text("minimize\n  a : (1 + \n", encoding="utf-8")
+    Path(spec).write_text(EXAMPLE.replace("positive = 0.1", "positive=0.1"), encoding="utf-8")
+    assert run(["fmt", "broken.loss", "missing.loss", spec]) == 1
+    assert Path(spec).read_text(encoding="utf-8") == EXAMPLE
+    _, err = output()
+    assert err.count("error[") == 2
+
+
 def test_fmt_converts_to_yaml_and_back(spec: str, output: Output) -> None:
     assert run(["fmt", spec, "--to", "yaml"]) == 0
     Path("dpo.yaml").write_text(output()[0], encoding="utf-8")
@@ -152,6 +161,33 @@ def test_render_needs_no_library(spec: str, output: Output) -> None:
     assert "= 0.3" in rendered
     Path("rendered.loss").write_text(rendered, encoding="utf-8")
     assert run(["check", "rendered.loss"]) == 0
+
+
+def test_compile_writes_a_module_that_needs_torch_alone(spec: str, output: Output) -> None:
+    assert run(["compile", spec, "-o", "loss.py", "--set", "beta=0.3"]) == 0
+    assert run(["compile", spec, "-o", "loss.py"]) == 1
+    assert run(["compile", spec, "-o", "loss.py", "--force"]) == 0
+    text = Path("loss.py").read_text(encoding="utf-8")
+    assert "import torch" in text
+    assert "import lossc" not in text
+    compile(text, "loss.py", "exec")
+
+
+def test_plan_reads_extents_and_refuses_other_axes(spec: str, output: Output) -> None:
+    assert run(["plan", spec, "--sizes", "pair=8,t=1024,v=128256"]) == 0
+    assert "GiB" in output()[0]
+    assert run(["plan", spec, "--json"]) == 0
+    json.loads(output()[0])
+    assert run(["plan", spec, "--sizes", "vv=8"]) == 2
+    assert "`vv` is not an axis" in output()[1]
+    assert run(["plan", spec, "--sizes", "v=-1"]) == 2
+
+
+def test_a_closed_pipe_is_no_fault() -> None:
+    command = f"{sys.executable} -m lossc list | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert "fault" not in done.stderr
 
 
 def test_list_names_settings_and_terms(output: Output) -> None:

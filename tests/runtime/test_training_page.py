@@ -1,0 +1,42 @@
+"""The page on training says what the tables say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lossc.runtime.training.feeds import FEEDS
+from lossc.runtime.training.planning import plan_run
+from lossc.runtime.training.runfile import Run
+
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def test_the_feeds_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| `(\w+)` +\|(.*)\|(.*)\|$", PAGE.partition("<!-- table: feeds -->")[2].partition("\n- ")[0], re.M)
+    names = re.compile(r"`([\w.]+)`")
+    written = {name: (set(names.findall(columns)), set(names.findall(frozen))) for name, columns, frozen in rows}
+    assert written == {name: ({c.name for c in feed.columns}, set(feed.frozen)) for name, feed in FEEDS.items()}
+
+
+def test_the_run_file_of_the_page_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    Path("dpo_sft.loss").write_text(
+        "use std.settings.pairs\nuse std.preference (dpo)\nparam beta : positive = 1\n"
+        "minimize\n  a : mean[pair](dpo(margin, beta = beta))\n"
+    )
+    Path("run.yaml").write_text(text, encoding="utf-8")
+    run = plan_run("run.yaml", {}, resume=False).run
+    assert run.model_fields_set | {"teacher", "device"} == set(Run.model_fields)
+
+
+def test_every_file_of_a_run_is_named() -> None:
+    from lossc.runtime.training import folder
+
+    assert folder.__doc__ is not None
+    names = re.findall(r"^\| `([\w.]+)", folder.__doc__, re.M)
+    assert names
+    assert all(f"`{name}" in PAGE for name in names)
