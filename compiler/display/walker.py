@@ -107,8 +107,6 @@ class Walker:
             return self.notation.fraction(self.text(left, first), self.text(right, POWER))
         return f"{self.text(left, level)}{self.notation.infix(op)}{self.text(right, level + 1)}"
 
-    # ---------------------------------------------------------------------------------------- calls
-
     def _call(self, expression: Call) -> str:
         match expression.function:
             case Name(id=name, primes=0):
@@ -151,8 +149,6 @@ class Walker:
         if argument.to is not None:
             value = self.notation.arrow(value, self.text(argument.to))
         return f"{self.notation.name(argument.name, 0)}{self.notation.infix('=')}{value}" if argument.name else value
-
-    # ---------------------------------------------------------------------------------------- brackets
 
     def _bracket(self, expression: Bracket) -> str:
         match expression:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,21 +20,18 @@ from lossc.compiler.core import (
     StopGrad,
     walk,
 )
-from lossc.compiler.simplify import arithmetic, masks, shapes
+from lossc.compiler.simplify import functions, shapes
 from lossc.compiler.simplify.conditions import PREDICATES
 from lossc.compiler.simplify.matching import Left, Matcher, joined
-from lossc.compiler.simplify.numbers import folded, smallest_or_largest
 from lossc.compiler.simplify.patterns import Binding, Bound, Unfit, instantiate, variable
 from lossc.compiler.simplify.rules import RULES, Rule
-from lossc.compiler.simplify.views import is_map, number, product_of, terms_of
+from lossc.compiler.simplify.views import product_of, terms_of
 from lossc.compiler.verify import violation
 
 STEPS_PER_NODE = 60
 """Rules that may fire for each node of a graph; a graph that needs more keeps the form that it has reached."""
-Head: TypeAlias = tuple[str, str]
 
-MAX_CHAIN = 16
-"""The longest `logaddexp` of several operands that is put in order."""
+Head: TypeAlias = tuple[str, str]
 
 
 @dataclass
@@ -81,7 +77,14 @@ class Simplifier:
             return node
         if result is ZERO and node.axes:
             self.record.vanished.append(node)
-        return result if violation(result) is None else node
+        return result if violation(result) is None else self._kept(node)
+
+    def _kept(self, node: Node) -> Node:
+        """The node over those simplified parts that have all their axes still."""
+        parts = (self._done[child] for child in node.children)
+        return node.rebuild(
+            tuple(part if part.axes == child.axes else child for part, child in zip(parts, node.children, strict=True))
+        )
 
     def construct(self, node: Node) -> Node:
         """The normal form of a node."""
@@ -111,8 +114,6 @@ class Simplifier:
         finally:
             self._looking -= 1
 
-    # ---------------------------------------------------------------------------------------- normal form
-
     def _normal(self, node: Node) -> Node:
         match node:
             case Map():
@@ -134,10 +135,7 @@ class Simplifier:
     def _normal_map(self, node: Map) -> Node:
         if node.function == "where":
             return shapes.choice(node, self.construct)
-        normal = _NORMAL.get(node.function)
-        return normal(node) if normal is not None else folded(node)
-
-    # ---------------------------------------------------------------------------------------- rules
+        return functions.normal(node)
 
     def _rewritten(self, node: Node) -> Node:
         for rule in self._rules.get(head(node), ()):
@@ -230,82 +228,3 @@ def _by_head(rules: tuple[Rule, ...]) -> dict[Head, list[Rule]]:
         for each in names:
             table.setdefault((kind, each), []).append(rule)
     return table
-
-
-def _sum(node: Map) -> Node:
-    return arithmetic.add(_with_numbers(node))
-
-
-def _product(node: Map) -> Node:
-    return arithmetic.multiply(_with_numbers(node))
-
-
-def _power(node: Map) -> Node:
-    base, exponent = _with_numbers(node).children
-    return arithmetic.power(base, exponent)
-
-
-def _with_numbers(node: Map) -> Node:
-    """Constant masks among the operands as 0 and 1."""
-    arguments = tuple(masks.as_number(argument) for argument in node.arguments)
-    return node if arguments == node.arguments else node.rebuild(arguments)
-
-
-def _absolute(node: Map) -> Node:
-    """|c x| as |c| |x|."""
-    (argument,) = node.arguments
-    if number(argument) is not None:
-        return folded(node)
-    pulled, rest = arithmetic.without_number(argument)
-    return node if pulled == 1 else core.mul(core.Const(abs(pulled)), core.apply("abs", rest))
-
-
-def _ordered(decide: Callable[[Map], Node]) -> Callable[[Map], Node]:
-    """Operands of a commutative function in the order of their digests."""
-
-    def normal(node: Map) -> Node:
-        arguments = tuple(sorted(node.arguments, key=lambda argument: argument.digest))
-        return decide(node if arguments == node.arguments else Map(node.function, arguments))
-
-    return normal
-
-
-def _log_of_sum(node: Map) -> Node:
-    """log(exp(x) + exp(y) + ...) nested to the right, 0 first, operands in the order of their digests."""
-    parts = _chained(node)
-    if len(parts) > MAX_CHAIN:
-        return node
-    counted = Counter(parts).items()
-    distinct = [core.add(part, core.apply("log", core.const(n))) if n > 1 else part for part, n in counted]
-    ordered = sorted(distinct, key=lambda part: (part is not ZERO, part.digest))
-    result = ordered[-1]
-    for part in reversed(ordered[:-1]):
-        result = core.apply("logaddexp", part, result)
-    return result
-
-
-def _chained(node: Node) -> list[Node]:
-    if not is_map(node, "logaddexp"):
-        return [node]
-    first, second = node.children
-    parts = _chained(first)
-    return parts if len(parts) > MAX_CHAIN else parts + _chained(second)
-
-
-_NORMAL: dict[str, Callable[[Map], Node]] = {
-    "add": _sum,
-    "mul": _product,
-    "div": _product,
-    "pow": _power,
-    "and": masks.logic,
-    "or": masks.logic,
-    "not": masks.logic,
-    "lt": masks.compared,
-    "le": masks.compared,
-    "eq": _ordered(masks.compared),
-    "ne": _ordered(masks.compared),
-    "abs": _absolute,
-    "min": smallest_or_largest,
-    "max": smallest_or_largest,
-    "logaddexp": _log_of_sum,
-}

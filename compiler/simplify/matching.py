@@ -77,8 +77,6 @@ class Matcher:
             for binding in self.whole(pattern, node, {}):
                 yield binding, None
 
-    # ---------------------------------------------------------------------------------------- nodes
-
     def _map(self, pattern: Map, node: Node, binding: Binding) -> Iterator[Binding]:
         if pattern.function == "add":
             for bound, terms in self.terms(_summands(pattern), terms_of(node), binding):
@@ -135,8 +133,6 @@ class Matcher:
             for masked in self._bind_mask(pattern.where, node.where, bound):
                 yield from self.whole(pattern.body, node.body, masked)
 
-    # ---------------------------------------------------------------------------------------- products
-
     def factors(self, pattern: Product, node: Product, binding: Binding) -> Iterator[tuple[Binding, Product]]:
         """Ways to find the factors of the pattern in a product, with what is left of it."""
         left = replace(node, coefficient=node.coefficient / pattern.coefficient) if pattern.coefficient else node
@@ -166,8 +162,6 @@ class Matcher:
         for factor, remaining in _each_factor(node, side):
             for bound in self.whole(pattern, factor, binding):
                 yield from self._factors(rest[0], rest[1], remaining, bound)
-
-    # ---------------------------------------------------------------------------------------- sums
 
     def terms(self, pattern: Terms, node: Terms, binding: Binding) -> Iterator[tuple[Binding, Terms]]:
         """Ways to find the summands of the pattern in a sum, with the summands left."""
@@ -225,8 +219,6 @@ class Matcher:
                 return None
             left = left[:place] + left[place + 1 :]
         return left if wanted else None
-
-    # ---------------------------------------------------------------------------------------- variables
 
     def _variable_terms(
         self, name: str, coefficient: Fraction, node: Terms, binding: Binding

@@ -143,8 +143,6 @@ def test_a_shared_graph_is_quick() -> None:
     assert Simplifier()(node).axes == node.axes
 
 
-# ------------------------------------------------------------------------------------------------ programs
-
 OBJECTIVE = """
 objective test
 axis b : batch
