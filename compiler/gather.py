@@ -171,7 +171,7 @@ class Gatherer:
         else:
             known = [*shipped_modules(), *_setting_paths()]
             message = f"there is no module `{use.path}`"
-        meant = next((path for path in known if path.rsplit(".", 1)[-1] == last), None) or nearest(use.path, known)
+        meant = nearest(use.path, known) or next((path for path in known if path.rsplit(".", 1)[-1] == last), None)
         help_ = f"did you mean `{meant}`?" if meant else "`lossc list` shows the modules of the library"
         self.problems.add(error("E104", message, use.name_span, help=help_))
         return meant

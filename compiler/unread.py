@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from lossc.grammar.diagnostics import Diagnostic
 from lossc.grammar.source import Source
+from lossc.grammar.tokens import DECLARATIONS
+from lossc.grammar.words import closest
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _MADE = re.compile(r"->\s*([^\W\d]\w*)")
@@ -36,8 +38,15 @@ def unread_names(problems: Iterable[Diagnostic]) -> Unread:
         line = source.position(problem.span.start).line
         head = _head(source, line)
         unread.names.update(_declared(source.line(line)), _declared(head))
-        unread.anything = unread.anything or _WORD.findall(head)[:1] in (["use"], ["from"], ["import"])
+        unread.anything = unread.anything or _keyword(_WORD.findall(head)) in ("use", "from", "import")
     return unread
+
+
+def _keyword(words: list[str]) -> str:
+    """The word that begins a declaration, or the one that was probably meant by it."""
+    first = words[0] if words else ""
+    known = first in DECLARATIONS or first in ("from", "import")
+    return first if known else closest(first, DECLARATIONS) or first
 
 
 def _head(source: Source, line: int) -> str:
@@ -49,8 +58,9 @@ def _head(source: Source, line: int) -> str:
 
 def _declared(text: str) -> Iterator[str]:
     words = _WORD.findall(text)
-    if words and words[0] in _BRING_AXES:
+    keyword = _keyword(words)
+    if keyword in _BRING_AXES:
         yield from words
     else:
-        yield from words[1:2] if words and words[0] in _NAMED else words[:1]
+        yield from words[1:2] if keyword in _NAMED else words[:1]
         yield from _MADE.findall(text)
