@@ -163,7 +163,7 @@ class ObjectiveTrainer(Trainer):
     def _not_finite(self, step: int, what: str, remark: str) -> LosscError:
         return LosscError([
             error(
-                "E836", f"at step {step} {what} is not a finite number{remark}", path_span(self.folder.path),
+                "E836", f"at step {step} {what} left the finite numbers{remark}", path_span(self.folder.path),
                 help=(kept_checkpoints(self.folder), "often a lower `optimiser.rate` or a smaller `optimiser.clip` helps",
                       "`lossc check` lists the places of the objective that can leave their domain"),
             )

@@ -140,7 +140,7 @@ def test_a_limit_on_file_sizes_is_no_traceback() -> None:
 
 def test_numbers_that_are_not_finite_stop_the_run_before_the_step() -> None:
     with pytest.raises(LosscError, match="E836") as failure:
-        start(REGRESSION.replace("1e-2", "1e30, clip: 0"), "one")
+        start(REGRESSION.replace("1e-2", "1e30, clip: 0"), "one", evaluate={"every": 6})
     assert "the step was not taken" in str(failure.value)
     assert "Traceback" not in str(failure.value)
     metrics = read_journal(Path("one/metrics.jsonl"))
