@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lossc.compiler import core, lints
+from lossc.compiler import core, lints, statements
 from lossc.compiler.elaborate.context import Context, Session, axes_text, describe
 from lossc.compiler.elaborate.declarations import in_order, value_of
 from lossc.compiler.elaborate.laws import check_law
@@ -111,18 +111,20 @@ class _Check:
         params = self._params(values)
         states = self._states(values)
         entries = self._entries(blocks)
-        constraints = self._constraints()
+        written = [item for item in self.file.items if isinstance(item, syntax.Constraint)]
+        constraints = [statements.constraint(self.context, item) for item in written]
         for item in self.file.items:
             if isinstance(item, syntax.Law):
                 check_law(self.context, item)
             elif isinstance(item, syntax.Reduce):
-                self._reduce(item)
+                statements.usual_reduction(self.context, item)
         self._whole_file(objective)
         if not self.problems.errors:
             lints.lint(self.context, self.file, self.gathered, objective=objective or bool(blocks))
         if self.problems.errors or not objective:
             return Checked(self.file, self.problems)
-        program = self._program(values, params, states, entries, constraints)
+        kept = tuple(constraint for constraint in constraints if constraint is not None)
+        program = self._program(values, params, states, entries, kept)
         return Checked(self.file, self.problems, program)
 
     # -------------------------------------------------------------------------------------- parts of a file
@@ -201,24 +203,12 @@ class _Check:
         return value.node
 
     def _states(self, values: dict[str, Value]) -> dict[str, StateInfo]:
-        found: dict[str, StateInfo] = {}
+        found = {}
         for name, value in values.items():
             declaration = self._declaration(name)
             if isinstance(declaration, syntax.State) and isinstance(value.node, core.Param):
-                ctx = self._frame_of(name)
-                read = read_type(ctx, declaration.type)
-                initial, renewal = ctx.value(declaration.initial), ctx.value(declaration.renewal)
-                if read is None or initial.wrong or renewal.wrong:
-                    continue
-                extra = renewal.axes - set(read[1])
-                if extra:
-                    self.context.wrong("E312", f"the renewal of `{name}` still has {axes_text(ctx, extra)}",
-                                       declaration.renewal.span, label=describe(ctx, renewal))  # fmt: skip
-                    continue
-                ctx.uncompiled(f"the state `{name}`", declaration.span)
-                found[name] = StateInfo(name, read[0], read[1], value.node, initial.node, renewal.node, renewal.present,
-                                        declaration.span)  # fmt: skip
-        return found
+                found[name] = statements.state(self._frame_of(name), name, declaration, value.node)
+        return {name: state for name, state in found.items() if state is not None}
 
     def _entries(self, blocks: Iterable[syntax.Block]) -> list[tuple[syntax.Block, syntax.Entry, Value]]:
         found: list[tuple[syntax.Block, syntax.Entry, Value]] = []
@@ -255,44 +245,6 @@ class _Check:
         """How the setting reduces a value with these axes; the mean over all of them without a setting."""
         usual = usual_reduction(value, self.gathered.reduces, self.frame)
         return print_expr(usual) if usual is not None else f"mean[{axes_text(self.context, value.axes)}]"
-
-    def _reduce(self, item: syntax.Reduce) -> None:
-        if not isinstance(item.value, syntax.Bracket) or not isinstance(item.value.head, syntax.Name):
-            self.context.wrong("E502", "`reduce` names a reduction and its axes", item.value.span,
-                               help="write `reduce mean[b]`")  # fmt: skip
-
-    def _constraints(self) -> tuple[ConstraintInfo, ...]:
-        found = []
-        for item in self.file.items:
-            if not isinstance(item, syntax.Constraint):
-                continue
-            compared = item.value
-            if (
-                not isinstance(compared, syntax.Compare)
-                or len(compared.ops) != 1
-                or compared.ops[0] not in ("<=", ">=", "==")
-            ):
-                self.context.wrong("E503", f"the constraint `{item.name}` must be one comparison", item.value.span,
-                                   help="write `u <= bound`, `u >= bound` or `u == value`")  # fmt: skip
-                continue
-            left, right = (self.context.value(side) for side in compared.operands)
-            if left.wrong or right.wrong:
-                continue
-            if compared.ops[0] == ">=":
-                left, right = right, left
-            node = core.sub(left.node, right.node)
-            per = self.context.axis(item.per, item.span) if item.per else None
-            if item.by is not None and self.context.value(syntax.Name(item.by, span=item.span)).wrong:
-                continue
-            extra = node.axes - ({per.name} if per else set())
-            if extra:
-                self.context.wrong("E312", f"the constraint `{item.name}` still has {axes_text(self.context, extra)}",
-                                   item.value.span, help="reduce it, or write `per` an axis")  # fmt: skip
-                continue
-            self.context.uncompiled(f"the constraint `{item.name}`", item.span)
-            relation: Literal["<=", "=="] = "==" if compared.ops[0] == "==" else "<="
-            found.append(ConstraintInfo(item.name, relation, node, per.name if per else None, item.by, item.span))
-        return tuple(found)
 
     def _whole_file(self, objective: bool) -> None:
         named = next(
@@ -374,19 +326,17 @@ class Alone:
 
     def __init__(self, check: _Check, setting: syntax.Setting) -> None:
         self.check_ = check
-        gathered = Gatherer(check.source, check.problems).objective(
-            syntax.File((*(i for i in check.file.items if isinstance(i, syntax.Use | syntax.Term | syntax.Extern)),
-                         *setting.items))
-        )  # fmt: skip
-        self.frame = gathered.frame
-        self.reduces = gathered.reduces
+        self.gathered = Gatherer(check.source, check.problems).setting(check.file, setting)
+        self.frame = self.gathered.frame
 
     def check(self) -> None:
         session = Session(self.check_.problems, self.frame, class_axes=set(_class_axes(self.frame)))
-        ctx = Context(session, self.frame)
         for symbol in list(self.frame.values.values()):
             if isinstance(symbol, ValueSymbol):
-                value_of(ctx, symbol)
+                value_of(Context(session, self.frame), symbol)
+        for item, frame in self.gathered.reduces:
+            if frame.own:
+                statements.usual_reduction(Context(session, frame), item)
 
 
 def _class_axes(frame: Frame) -> Iterable[str]:

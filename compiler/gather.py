@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 
 from lossc.compiler.library import Module, file_module, home_of, shipped_module, shipped_modules
+from lossc.compiler.mentions import axes_made
 from lossc.compiler.primitives import FUNCTIONS
 from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
@@ -16,19 +15,14 @@ from lossc.grammar.diagnostics import Diagnostics, Note, error
 from lossc.grammar.source import Source, Span
 from lossc.grammar.syntax import (
     Axis,
-    Bracket,
-    Call,
     Declaration,
     Extern,
     File,
     Item,
     Law,
     Let,
-    Name,
-    Node,
     Param,
     Reduce,
-    Selector,
     Setting,
     State,
     Tensor,
@@ -94,6 +88,16 @@ class Gatherer:
             if isinstance(item, Use):
                 self._use(item, top, gathered)
         self._declare_values(file.items, top, gathered)
+        return gathered
+
+    def setting(self, file: File, setting: Setting) -> Gathered:
+        """The frame of a setting of the file that nothing uses, as if a file had it alone."""
+        home = self.objective(file).frame
+        top = Frame("objective", own=True, terms=home.terms, settings=home.settings)
+        top.objective = top
+        gathered = Gathered(top)
+        use = Use(setting.name, span=setting.span, name_span=setting.name_span)
+        self._instantiate(use, setting, top, top, gathered)
         return gathered
 
     # -------------------------------------------------------------------------------------- modules
@@ -305,12 +309,15 @@ class Gatherer:
         for item in items:
             if not isinstance(item, Axis) or item.name in shared:
                 continue
+            self._distinct(item, "position", item.positions or ())
             if item.name in frame.axes:
                 self._duplicate(item, item.name, frame.axes[item.name].span)
             else:
                 frame.axes[item.name] = _axis_symbol(item, frame)
 
     def _declare_value(self, item: Tensor | Param | State | Let, frame: Frame, imported: Use | None) -> None:
+        if not isinstance(item, Let):
+            self._distinct(item, "choice", item.type.choices)
         clash = frame.values.get(item.name)
         if isinstance(clash, ValueSymbol):
             if clash.frame is frame:
@@ -329,6 +336,13 @@ class Gatherer:
         for name in names:
             frame.axes.setdefault(name, AxisSymbol(frame.full(name), type_.span, declared=False))
 
+    def _distinct(self, item: Declaration, what: str, names: tuple[str, ...]) -> None:
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                message = f"the {what} `{name}` is named twice"
+                self.problems.add(error("E102", message, item.span, help="remove or rename one of the two"))
+                return
+
     def _duplicate(self, item: Declaration, name: str, first: Span) -> None:
         notes = [Note("first declared here", first)]
         self.problems.add(error("E102", f"`{name}` is declared twice", item.name_span, notes=notes,
@@ -342,73 +356,6 @@ class Gatherer:
 
 def _axis_symbol(item: Axis, frame: Frame) -> AxisSymbol:
     return AxisSymbol(frame.full(item.name), item.name_span, item.batch, item.positions)
-
-
-def axes_made(root: object, terms: Mapping[str, TermSymbol]) -> Iterator[tuple[str, Span]]:
-    """The axes that an expression makes: by `->`, and by calling a term that makes one and lets it out."""
-    for node in syntax_nodes(root):
-        if isinstance(node, Selector) and node.form == "rename" and node.new:
-            yield node.new, node.span
-        elif isinstance(node, Call):
-            head = node.function.head if isinstance(node.function, Bracket) else node.function
-            term = terms.get(head.id) if isinstance(head, Name) else None
-            if term is not None:
-                bracket = node.function if isinstance(node.function, Bracket) else None
-                for name in _let_out(term.declaration):
-                    yield _bound_to(name, bracket), node.span
-
-
-def _let_out(declaration: Term | Extern) -> list[str]:
-    """The axes of a result that no argument has; without a result also those that a faulty body may let out."""
-    given = {name for formal in declaration.formals if formal.type is not None for name in axes_of(formal.type)}
-    made = list(formal_axes(declaration))
-    if isinstance(declaration, Term) and declaration.result is None:
-        body = syntax_nodes((declaration.lets, declaration.body))
-        made += [node.new for node in body if isinstance(node, Selector) and node.form == "rename" and node.new]
-    return [name for name in made if name not in given]
-
-
-def _bound_to(name: str, bracket: Bracket | None) -> str:
-    """The name that a bracket gives to an axis: `covariance[e = k](x)`."""
-    for selector in bracket.selectors if bracket is not None else ():
-        if selector.name == name and selector.form == "at" and isinstance(selector.value, Name):
-            return selector.value.id
-    return name
-
-
-def formal_axes(declaration: Term | Extern) -> tuple[str, ...]:
-    """The axes that a signature names, in the order of their first mention."""
-    names: dict[str, None] = {}
-    for formal in declaration.formals:
-        if formal.type is not None:
-            names.update(dict.fromkeys(axes_of(formal.type)))
-    if declaration.result is not None:
-        names.update(dict.fromkeys(axes_of(declaration.result)))
-    return tuple(names)
-
-
-def axes_of(type_: Type) -> Iterator[str]:
-    yield from type_.axes or ()
-    if type_.kind == "label" and isinstance(type_.within, str):
-        yield type_.within
-
-
-def syntax_nodes(root: object) -> Iterator[Node]:
-    """Every syntax node below `root`, itself included."""
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, tuple):
-            stack.extend(node)
-        elif isinstance(node, Node):
-            yield node
-            stack.extend(getattr(node, name) for name in _parts_of(type(node)))
-
-
-@cache
-def _parts_of(kind: type[Node]) -> tuple[str, ...]:
-    """The fields of a syntax node that take part in what it says."""
-    return tuple(field.name for field in fields(kind) if field.compare)
 
 
 def _imported(use: Use, name: str) -> Span:

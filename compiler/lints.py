@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossc.compiler.elaborate.context import Context
-from lossc.compiler.gather import BUILT_IN, Gathered, syntax_nodes
+from lossc.compiler.gather import BUILT_IN, Gathered
+from lossc.compiler.mentions import syntax_nodes
 from lossc.compiler.symbols import ValueSymbol
 from lossc.grammar import syntax
 from lossc.grammar.printer import print_expr

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lossc.compiler.elaborate.context import Context, Session
-from lossc.compiler.gather import Gathered, Gatherer, syntax_nodes
+from lossc.compiler.gather import Gathered, Gatherer
 from lossc.compiler.library import home_of
+from lossc.compiler.mentions import syntax_nodes
 from lossc.compiler.symbols import Frame
 from lossc.compiler.usual import usual_reduction
 from lossc.grammar.diagnostics import Diagnostics

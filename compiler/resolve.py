@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
 
-from lossc.compiler.gather import Gatherer, syntax_nodes
+from lossc.compiler.gather import Gatherer
 from lossc.compiler.library import Module, file_module, shipped_module
+from lossc.compiler.mentions import syntax_nodes
 from lossc.compiler.symbols import Frame, TermSymbol
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.source import Source

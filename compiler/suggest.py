@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-
 _LONGEST = 100
 
 
@@ -13,7 +12,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most resembles, or None where none is close, or where it is too long to compare."""
     if len(name) > _LONGEST:
         return None
-    candidates = sorted(set(known))
+    candidates = sorted(one for one in set(known) if len(name) > 1 or one.lower() == name.lower())
     folded = {candidate.lower(): candidate for candidate in candidates}
     matches = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return folded[matches[0]] if matches else None

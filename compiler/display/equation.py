@@ -9,7 +9,7 @@ from lossc.compiler.display.expression import core_expression
 from lossc.compiler.display.latex import Latex
 from lossc.compiler.display.plain import Plain
 from lossc.compiler.display.walker import Walker
-from lossc.compiler.gather import syntax_nodes
+from lossc.compiler.mentions import syntax_nodes
 from lossc.compiler.program import Program
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.parser import parse_text

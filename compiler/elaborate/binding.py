@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.misfit import known_misfit
-from lossc.compiler.gather import axes_of, formal_axes
 from lossc.compiler.kinds import DISTRIBUTIONS
+from lossc.compiler.mentions import axes_of, formal_axes
 from lossc.compiler.symbols import AxisSymbol, TermSymbol
 from lossc.compiler.values import Value
 from lossc.grammar import syntax

@@ -114,7 +114,7 @@ class Context:
     def _about_axes(self, name: str) -> list[str]:
         """What may have been meant by the name of an axis that is none."""
         if name in self.frame.values:
-            return [f"`{name}` is a value; one entry along an axis is selected with `x[v = {name}]`"]
+            return [f"`{name}` is a value: a condition is written `[… where {name}]`, a selection `x[v = {name}]`"]
         hints = list(did_you_mean(name, self.frame.axes))
         if self.frame.kind == "term":
             hints.append("a term sees only the axes that its arguments name")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from lossc.compiler import core
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.types import read_type
-from lossc.compiler.gather import syntax_nodes
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
+from lossc.compiler.mentions import syntax_nodes
 from lossc.compiler.symbols import ValueSymbol
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax

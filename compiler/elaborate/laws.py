@@ -5,7 +5,7 @@ from __future__ import annotations
 from lossc.compiler import core
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.terms import formal_value
-from lossc.compiler.gather import axes_made, syntax_nodes
+from lossc.compiler.mentions import axes_made, syntax_nodes
 from lossc.compiler.symbols import AxisSymbol, Frame
 from lossc.compiler.values import Value
 from lossc.grammar import syntax

@@ -11,8 +11,8 @@ from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.misfit import accepted, found, wanted
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds, read_type
-from lossc.compiler.gather import axes_made, formal_axes
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
+from lossc.compiler.mentions import axes_made, formal_axes
 from lossc.compiler.primitives import PRIMITIVES
 from lossc.compiler.program import Binding
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
@@ -312,7 +312,7 @@ def _check_default(ctx: Context, term: TermSymbol, formal: syntax.Formal) -> Non
 
 
 def _unused(ctx: Context, term: syntax.Term) -> None:
-    from lossc.compiler.gather import syntax_nodes
+    from lossc.compiler.mentions import syntax_nodes
 
     read = {node.id.split(".")[0] for node in syntax_nodes((term.body, term.lets)) if isinstance(node, syntax.Name)}
     defaults = tuple(formal.default for formal in term.formals)

@@ -128,7 +128,9 @@ def _label(ctx: Context, type_: syntax.Type) -> Kind | None:
     if type_.within is None and ctx.frame.kind in ("term", "law"):
         return Kind("label", bounds=iv.INTEGER)
     if not isinstance(type_.within, str):
-        ctx.wrong("E303", "a label needs the axis that it points into", type_.span, help=f"write `{print_type(type_)} in v`")
+        ctx.wrong(
+            "E303", "a label needs the axis that it points into", type_.span, help=f"write `{print_type(type_)} in v`"
+        )
         return None
     symbol = ctx.axis(type_.within, type_.span)
     if symbol is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lossc.compiler.elaborate.context import Context
-from lossc.compiler.gather import BUILT_IN
+from lossc.compiler.gather import BUILT_IN, POSITIONS
 from lossc.compiler.library import home_of, known_elsewhere, settings_with, shipped_terms
 from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.values import WRONG, Value
@@ -49,11 +49,13 @@ def _about_value(ctx: Context, name: str) -> tuple[str, ...]:
     if prefixed:
         return (f"write `{prefixed[0]}`",)
     close = did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"])
-    settings = settings_with(name) if not close else ()
+    settings = settings_with(name) if not close and ctx.frame.kind == "objective" and len(name) > 1 else ()
     return (f"it comes with a setting: `use {settings[0]}`",) if settings else close
 
 
 def unknown_function(ctx: Context, head: syntax.Name, call: syntax.Call) -> Value:
+    if head.id in POSITIONS:
+        return ctx.wrong("E306", f"`{head.id}` takes its axes in brackets", call.span, help=f"write `{head.id}[t]`")
     for argument in call.arguments:
         ctx.value(argument.value)
     name = head.id

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lossc
-from lossc.compiler.gather import syntax_nodes
+from lossc.compiler.mentions import syntax_nodes
 from lossc.grammar import parse
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.printer import print_expr, print_text, print_type

@@ -1,0 +1,86 @@
+"""States, constraints and the usual reduction of a file, each checked against its form."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lossc.compiler import core
+from lossc.compiler.elaborate.context import Context, axes_text, describe
+from lossc.compiler.elaborate.reductions import read_scope
+from lossc.compiler.elaborate.types import read_type
+from lossc.compiler.gather import REDUCTIONS
+from lossc.compiler.program import ConstraintInfo, StateInfo
+from lossc.compiler.values import Value
+from lossc.grammar import syntax
+from lossc.grammar.source import Span
+
+
+def state(ctx: Context, name: str, item: syntax.State, node: core.Param) -> StateInfo | None:
+    """`state name : type = initial then renewal`; None after a report."""
+    read = read_type(ctx, item.type)
+    initial, renewal = ctx.value(item.initial), ctx.value(item.renewal)
+    if read is None or initial.wrong or renewal.wrong:
+        return None
+    kind, order = read
+    if any(isinstance(leaf, core.Input) for leaf in core.walk(initial.node)):
+        ctx.wrong("E402", f"the value with which `{name}` begins must be a constant", item.initial.span,
+                  help="what it becomes from the batch stands behind `then`")  # fmt: skip
+        return None
+    for what, value, span in (("first value", initial, item.initial.span), ("renewal", renewal, item.renewal.span)):
+        if not _has_only(ctx, f"the {what} of `{name}`", value, order, span):
+            return None
+    ctx.uncompiled(f"the state `{name}`", item.span)
+    return StateInfo(name, kind, order, node, initial.node, renewal.node, renewal.present, item.name_span)
+
+
+def _has_only(ctx: Context, what: str, value: Value, order: tuple[str, ...], span: Span) -> bool:
+    extra = value.axes - set(order)
+    if extra:
+        ctx.wrong("E312", f"{what} still has {axes_text(ctx, extra)}", span, label=describe(ctx, value),
+                  help="reduce it, or declare the state over that axis")  # fmt: skip
+    return not extra
+
+
+def constraint(ctx: Context, item: syntax.Constraint) -> ConstraintInfo | None:
+    """`subject to name [per axis [by id]] : u <= bound`; None after a report."""
+    compared = item.value
+    if not isinstance(compared, syntax.Compare) or len(compared.ops) != 1 or compared.ops[0] not in ("<=", ">=", "=="):
+        ctx.wrong("E503", f"the constraint `{item.name}` must be one comparison", item.value.span,
+                  help="write `u <= bound`, `u >= bound` or `u == value`")  # fmt: skip
+        return None
+    left, right = (ctx.value(side) for side in compared.operands)
+    head = Span(item.span.source, item.span.start, item.value.span.start)
+    per = ctx.axis(item.per, head) if item.per else None
+    by = ctx.value(syntax.Name(item.by, span=_of(head, item.by))) if item.by else None
+    if left.wrong or right.wrong or (item.per and per is None) or (by is not None and by.wrong):
+        return None
+    if compared.ops[0] == ">=":
+        left, right = right, left
+    node = core.sub(left.node, right.node)
+    extra = node.axes - ({per.name} if per else set())
+    if extra:
+        ctx.wrong("E312", f"the constraint `{item.name}` still has {axes_text(ctx, extra)}", item.value.span,
+                  help="reduce it, or write `per` an axis")  # fmt: skip
+        return None
+    ctx.uncompiled(f"the constraint `{item.name}`", item.span)
+    relation: Literal["<=", "=="] = "==" if compared.ops[0] == "==" else "<="
+    return ConstraintInfo(item.name, relation, node, per.name if per else None, item.by, item.span)
+
+
+def _of(head: Span, name: str) -> Span:
+    """The last place of a name in the head of a constraint."""
+    at = head.text.rfind(name)
+    return Span(head.source, head.start + at, head.start + at + len(name)) if at >= 0 else head
+
+
+def usual_reduction(ctx: Context, item: syntax.Reduce) -> None:
+    """`reduce mean[b, t where mask]`: a reduction, its axes and a condition."""
+    value = item.value
+    if (
+        not isinstance(value, syntax.Bracket)
+        or not isinstance(value.head, syntax.Name)
+        or value.head.id not in REDUCTIONS
+    ):
+        ctx.wrong("E502", "`reduce` names a reduction and its axes", value.span, help="write `reduce mean[b]`")
+    else:
+        read_scope(ctx, value.head.id, value)
