@@ -209,6 +209,14 @@ def _choice(place: _Place) -> Diagnostic | None:
     return None
 
 
+def _misplaced_where(place: _Place) -> Diagnostic | None:
+    """`mean[b](x) where m`."""
+    if place.word != "where" or place.before is None or not place.expected >= _OPERATORS:
+        return None
+    message = "`where` stands in the brackets of a reduction, behind its axes"
+    return error("E001", message, place.span, help="write `mean[t where mask](x)`")
+
+
 def _adjacent(place: _Place) -> Diagnostic | None:
     """Two operands without a sign between them."""
     token, before = place.token, place.before
@@ -266,5 +274,5 @@ def _choice_function(place: _Place) -> Diagnostic | None:
 
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
     _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
-    _choice, _axes_apart, _adjacent, _position,
+    _choice, _misplaced_where, _axes_apart, _adjacent, _position,
 )  # fmt: skip

@@ -24,6 +24,7 @@ from lossc.grammar.yaml_nodes import REFUSED, Listing, Mapping, Scalar, YamlNode
 
 _KEYS: Final = ("lossc", *SECTIONS)
 SETTING_KEYS: Final = ("use", "axes", "inputs", "data", "params", "learn", "state", "let", "reduce")
+_RUN_KEYS: Final = frozenset({"model", "optimiser", "schedule", "batch", "length", "precision", "accumulation", "seed"})
 _METAS: Final = frozenset({"objective", "title", "about", "cite", "certainty", "id"})
 _BLOCKS: Final = frozenset({"minimize", "maximize", "monitor"})
 
@@ -51,6 +52,8 @@ class _Reader:
     def file(self, root: YamlNode) -> list[Item]:
         """The declarations of all sections; in the text an empty line goes before each, and the docstring is first."""
         items: list[Item] = []
+        if isinstance(root, Mapping) and self._is_run_file(root):
+            return items
         for key, value in self._sections(root, _KEYS, "a file"):
             if key.text == "lossc":
                 self._version(key, value)
@@ -63,6 +66,14 @@ class _Reader:
             items[0] = replace(items[0], comments=_joined(self.header, items[0].comments))
             self.header = ()
         return items
+
+    def _is_run_file(self, root: Mapping) -> bool:
+        """Reports a file that is to be trained with, and not an objective, once and not by each of its keys."""
+        keys = [key for key, _ in root.entries if key.text in _RUN_KEYS]
+        if len(keys) > 1:
+            help = "`lossc train` reads it; the objective that it names is a file of its own"
+            self.problems.add(error("E023", "this is a run file, not an objective", keys[0].span, help=help))
+        return len(keys) > 1
 
     def _sections(self, node: YamlNode, known: Sequence[str], owner: str) -> Iterator[tuple[Scalar, YamlNode]]:
         if not isinstance(node, Mapping):
