@@ -38,7 +38,7 @@ from lossc.runtime.training.models import (
 )
 from lossc.runtime.training.objective import Spec, tensors_used
 from lossc.runtime.training.preparation import Prepared, prepare
-from lossc.runtime.training.processes import is_main, world_size
+from lossc.runtime.training.processes import is_main, local_rank, world_size
 from lossc.runtime.training.progress import ProgressView
 from lossc.runtime.training.runfile import Run
 
@@ -140,7 +140,7 @@ def _teacher(session: Session, prepared: Prepared) -> nn.Module | None:
     if theirs != ours:
         message = f"the teacher has {theirs} tokens, the tokenizer of this run {ours}"
         raise LosscError([error("E843", message, value_span(session.run.teacher), help="leave out `data: {tokenizer: …}`")])
-    return teacher.eval().requires_grad_(False)
+    return teacher.to(_device(session.run), precision_of(session.run.precision)).eval().requires_grad_(False)
 
 
 def _freeze(session: Session, prepared: Prepared, trainee: Trainee) -> None:
@@ -154,7 +154,7 @@ def _freeze(session: Session, prepared: Prepared, trainee: Trainee) -> None:
 
 
 def _device(run: Run) -> str:
-    return "cuda" if run.device == "auto" and torch.cuda.is_available() else "cpu"
+    return f"cuda:{local_rank()}" if run.device == "auto" and torch.cuda.is_available() else "cpu"
 
 
 class _Running(TrainerCallback):
