@@ -41,6 +41,23 @@ def assembled(
     return Result(loss, terms, monitors, counts, parts)
 
 
+def weights(variant: Variant, shared: Denominators | None, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """dL/d numerator of every part of every term whose coefficient and denominator are among the known outputs."""
+    found: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for entry in variant.entries:
+            wholes = _wholes(entry, shared) if entry.sign else ()
+            for at, whole in enumerate(wholes):
+                prefix = f"{entry.name}.{at}"
+                form, coefficient = entry.forms[at], known.get(f"{prefix}.coefficient")
+                denominator = known.get(f"{prefix}.denominator")
+                if coefficient is None or (denominator is None and form == "ratio"):
+                    continue
+                part = PartResult(form, coefficient, torch.ones_like(coefficient), denominator, coefficient)
+                found[f"{prefix}.numerator"] = entry.sign * _share(part, whole, 1 if shared is None else shared.calls)
+    return found
+
+
 def _value(entry: Entry, parts: tuple[PartResult, ...], shared: Denominators | None, zero: Tensor) -> Tensor:
     """sum_k c_k N_k / D_k."""
     wholes = _wholes(entry, shared)

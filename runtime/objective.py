@@ -6,6 +6,7 @@ import copy
 import json
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from lossc.compiler.constants import constant_value
 from lossc.compiler.program import ParamInfo, Program
 from lossc.grammar.diagnostics import LosscError
-from lossc.runtime.assemble import assembled
-from lossc.runtime.backends import BACKENDS
+from lossc.runtime.assemble import assembled, weights
+from lossc.runtime.backends import BACKENDS, Weigh
 from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.inputs import Admitted, Door
 from lossc.runtime.messages import LosscWarning, fail
@@ -126,7 +127,7 @@ class Objective(nn.Module):
         variant = self._variant("values" if values else "full", self._in_place(given))
         admitted = self._admit(variant, given)
         with torch.autocast(admitted.like.device.type, enabled=False):
-            outputs = variant.run(self._bound(variant, admitted))
+            outputs = variant.run(self._bound(variant, admitted), self._weigh(variant, denominators, per_term=per_term))
             return assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
 
     def denominators(self, batch: Mapping[str, object] | None = None, /, **tensors: object) -> Denominators:
@@ -144,6 +145,12 @@ class Objective(nn.Module):
             for entry in variant.entries
         }
         return Denominators(found)
+
+    def _weigh(self, variant: Variant, denominators: Denominators | None, *, per_term: bool) -> Weigh | None:
+        """What tells dL/d numerator beforehand, for a loss of which `backward` is called."""
+        if per_term or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        return partial(weights, variant, denominators)
 
     def _in_place(self, given: Mapping[str, object]) -> tuple[str, ...]:
         """What a call that gives lets is given, which tells how much is left to compute; nothing for other calls."""

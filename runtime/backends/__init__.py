@@ -12,27 +12,28 @@ from lossc.compiler.cut import cut
 from lossc.compiler.emission import Bound, Procedure
 from lossc.compiler.program import Program
 from lossc.compiler.table import Table
+from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.chunked import Chunked
-from lossc.runtime.backends.fused import Fused, Operator
+from lossc.runtime.backends.fused import Fused, Operator, Weigh
 from lossc.runtime.backends.reference import Executable
 from lossc.runtime.backends.seam import Seam
 
-BACKENDS = ("auto", "reference", "torch")
+BACKENDS = ("auto", "reference", "torch", "c")
 
-OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {"torch": Chunked}
+OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {"torch": Chunked, "c": Compiled}
 """What runs a statistic table, by backend."""
 
 
 class Runnable(Protocol):
     """`run` takes what is `bound`, in order, and returns the outputs by name.
 
-    The tensors `native` may be of another floating type than the computation.
+    `weigh` tells the dL/d output that is expected from the outputs that are known early. The tensors `native` may be of another floating type than the computation.
     """
 
     bound: tuple[Bound, ...]
     native: frozenset[str]
 
-    def run(self, values: list[Tensor | int]) -> dict[str, Tensor]: ...
+    def run(self, values: list[Tensor | int], weigh: Weigh | None = None) -> dict[str, Tensor]: ...
 
 
 def executable(
@@ -47,4 +48,4 @@ def executable(
     return Fused(parts, whole, program.spans, OPERATORS[backend]) if parts.tables else Executable(whole)
 
 
-__all__ = ["BACKENDS", "Executable", "Runnable", "executable"]
+__all__ = ["BACKENDS", "Executable", "Runnable", "Weigh", "executable"]

@@ -9,8 +9,7 @@ each row and statistic, every block gives its part of each gradient, written in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,35 +37,47 @@ class Chunked:
         self.table = table
         self.seam = seam
         self._row_values = RowValues(table)
+        self._levels = table.levels
+        self._delivered = {
+            gradient: tuple(s for s in table.statistics if s.purpose == "value" or (gradient and s.purpose == "gradient"))
+            for gradient in (False, True)
+        }
         self.sources = tuple(_sources(table))
         tensors = [s.leaf for s in table.streams if s.provider == "tensor" and isinstance(s.leaf, Input)]
         self.native = frozenset(leaf.name for leaf in tensors)
+        self.roots = frozenset(root.name for root in table.seam)
         self._stages: dict[tuple[bool, bool], tuple[tuple[int, tuple[StatisticPass, ...]], ...]] = {}
         self._passes: dict[str, tuple[GradientPass, ...]] = {}
 
-    def run(self, environment: Environment) -> dict[str, Tensor]:
+    def run(self, environment: Environment, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The roots of the table."""
         return self.seam.chained(environment.having(self._statistics(environment)))
 
     def _statistics(self, environment: Environment) -> dict[str, Tensor]:
-        tensors = {name: tensor.detach() for name, tensor in environment.tensors.items()}
-        params = {name: tensor.detach() for name, tensor in environment.params.items()}
-        call = Call(tensors, params, environment.sizes, environment.like, torch.is_grad_enabled(), self._rows(environment))
-        streams = [source.of(environment.tensors, environment.params) for source in self.sources]
-        values = Deliver.apply(self, call, *streams)  # type: ignore[no-untyped-call]
-        return {f"@{s.name}": value for s, value in zip(self.delivered(call.gradient), values, strict=True)}
+        gradient = torch.is_grad_enabled()
+        names = (tuple(environment.tensors), tuple(environment.params))
+        streams = [source.name for source in self.sources]
+        values = [*environment.tensors.items(), *environment.params.items()]
+        flat = [tensor if name in streams else tensor.detach() for name, tensor in values]
+        outputs = Deliver.apply(self, names, environment.sizes, environment.like, gradient, *flat)  # type: ignore[no-untyped-call]
+        return {f"@{s.name}": value for s, value in zip(self.delivered(gradient), outputs, strict=True)}
 
     def delivered(self, gradient: bool) -> tuple[Statistic, ...]:
         """The statistics that a call delivers, in order."""
-        purposes = ("value", "gradient") if gradient else ("value",)
-        return tuple(s for s in self.table.statistics if s.purpose in purposes)
+        return self._delivered[gradient]
 
-    def _rows(self, given: Environment) -> int:
-        """The number of rows of a block."""
+    def rows(self, sizes: Mapping[str, int], like: Tensor) -> int:
+        """The number of rows of a block; what is compiled has no need of blocks."""
         if torch.compiler.is_compiling():
             return 1 << 62
-        budget = CPU_BYTES if given.like.device.type == "cpu" else DEVICE_BYTES
-        return max(1, budget // (given.like.element_size() * max(1, given.sizes[self.table.axis])))
+        budget = CPU_BYTES if like.device.type == "cpu" else DEVICE_BYTES
+        return max(1, budget // (like.element_size() * max(1, sizes[self.table.axis])))
+
+    def places(self, names: Names) -> dict[str, int]:
+        """Where each differentiable stream stands among the arguments of `Deliver`."""
+        tensors, params = names
+        ahead = {False: 5, True: 5 + len(tensors)}
+        return {s.stream: ahead[s.param] + (params if s.param else tensors).index(s.name) for s in self.sources}
 
     # -------------------------------------------------------------------------------------- forward
 
@@ -87,7 +98,7 @@ class Chunked:
                 level += 1
             for each in passes:
                 call.tensors |= each.run(call)
-        for after in range(level, self.table.levels + 1):
+        for after in range(level, self._levels + 1):
             call.tensors |= self._row_values.known(after, call)
 
     def _is_finite(self, call: Call) -> bool:
@@ -164,28 +175,49 @@ class RowValues:
         return {f"@{name}": shaped(*value, self._axes[name], call.sizes) for name, value in found.items()}
 
 
+Names = tuple[tuple[str, ...], tuple[str, ...]]
+
+
 class Deliver(torch.autograd.Function):
     """The statistics of a table as functions of its streams."""
 
     @staticmethod
-    def forward(ctx: Any, owner: Chunked, call: Call, *streams: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, owner: Chunked, names: Names, sizes: dict[str, int], like: Tensor, gradient: bool, *flat: Tensor
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        call = Call({}, {}, sizes, like, gradient, owner.rows(sizes, like))
+        _filled(call, names, flat)
         values = owner.forward(call)
-        ctx.owner, ctx.call, ctx.names = owner, call, (list(call.tensors), list(call.params))
         ctx.set_materialize_grads(False)
-        constant = [v for s, v in zip(owner.delivered(call.gradient), values, strict=True) if getattr(s.leaf, "detached", True)]
-        ctx.mark_non_differentiable(*constant)
-        ctx.save_for_backward(*call.tensors.values(), *call.params.values())
-        call.tensors, call.params = {}, {}
+        ctx.mark_non_differentiable(*(v for s, v in zip(owner.delivered(gradient), values, strict=True) if is_constant(s)))
+        ctx.owner, ctx.sizes, ctx.exact, ctx.gradient = owner, sizes, call.exact, gradient
+        ctx.given, ctx.names = names, (tuple(call.tensors), tuple(call.params))
+        ctx.save_for_backward(like, *call.tensors.values(), *call.params.values())
         return tuple(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         owner: Chunked = ctx.owner
-        tensors, params = ctx.names
-        saved = iter(ctx.saved_tensors)
-        call = replace(ctx.call, tensors=dict(zip(tensors, saved, strict=False)), params=dict(zip(params, saved, strict=True)))
-        names = [statistic.name for statistic in owner.delivered(call.gradient)]
+        like, *flat = ctx.saved_tensors
+        call = Call({}, {}, ctx.sizes, like, ctx.gradient, owner.rows(ctx.sizes, like), ctx.exact)
+        _filled(call, ctx.names, flat)
+        names = [statistic.name for statistic in owner.delivered(ctx.gradient)]
         weights = {name: g for name, g in zip(names, gradients, strict=True) if g is not None}
-        wanted = [source for at, source in enumerate(owner.sources) if ctx.needs_input_grad[at + 2]]
+        places = owner.places(ctx.given)
+        wanted = [source for source in owner.sources if ctx.needs_input_grad[places[source.stream]]]
         found = owner.backward(call, wanted, weights) if weights and wanted else {}
-        return (None, None, *(found.get(source.stream) for source in owner.sources))
+        results: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
+        for stream, value in found.items():
+            results[places[stream]] = value
+        return tuple(results)
+
+
+def is_constant(statistic: Statistic) -> bool:
+    """Whether no gradient passes through a statistic."""
+    return not isinstance(statistic.leaf, Input) or statistic.leaf.detached
+
+
+def _filled(call: Call, names: Names, flat: Sequence[Tensor]) -> None:
+    tensors, params = names
+    call.tensors = dict(zip(tensors, flat, strict=False))
+    call.params = dict(zip(params, flat[len(tensors) :], strict=True))

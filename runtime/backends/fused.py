@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from torch import Tensor
@@ -19,16 +19,23 @@ DIRECT = ("tensor", "parameter", "centred")
 """Providers of streams that need no operation of their own."""
 
 
+Weigh = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""From outputs that are known early, such as denominators, to the dL/d output that is expected of others."""
+
+
 class Operator(Protocol):
     """Runs one table: `run` gives its roots, attached to every tensor and parameter that they depend on.
+
+    `weights` are the dL/d root that are expected, so that gradients may be formed at once; others may come all the same.
 
     Streams and row values that a torch operation delivers are among the tensors, under `@name`. `native` are the tensors
     that it takes in the floating type that they have.
     """
 
     native: frozenset[str]
+    roots: frozenset[str]
 
-    def run(self, environment: Environment) -> dict[str, Tensor]: ...
+    def run(self, environment: Environment, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]: ...
 
 
 class Fused:
@@ -50,15 +57,16 @@ class Fused:
         self.bound = tuple(_joined(every, frozenset(parts.made)))
         self.native = frozenset().union(*(operator.native for operator in self._operators))
 
-    def run(self, values: list[Tensor | int]) -> dict[str, Tensor]:
+    def run(self, values: list[Tensor | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs of all tables and of the rest."""
         environment = self._environment(values)
         outputs = self._rest.run(environment.bind(self._rest.bound))
+        weights = weigh(outputs) if weigh is not None else {}
         for providers, operator in zip(self._providers, self._operators, strict=True):
             inner = environment
             for provider in providers:
                 inner = inner.having({f"@{provider.name}": provider.run(inner)})
-            outputs |= operator.run(inner)
+            outputs |= operator.run(inner, {name: weight for name, weight in weights.items() if name in operator.roots})
         return outputs
 
     def _environment(self, values: list[Tensor | int]) -> Environment:

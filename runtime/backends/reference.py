@@ -41,8 +41,8 @@ class Executable:
         self._outputs = tuple((name, value.at.index) for name, value in procedure.outputs.items()
                               if isinstance(value.at, Slot))  # fmt: skip
 
-    def run(self, values: list[Tensor | int]) -> dict[str, Tensor]:
-        """The outputs; a tensor that nothing reads any more is let go at once."""
+    def run(self, values: list[Tensor | int], weigh: object = None) -> dict[str, Tensor]:
+        """The outputs; a tensor that nothing reads any more is let go at once. Nothing is formed early: `weigh` is unused."""
         slots: list[Any] = [None] * self._slots
         for bound, value in zip(self.bound, values, strict=True):
             slots[bound.slot] = value

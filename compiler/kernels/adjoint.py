@@ -1,0 +1,115 @@
+"""Which rows a value of the objective sums, and with what factor: the seam of a separable root, taken apart.
+
+`numerator = sum[b where m](w * f)` says that f of each row has dL/df = (dL/dnumerator) * w where m. The factors are known
+before any statistic is; what remains, f, is a function of the statistics of one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lossc.compiler.core import (
+    ONE,
+    ZERO,
+    Index,
+    Map,
+    Node,
+    Reduce,
+    Select,
+    Size,
+    all_of,
+    apply,
+    const,
+    div,
+    mul,
+    walk,
+    where,
+)
+from lossc.compiler.table.lowering import differentiable
+
+
+class CoupledError(Exception):
+    """A value is no sum over rows with factors known beforehand."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """dL/d `value` is the `factor` where the `mask` holds and 0 elsewhere."""
+
+    value: Node
+    factor: Node
+    mask: Node | None
+
+    @property
+    def seed(self) -> Node:
+        return where(self.mask, self.factor, ZERO)
+
+
+def shares(root: Node, weight: Node, is_statistic: Callable[[Node], bool]) -> Iterator[Share]:
+    """The parts of a root that are functions of one row each, where dL/d root is `weight`; CoupledError where rows mix."""
+    yield from _Splitting(is_statistic).split(root, weight, None)
+
+
+@dataclass(frozen=True)
+class _Splitting:
+    is_statistic: Callable[[Node], bool]
+
+    def split(self, node: Node, factor: Node, mask: Node | None) -> Iterator[Share]:
+        if not differentiable(node):
+            return
+        if self._of_one_row(node):
+            yield Share(node, factor, mask)
+            return
+        match node:
+            case Reduce(op="sum", body=body, where=admitted, groups=None):
+                yield from self.split(body, factor, self._both(mask, admitted))
+            case Reduce(op="mean", body=body, where=admitted, groups=None):
+                number = apply("max", self._known(_count(node)), ONE)
+                yield from self.split(body, div(factor, number), self._both(mask, admitted))
+            case Select(body=body, axis=axis, at=int() as at):
+                yield from self.split(body, factor, all_of(mask, apply("eq", Index(axis), const(at))))
+            case Map(function="add", arguments=terms):
+                for term in terms:
+                    yield from self.split(term, factor, mask)
+            case Map(function="where", arguments=(condition, then, otherwise)):
+                yield from self.split(then, factor, self._both(mask, condition))
+                yield from self.split(otherwise, factor, self._both(mask, apply("not", condition)))
+            case Map(function="mul" | "div"):
+                yield from self._scaled(node, factor, mask)
+            case _:
+                raise CoupledError
+
+    def _scaled(self, node: Map, factor: Node, mask: Node | None) -> Iterator[Share]:
+        """A product or quotient in which one factor, not a divisor, depends on rows."""
+        inner = [argument for argument in node.arguments if differentiable(argument)]
+        if len(inner) != 1 or (node.function == "div" and inner[0] is not node.arguments[0]):
+            raise CoupledError
+        others = [self._known(argument) for argument in node.arguments if argument is not inner[0]]
+        masks = [other for other in others if other.is_mask]
+        rest = [other for other in others if not other.is_mask]
+        combined = div(factor, rest[0]) if node.function == "div" else mul(factor, *rest)
+        yield from self.split(inner[0], combined, all_of(mask, *masks))
+
+    def _of_one_row(self, node: Node) -> bool:
+        """Whether everything above a statistic is elementwise."""
+        return all(isinstance(part, Map) or not self._above(part) for part in walk(node) if part.children)
+
+    def _above(self, node: Node) -> bool:
+        return any(self.is_statistic(part) for part in walk(node))
+
+    def _both(self, mask: Node | None, other: Node | None) -> Node | None:
+        return mask if other is None else all_of(mask, self._known(other))
+
+    def _known(self, node: Node) -> Node:
+        if self._above(node):
+            raise CoupledError
+        return node
+
+
+def _count(node: Reduce) -> Node:
+    """The number of entries that a mean admits."""
+    covered = node.where.axes if node.where is not None else frozenset()
+    counted = tuple(axis for axis in node.over if axis in covered)
+    sizes = [Size(axis) for axis in node.over if axis not in covered]
+    return mul(*sizes, *([Reduce("count", counted, ONE, node.where)] if counted else []))

@@ -1,0 +1,349 @@
+"""Kernels as C source: one function a source, over a call that describes rows, data and strides.
+
+| function | reads | writes |
+|---|---|---|
+| `statistics` | streams and arguments | the statistics of each row |
+| `gradient` | the same, statistics, and dL/d statistic | the gradient of each stream |
+| `visit` | streams and arguments, seeds of the objective among them | statistics and gradients, a row while it is in cache |
+
+Nothing of a spec's text is in the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal, NamedTuple
+
+from lossc.compiler.core import Map, Node, walk
+from lossc.compiler.kernels.c_rows import RowScope, row_leaves
+from lossc.compiler.kernels.c_sweeps import WHOLE, Sweeps
+from lossc.compiler.kernels.gradient import gradient_of
+from lossc.compiler.kernels.model import Kernel, Point
+from lossc.compiler.table.model import Statistic, Stream
+
+Function = Literal["statistics", "gradient", "visit"]
+SlotKind = Literal["stream", "argument", "labels", "extent", "statistic", "coefficient", "gradient", "column"]
+
+MOST_HELD = 4
+"""The number of values for each class that are kept from the sweeps for the gradient."""
+
+
+class Slot(NamedTuple):
+    """One entry of a call's data: what it is, and the name of its stream, argument or statistic in the kernel."""
+
+    kind: SlotKind
+    name: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """C text with one function, the data that a call passes it in order, and how much scratch each thread needs."""
+
+    function: Function
+    text: str
+    slots: tuple[Slot, ...]
+    held: int
+    """Numbers for each class that a thread keeps."""
+    columns: tuple[str, ...]
+    """Streams without rows, for which a thread adds up a gradient of its own, in double precision."""
+
+
+def source(
+    kernel: Kernel, function: Function, real: Literal["float", "double"], types: Mapping[str, str], wants: Sequence[str]
+) -> Source:
+    """The source of a function; `types` are storage types by stream, `wants` the streams whose gradients are written."""
+    return _Printing(kernel, function, real, types, [s for s in kernel.streams if s.name in wants]).source()
+
+
+class _Printing:
+    def __init__(
+        self, kernel: Kernel, function: Function, real: str, types: Mapping[str, str], wants: Sequence[Stream]
+    ) -> None:
+        self.kernel = kernel
+        self.function = function
+        self.real = real
+        self.types = types
+        self.wants = wants if function != "statistics" else []
+        self.rows = RowScope(kernel)
+        self.sweeps = Sweeps(kernel, self.rows, types)
+        self.slots: list[Slot] = []
+        self.held = self._held() if function == "visit" else {}
+
+    def slot(self, kind: SlotKind, name: str) -> int:
+        entry = Slot(kind, name)
+        if entry not in self.slots:
+            self.slots.append(entry)
+        return self.slots.index(entry)
+
+    def source(self) -> Source:
+        row = self._row()
+        text = "\n".join(indented([*self._head(), *self._opening(), *row, *self._closing()]))
+        prelude = files("lossc.compiler.kernels").joinpath("prelude.h").read_text(encoding="utf-8")
+        columns = tuple(stream.name for stream in self._columns)
+        return Source(self.function, f"{prelude}\n{text}\n", tuple(self.slots), len(self.held), columns)
+
+    # -------------------------------------------------------------------------------------- frame
+
+    def _head(self) -> list[str]:
+        return [
+            f"typedef {self.real} real;",
+            "typedef float f32_t;",
+            "typedef double f64_t;",
+            "typedef int64_t i64_t;",
+            "",
+        ]
+
+    def _opening(self) -> list[str]:
+        lines = [f"int {self.function}(const call_t *call) {{", "const int classes = (int)call->classes;",
+                 "const int64_t chunk = 1 + 65536 / (1 + call->classes);",
+                 "#pragma omp parallel num_threads((int)call->threads)", "{"]  # fmt: skip
+        if self.held or self._columns:
+            lines.append("char *const scratch = scratch_of(call);")
+        lines += [
+            f"real *const {name} = (real *)scratch + {at} * call->classes;"
+            for at, name in enumerate(self.held.values())
+        ]
+        for at, stream in enumerate(self._columns):
+            number = self.sweeps.number[stream.name]
+            place = f"(double *)(scratch + {len(self.held)} * call->classes * sizeof(real) / 8 * 8 + 8)"
+            lines += [f"double *const sum{number} = {place} + {at} * call->classes;",
+                      f"for (int j = 0; j < classes; j++) sum{number}[j] = 0.0;"]  # fmt: skip
+        lines += [f"real block{self.sweeps.number[s.name]}[BLOCK] __attribute__((aligned(64)));" for s in self.wants]
+        return [*lines, "#pragma omp for schedule(dynamic, chunk)", "for (int64_t row = 0; row < call->rows; row++) {"]
+
+    def _closing(self) -> list[str]:
+        lines = ["}"]
+        for stream in self._columns:
+            number = self.sweeps.number[stream.name]
+            total = f"((double *)call->data[{self.slot('column', stream.name)}])"
+            lines += ["#pragma omp critical", f"for (int j = 0; j < classes; j++) {total}[j] += sum{number}[j];"]
+        if self.wants:
+            lines.append("finish_stores();")
+        return [*lines, "}", "return 0;", "}"]
+
+    @property
+    def _columns(self) -> list[Stream]:
+        return [stream for stream in self.wants if stream.shape == "column"]
+
+    # -------------------------------------------------------------------------------------- one row
+
+    def _row(self) -> list[str]:
+        lines = ["int64_t at[DIMENSIONS];", "locate(call, row, at);", *self._pointers(), *self._arguments()]
+        if self.function == "gradient":
+            lines += self._recalled()
+        else:
+            lines += self._swept()
+        if self.function == "visit":
+            lines += self.rows.coefficients(self._differentiable)
+        return lines + (self._gradients() if self.wants else [])
+
+    def _pointers(self) -> list[str]:
+        lines = []
+        for number, stream in enumerate(self.kernel.streams):
+            slot = self.slot("stream", stream.name)
+            type_ = f"{self.types[stream.name]}_t"
+            lines.append(
+                f"const {type_} *const x{number} = (const {type_} *)call->data[{slot}] + offset(call, {slot}, at);"
+            )
+            lines.append(f"(void)x{number};")
+        return lines
+
+    def _arguments(self) -> list[str]:
+        used = self._used()
+        return [
+            self.rows.argument(argument, self.slot("argument", argument.leaf.name))
+            for argument in self.kernel.arguments
+            if argument.leaf in used and not self._is_extra_label(argument.leaf)
+        ]
+
+    def _is_extra_label(self, leaf: Node) -> bool:
+        return any(point.extra and point.statistic.at is leaf for point in self.kernel.points)
+
+    def _used(self) -> set[Node]:
+        """The row leaves that this function reads."""
+        graphs = [part for s in self.kernel.every for part in (s.body, s.mask, s.at) if isinstance(part, Node)]
+        if self.wants:
+            graphs += [slope.value for s in self.kernel.every for slope in s.gradients]
+        if self.function == "visit":
+            for adjoint in self.kernel.adjoints or ():
+                graphs += [adjoint.seed.leaf, adjoint.value]
+            graphs += [chain.value for chain in self.kernel.chains]
+        found = row_leaves(self.kernel, graphs)
+        for local in reversed(self.kernel.locals):
+            if local.leaf in found:
+                found |= row_leaves(self.kernel, [local.value])
+        if self.function == "visit":
+            found |= row_leaves(self.kernel, [local.value for local in self.kernel.locals])
+        return found
+
+    # -------------------------------------------------------------------------------------- statistics
+
+    def _swept(self) -> list[str]:
+        used = self._used()
+        lines = self._points(0)
+        for level in range(1, self.kernel.levels + 1):
+            lines += self.rows.locals_after(level - 1, used)
+            lines += self.sweeps.extremes(level)
+            lines += self._points(level)
+            lines += self.sweeps.sums(level, {n: a for n, a in self.held.items() if self._first_level(n) == level})
+        lines += self.rows.locals_after(self.kernel.levels, used) if self.wants else []
+        return lines + [
+            self.rows.kept(s, self.slot("statistic", s.name)) for s in self.kernel.every if not self._extra(s)
+        ]
+
+    def _extra(self, statistic: Statistic) -> bool:
+        return any(point.extra and point.statistic is statistic for point in self.kernel.points)
+
+    def _points(self, level: int) -> list[str]:
+        lines: list[str] = []
+        for point in self.kernel.points:
+            if point.statistic.level == level:
+                lines += self.sweeps.reals([point.statistic.body])
+                lines += self._many(point) if point.extra else self._one(point)
+        return lines
+
+    def _one(self, point: Point) -> list[str]:
+        s = point.statistic
+        held = "double" if not s.leaf.is_mask else "int"
+        return [f"{held} {s.name};", *self.sweeps.point(point, s.name, self._label(point))]
+
+    def _label(self, point: Point) -> str:
+        at = point.statistic.at
+        return str(at) if isinstance(at, int) else self.rows.names[at].text if at is not None else "0"
+
+    def _many(self, point: Point) -> list[str]:
+        """The entries at several labels of a row."""
+        s = point.statistic
+        target = f"((real *)call->data[{self.slot('statistic', s.name)}])[row * {self._extent(s)} + k]"
+        return [*self._each(s), *self.sweeps.point(point, target, "label"), "}"]
+
+    def _extent(self, s: Statistic) -> str:
+        return f"*(const int64_t *)call->data[{self.slot('extent', s.name)}]"
+
+    def _each(self, s: Statistic) -> list[str]:
+        labels = f"((const int64_t *)call->data[{self.slot('labels', s.name)}])[row * {self._extent(s)} + k]"
+        return [f"for (int64_t k = 0; k < {self._extent(s)}; k++) {{", f"const int label = whole({labels});"]
+
+    def _recalled(self) -> list[str]:
+        used = self._used()
+        lines = [self.rows.recalled(s, self.slot("statistic", s.name)) for s in self.kernel.every
+                 if s.leaf in used and not self._extra(s)]  # fmt: skip
+        for level in range(self.kernel.levels + 1):
+            lines += self.rows.locals_after(level, used)
+        return lines + [
+            f"const double d_{s.name} = ((const real *)call->data[{self.slot('coefficient', s.name)}])[row];"
+            for s in self._differentiable
+            if not self._extra(s)
+        ]
+
+    # -------------------------------------------------------------------------------------- gradients
+
+    @property
+    def _differentiable(self) -> list[Statistic]:
+        """The statistics through which a wanted gradient passes, or another coefficient."""
+        return [s for s in self.kernel.every if s.gradients or any(c.statistic == s.name for c in self.kernel.chains)]
+
+    @property
+    def _passing(self) -> list[Statistic]:
+        wanted = {stream.name for stream in self.wants}
+        return [s for s in self._differentiable if any(slope.of in wanted for slope in s.gradients)]
+
+    def _gradients(self) -> list[str]:
+        lines = []
+        for s in self._passing:
+            if not self._extra(s):
+                lines += [
+                    f"const real d_{s.name}_real = (real)d_{s.name};",
+                    f"const int on_{s.name} = d_{s.name} != 0.0;",
+                ]
+        for stream in self.wants:
+            if stream.shape == "dense":
+                number, slot = self.sweeps.number[stream.name], self.slot("gradient", stream.name)
+                type_ = f"{self.types[stream.name]}_t"
+                lines.append(f"{type_} *const out{number} = ({type_} *)call->data[{slot}] + row * call->classes;")
+        lines += self._without_gradient()
+        lines += self.sweeps.reals([slope.value for p in self.kernel.points for slope in p.statistic.gradients])
+        return [*lines, *self.sweeps.gradients(self.wants, self.held, self._added, self._stored)]
+
+    def _without_gradient(self) -> list[str]:
+        """A row that no value depends on."""
+        if any(self._extra(s) for s in self._passing):
+            return []
+        alive = " | ".join(f"on_{s.name}" for s in self._passing) or "0"
+        dense = [stream for stream in self.wants if stream.shape == "dense"]
+        clear = [f"memset(out{n}, 0, (size_t)classes * sizeof *out{n});" for n in map(self._number, dense)]
+        return [f"if (!({alive})) {{", *clear, "continue;", "}"]
+
+    def _number(self, stream: Stream) -> int:
+        return self.sweeps.number[stream.name]
+
+    def _added(self, stream: Stream) -> list[str]:
+        """What entries at labels add to a block."""
+        lines: list[str] = []
+        for point in self.kernel.points:
+            for slope in point.statistic.gradients:
+                if slope.of == stream.name:
+                    lines += self._added_at(point, stream, slope.value)
+        return lines
+
+    def _added_at(self, point: Point, stream: Stream, slope: Node) -> list[str]:
+        s = point.statistic
+        coefficient = f"d_{s.name}"
+        opening, closing = ["{", f"const int label = {self._label(point)};"], "}"
+        if point.extra:
+            given = f"((const real *)call->data[{self.slot('coefficient', s.name)}])[row * {self._extent(s)} + k]"
+            opening = [*self._each(s), f"const real d_{s.name} = {given};"]
+        inner: list[str] = []
+        value = self.sweeps.expressions(inner, WHOLE).number(at_label(slope))
+        return [*opening, "const int place = (label < 0 ? 0 : label) - first;",
+                f"if (place >= 0 && place < count && {coefficient} != 0) {{", "const int j = first + place;", "(void)j;",
+                *inner, f"block{self._number(stream)}[place] += (real){coefficient} * {value};", "}", closing]  # fmt: skip
+
+    def _stored(self, stream: Stream) -> list[str]:
+        number = self._number(stream)
+        if stream.shape == "column":
+            return ["#pragma omp simd", f"for (int i = 0; i < count; i++) sum{number}[first + i] += block{number}[i];"]
+        type_ = self.types[stream.name]
+        return [f"put_{type_}(out{number} + first, block{number}, count, call->streaming);"]
+
+    # -------------------------------------------------------------------------------------- values kept for the gradient
+
+    def _held(self) -> dict[Node, str]:
+        """Exponentials that sums and gradients share, each with the array that keeps it."""
+        summed = set(walk(*(s.body for s in self.kernel.statistics if s.op == "sum")))
+        wanted = [part.value for stream in self.wants for part in gradient_of(self.kernel, stream)]
+        shared = [
+            node for node in walk(*wanted) if node in summed and _is_costly(node) and self.kernel.axis in node.axes
+        ]
+        outer = [node for node in shared if not any(node in walk(other) and node is not other for other in shared)]
+        return {node: f"held{at}" for at, node in enumerate(outer[:MOST_HELD])}
+
+    def _first_level(self, node: Node) -> int:
+        return min(s.level for s in self.kernel.statistics if s.op == "sum" and node in walk(s.body))
+
+
+def at_label(slope: Node) -> Node:
+    """The slope of a selection at its label: `slope if index == label else 0` without its condition."""
+    assert isinstance(slope, Map) and slope.function == "where"
+    return slope.arguments[1]
+
+
+def _is_costly(node: Node) -> bool:
+    return isinstance(node, Map) and node.function in COSTLY
+
+
+COSTLY = ("exp", "expm1", "log", "log1p", "log2", "log1mexp", "logaddexp", "xlogy", "sigmoid", "logsigmoid", "softplus",
+          "tanh", "pow", "erf", "normcdf")  # fmt: skip
+
+
+def indented(lines: Sequence[str]) -> list[str]:
+    """Lines with two spaces for each brace that is open."""
+    depth, found = 0, []
+    for line in lines:
+        if line.startswith("}"):
+            depth -= 1
+        found.append(line if line.startswith("#") else "  " * depth + line)
+        depth += line.count("{") - line.count("}") + (1 if line.startswith("}") else 0)
+    return found

@@ -1,0 +1,140 @@
+"""What a kernel does once for each row: read its arguments, work out row values and coefficients, keep statistics.
+
+Row values are in double precision under the names that the table gives them; `…_real` are their copies in the type of
+the loops over classes. dL/d statistic is `d_…`, and the flag `on_…` says that it is not 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lossc.compiler.core import ZERO, Index, Input, Node, walk
+from lossc.compiler.derivative import derivative, tidy
+from lossc.compiler.kernels.c_expressions import Atom, Expressions
+from lossc.compiler.kernels.model import Argument, Kernel, Local, RowType, type_of
+from lossc.compiler.table.model import Statistic
+
+OUTPUT_TYPES = {"number": "real", "integer": "int64_t", "mask": "bool_t"}
+
+
+def plain(leaf: Node) -> str:
+    """The name of a leaf of the table: `@s1` as `s1`."""
+    assert isinstance(leaf, Input)
+    return leaf.name[1:] if leaf.name.startswith("@") else leaf.name
+
+
+class RowScope:
+    """The row values of a kernel: `names` has a C name of our own for every leaf that stands on rows."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.names: dict[Node, Atom] = {}
+        for at, argument in enumerate(kernel.arguments):
+            self.names[argument.leaf] = Atom(f"g{at}", argument.type)
+        for local in kernel.locals:
+            self.names[local.leaf] = Atom(plain(local.leaf), type_of(local.leaf))
+        for statistic in kernel.every:
+            self.names[statistic.leaf] = Atom(statistic.name, value_type(statistic))
+
+    def expressions(self, lines: list[str], prefix: str = "v") -> Expressions:
+        return Expressions("double", self.names.get, lines, prefix)
+
+    # -------------------------------------------------------------------------------------- what is given
+
+    def argument(self, argument: Argument, slot: int) -> str:
+        name, type_ = self.names[argument.leaf]
+        place = f"call->data[{slot}])[offset(call, {slot}, at)]"
+        match type_:
+            case "integer":
+                return f"const int {name} = whole(((const int64_t *){place});"
+            case "mask":
+                return f"const int {name} = ((const bool_t *){place} != 0;"
+        return f"const double {name} = ((const real *){place};"
+
+    def locals_after(self, level: int, needed: Iterable[Node]) -> list[str]:
+        """The row values that are known after a sweep, of those that are needed."""
+        wanted = set(needed)
+        lines: list[str] = []
+        for local in self.kernel.locals:
+            if local.level == level and local.leaf in wanted:
+                lines += self._local(local)
+        return lines
+
+    def _local(self, local: Local) -> list[str]:
+        lines: list[str] = []
+        name, type_ = self.names[local.leaf]
+        atom = self.expressions(lines, f"{name}_").atom(local.value)
+        return [*lines, f"const {'double' if type_ == 'number' else 'int'} {name} = {atom.text};"]
+
+    def kept(self, statistic: Statistic, slot: int) -> str:
+        """A statistic in its place among those of all rows."""
+        type_ = OUTPUT_TYPES[value_type(statistic)]
+        return f"(({type_} *)call->data[{slot}])[row] = ({type_}){statistic.name};"
+
+    def recalled(self, statistic: Statistic, slot: int) -> str:
+        type_ = value_type(statistic)
+        held = "double" if type_ == "number" else "int"
+        return f"const {held} {statistic.name} = ((const {OUTPUT_TYPES[type_]} *)call->data[{slot}])[row];"
+
+    # -------------------------------------------------------------------------------------- coefficients
+
+    def coefficients(self, statistics: Sequence[Statistic]) -> list[str]:
+        """dL/d statistic from the adjoints of the row, the last sweep first."""
+        lines = [f"double d_{statistic.name} = 0.0;" for statistic in statistics]
+        by_name = {statistic.name: statistic for statistic in statistics}
+        for adjoint in self.kernel.adjoints or ():
+            seed = self.names[adjoint.seed.leaf].text
+            inner: list[str] = []
+            expressions = self.expressions(inner)
+            for statistic in statistics:
+                slope = tidy(derivative(adjoint.value, statistic.leaf))
+                if slope is not ZERO:
+                    inner.append(f"d_{statistic.name} += {seed} * {expressions.number(slope)};")
+            lines += [f"if ({seed} != 0.0) {{", *inner, "}"] if inner else []
+        for level in range(self.kernel.levels, 1, -1):
+            lines += self._chained(level, by_name)
+        return lines
+
+    def _chained(self, level: int, statistics: dict[str, Statistic]) -> list[str]:
+        """From the coefficients of one sweep to row values, and on to statistics of earlier sweeps."""
+        chains = [chain for chain in self.kernel.chains
+                  if chain.statistic in statistics and statistics[chain.statistic].level == level]  # fmt: skip
+        lines = [f"double d_{name} = 0.0;" for name in dict.fromkeys(chain.local for chain in chains)]
+        for chain in chains:
+            lines += self._added(f"d_{chain.statistic}", f"d_{chain.local}", chain.value)
+        for local in self.kernel.locals:
+            if any(chain.local == plain(local.leaf) for chain in chains):
+                for statistic in statistics.values():
+                    slope = tidy(derivative(local.value, statistic.leaf))
+                    if slope is not ZERO:
+                        lines += self._added(f"d_{plain(local.leaf)}", f"d_{statistic.name}", slope)
+        return lines
+
+    def _added(self, source: str, target: str, slope: Node) -> list[str]:
+        inner: list[str] = []
+        value = self.expressions(inner).number(slope)
+        return [f"if ({source} != 0.0) {{", *inner, f"{target} += {source} * {value};", "}"]
+
+
+def value_type(statistic: Statistic) -> RowType:
+    if statistic.op == "argmax":
+        return "integer"
+    return "mask" if statistic.op == "any" or statistic.leaf.is_mask else "number"
+
+
+def row_leaves(kernel: Kernel, graphs: Iterable[Node]) -> set[Node]:
+    """The row leaves that graphs over classes read, through the definitions of centred streams."""
+    centred = {stream.leaf: stream.source for stream in kernel.centred}
+    found: set[Node] = set()
+    stack = list(graphs)
+    while stack:
+        for part in walk(stack.pop()):
+            if part in centred and part not in found:
+                stack.append(centred[part])
+            if (isinstance(part, Input) and kernel.axis not in part.axes) or part in centred:
+                found.add(part)
+    return {leaf for leaf in found if leaf not in centred}
+
+
+def reads_index(kernel: Kernel, graph: Node) -> bool:
+    return any(isinstance(part, Index) and part.axis == kernel.axis for part in walk(graph))

@@ -1,0 +1,340 @@
+/* What every kernel stands on: numbers and their conversions, elementary functions, rows, stores. */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+#define BLOCK 1024
+#define DIMENSIONS 8
+
+/* One call: `extents` of the row axes; for each slot its data and the strides of its row axes, in entries. */
+typedef struct {
+  int64_t rows, classes, dimensions, threads, streaming, scratch;
+  const int64_t *extents;
+  void *const *data;
+  const int64_t *strides;
+  char *workspace;
+} call_t;
+
+static inline void locate(const call_t *call, int64_t row, int64_t *at) {
+  for (int64_t d = call->dimensions - 1; d > 0; d--) {
+    at[d] = row % call->extents[d];
+    row /= call->extents[d];
+  }
+  at[0] = row;
+}
+
+static inline int64_t offset(const call_t *call, int slot, const int64_t *at) {
+  const int64_t *strides = call->strides + slot * call->dimensions;
+  int64_t sum = 0;
+  for (int64_t d = 0; d < call->dimensions; d++) sum += at[d] * strides[d];
+  return sum;
+}
+
+/* A label as an int; what does not fit is beyond any class. */
+static inline int whole(int64_t label) { return label > INT32_MAX ? INT32_MAX : label < -1 ? -1 : (int)label; }
+
+static inline char *scratch_of(const call_t *call) {
+#ifdef _OPENMP
+  return call->workspace + call->scratch * omp_get_thread_num();
+#else
+  return call->workspace;
+#endif
+}
+
+/* ------------------------------------------------------------------ bits and half precision */
+
+typedef uint16_t bf16_t;
+typedef uint16_t f16_t;
+typedef uint8_t bool_t;
+
+static inline uint32_t bits_of(float x) {
+  uint32_t u;
+  memcpy(&u, &x, sizeof u);
+  return u;
+}
+
+static inline float float_of(uint32_t u) {
+  float x;
+  memcpy(&x, &u, sizeof x);
+  return x;
+}
+
+static inline float load_bf16(bf16_t x) { return float_of((uint32_t)x << 16); }
+
+static inline bf16_t store_bf16(float x) {
+  const uint32_t u = bits_of(x);
+  const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return (bf16_t)((u & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+}
+
+static inline float load_f16(f16_t x) {
+  const uint32_t magnitude = (uint32_t)(x & 0x7fffu) << 13;
+  const uint32_t scaled = bits_of(float_of(magnitude) * 0x1p+112f);
+  const uint32_t value = magnitude >= 0x0f800000u ? scaled | 0x7f800000u : scaled;
+  return float_of(value | (uint32_t)(x & 0x8000u) << 16);
+}
+
+static inline f16_t store_f16(float x) {
+  const uint32_t u = bits_of(x), magnitude = u & 0x7fffffffu;
+  const uint32_t normal = (magnitude - 0x38000000u + 0x0fffu + ((magnitude >> 13) & 1u)) >> 13;
+  const uint32_t small = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
+  const uint32_t finite = magnitude < 0x38800000u ? small : normal;
+  const uint32_t huge = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+  return (f16_t)((magnitude >= 0x477ff000u ? huge : finite) | ((u >> 16) & 0x8000u));
+}
+
+#define load_f32(x) ((float)(x))
+#define load_f64(x) ((double)(x))
+#define load_bool(x) ((int)((x) != 0))
+#define load_i64(x) ((int)(x))
+
+/* ------------------------------------------------------------------ elementary functions, single precision */
+/* Branch-free, so that loops over them become SIMD code; NaN gives NaN, and infinities what the mathematics gives. */
+
+/* exp x = 2^k 2^f with k the nearest integer to x log2 e, below 2^-125 it is 0. */
+static inline float exponential_f(float x) {
+  const float bounded = x > 89.0f ? 89.0f : x;
+  const float shifted = bounded * 1.44269504f + 12583039.0f;
+  const float k = shifted - 12583039.0f;
+  const float f = bounded * 1.44269504f - k;
+  float p = 0.001326472731307149f;
+  p = p * f + 0.009671512991189957f;
+  p = p * f + 0.05550733581185341f;
+  p = p * f + 0.24022242426872253f;
+  p = p * f + 0.6931470036506653f;
+  p = p * f + 1.0f;
+  return x < -86.6f ? 0.0f : p * float_of(bits_of(shifted) << 23);
+}
+
+/* The same for x <= 0. */
+static inline float exponential_negative_f(float x) {
+  const float shifted = x * 1.44269504f + 12583039.0f;
+  const float k = shifted - 12583039.0f;
+  const float f = x * 1.44269504f - k;
+  float p = 0.001326472731307149f;
+  p = p * f + 0.009671512991189957f;
+  p = p * f + 0.05550733581185341f;
+  p = p * f + 0.24022242426872253f;
+  p = p * f + 0.6931470036506653f;
+  p = p * f + 1.0f;
+  return x < -86.6f ? 0.0f : p * float_of(bits_of(shifted) << 23);
+}
+
+/* log x = log m + k log 2 with m in [sqrt 1/2, sqrt 2). */
+static inline float logarithm_f(float x) {
+  const int tiny = x < 0x1p-126f;
+  const uint32_t u = bits_of(tiny ? x * 0x1p+32f : x);
+  const uint32_t moved = u - 0x3f3504f3u;
+  const float k = (float)((int32_t)moved >> 23) - (tiny ? 32.0f : 0.0f);
+  const float m = float_of((moved & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  const float square = m * m;
+  const float low = p * m * square - k * 2.12194440e-4f - 0.5f * square;
+  const float value = m + low + k * 0.693359375f;
+  const float special = x == 0.0f ? -INFINITY : x < 0.0f ? NAN : x;
+  return x > 0.0f && x < INFINITY ? value : special;
+}
+
+/* log(1 + x) = log u * x / (u - 1) with u = 1 + x rounded. */
+static inline float log1p_f(float x) {
+  const float u = 1.0f + x;
+  const float lost = x - (u - 1.0f);
+  const float value = logarithm_f(u) + lost / u;
+  return u > 0.0f && u < INFINITY ? value : logarithm_f(u);
+}
+
+static inline float expm1_f(float x) {
+  float p = 1.9841270e-4f;
+  p = p * x + 1.3888889e-3f;
+  p = p * x + 8.3333333e-3f;
+  p = p * x + 4.1666667e-2f;
+  p = p * x + 1.6666667e-1f;
+  p = p * x + 0.5f;
+  const float near = p * x * x + x;
+  return x > -0.35f && x < 0.35f ? near : exponential_f(x) - 1.0f;
+}
+
+static inline float sigmoid_f(float x) { return 1.0f / (1.0f + exponential_f(-x)); }
+
+static inline float softplus_f(float x) {
+  const float above = x > 0.0f ? x : 0.0f;
+  return above + log1p_f(exponential_f(x > 0.0f ? -x : x));
+}
+
+static inline float logaddexp_f(float x, float y) {
+  const float high = x > y ? x : y, low = x > y ? y : x;
+  return high + log1p_f(exponential_f(low == high ? 0.0f : low - high));
+}
+
+static inline float log1mexp_f(float x) {
+  const int near = x > -0.6931472f;
+  return near ? logarithm_f(-expm1_f(x)) : log1p_f(-exponential_f(x));
+}
+
+static inline float tanh_f(float x) {
+  const float e = expm1_f(2.0f * (x > 20.0f ? 20.0f : x));
+  return e / (e + 2.0f);
+}
+
+static inline float power_f(float x, float y) {
+  const float size = exponential_f(y * logarithm_f(__builtin_fabsf(x)));
+  const float whole = __builtin_floorf(y), half = 0.5f * y;
+  const float sign = whole != y ? NAN : half != __builtin_floorf(half) ? -1.0f : 1.0f;
+  const float value = x < 0.0f ? sign * size : size;
+  return y == 0.0f || x == 1.0f ? 1.0f : x != x || y != y ? x + y : value;
+}
+
+/* ------------------------------------------------------------------ double precision */
+
+static inline double exponential_d(double x) { return exp(x); }
+static inline double exponential_negative_d(double x) { return exp(x); }
+static inline double logarithm_d(double x) { return log(x); }
+static inline double log1p_d(double x) { return log1p(x); }
+static inline double expm1_d(double x) { return expm1(x); }
+static inline double sigmoid_d(double x) { return 1.0 / (1.0 + exp(-x)); }
+static inline double softplus_d(double x) { return (x > 0.0 ? x : 0.0) + log1p(exp(-fabs(x))) + (x != x ? x : 0.0); }
+static inline double logaddexp_d(double x, double y) {
+  const double high = x > y ? x : y, low = x > y ? y : x;
+  return high + log1p(exp(low == high ? 0.0 : low - high));
+}
+static inline double log1mexp_d(double x) { return x > -0.6931471805599453 ? log(-expm1(x)) : log1p(-exp(x)); }
+static inline double tanh_d(double x) { return tanh(x); }
+static inline double power_d(double x, double y) { return pow(x, y); }
+
+static inline double normal_distribution(double x) { return 0.5 * erfc(-x * 0.7071067811865476); }
+
+static inline double inverse_erf(double y) {
+  if (!(y > -1.0 && y < 1.0)) return y == 1.0 ? INFINITY : y == -1.0 ? -INFINITY : NAN;
+  const double w = log(1.0 - y * y), c = 4.330746750799873 + 0.5 * w;
+  double x = copysign(sqrt(sqrt(c * c - w / 0.147) - c), y);
+  for (int i = 0; i < 3; i++) {
+    const double step = (erf(x) - y) * 0.886226925452758 * exp(x * x);
+    x -= step / (1.0 + x * step);
+  }
+  return x;
+}
+
+static inline double digamma_of(double x) {
+  if (x <= 0.0 && floor(x) == x) return x == 0.0 ? copysign(INFINITY, -x) : NAN;
+  if (x < 0.0) return digamma_of(1.0 - x) - 3.141592653589793 / tan(3.141592653589793 * x);
+  double sum = 0.0;
+  for (; x < 10.0; x += 1.0) sum -= 1.0 / x;
+  const double i = 1.0 / (x * x);
+  return sum + log(x) - 0.5 / x - i * (1.0 / 12 - i * (1.0 / 120 - i * (1.0 / 252 - i * (1.0 / 240 - i / 132))));
+}
+
+static inline double trigamma_of(double x) {
+  if (x <= 0.0) return NAN;
+  double sum = 0.0;
+  for (; x < 12.0; x += 1.0) sum += 1.0 / (x * x);
+  const double i = 1.0 / (x * x);
+  return sum + 1.0 / x + i / 2 + i / x * (1.0 / 6 - i * (1.0 / 30 - i * (1.0 / 42 - i * (1.0 / 30 - i * 5 / 66))));
+}
+
+static inline double log_normcdf_of(double x) {
+  if (x > -1.0) return log1p(-0.5 * erfc(x * 0.7071067811865476));
+  if (x > -30.0) return log(0.5 * erfc(-x * 0.7071067811865476));
+  const double i = 1.0 / (x * x);
+  return -0.5 * x * x - log(-x) - 0.9189385332046727 + log1p(-i * (1.0 - i * (3.0 - i * 15.0)));
+}
+
+/* ------------------------------------------------------------------ either precision */
+
+#define of_type(name, x) _Generic((x), float: name##_f, double: name##_d)(x)
+#define exponential(x) of_type(exponential, x)
+#define exponential_negative(x) of_type(exponential_negative, x)
+#define logarithm(x) of_type(logarithm, x)
+#define log_1_plus(x) of_type(log1p, x)
+#define exp_minus_1(x) of_type(expm1, x)
+#define sigmoid(x) of_type(sigmoid, x)
+#define softplus(x) of_type(softplus, x)
+#define log_1_minus_exp(x) of_type(log1mexp, x)
+#define hyperbolic_tangent(x) of_type(tanh, x)
+#define power(x, y) _Generic((x), float: power_f, double: power_d)(x, y)
+#define square_root(x) _Generic((x), float: sqrtf, double: sqrt)(x)
+#define absolute(x) _Generic((x), float: fabsf, double: fabs)(x)
+#define round_down(x) _Generic((x), float: floorf, double: floor)(x)
+#define round_up(x) _Generic((x), float: ceilf, double: ceil)(x)
+#define round_even(x) _Generic((x), float: rintf, double: rint)(x)
+#define log_base_2(x) _Generic((x), float: logarithm_f(x) * 1.44269504f, double: log2(x))
+#define by_double(function, x) ((__typeof__(x))function((double)(x)))
+#define by_double_2(function, x, y) ((__typeof__(x))function((double)(x), (double)(y)))
+
+/* x * log, and 0 where x is 0 whatever the logarithm is. */
+#define weigh(x, log) ((x) == 0 ? (x) * 0 : (x) * (log))
+#define larger(x, y) (((x) > (y)) | ((x) != (x)) ? (x) : (y))
+#define smaller(x, y) (((x) < (y)) | ((x) != (x)) ? (x) : (y))
+#define clipped(x, low, high) ((low) > (high) ? (high) : (x) < (low) ? (low) : (x) > (high) ? (high) : (x))
+#define rectified(x) ((x) <= 0 ? 0 : (x))
+#define sign_of(x) ((x) != (x) ? (x) : (__typeof__(x))(((x) > 0) - ((x) < 0)))
+#define x_log_y(x, y) (((x) == 0) & (((y) <= 0) | ((y) == INFINITY)) ? 0 : (x) * logarithm(y))
+#define log_add_exp(x, y) _Generic((x), float: logaddexp_f, double: logaddexp_d)(x, y)
+
+/* ------------------------------------------------------------------ stores */
+/* A block of a gradient in the type of its stream; past the caches where the whole of it is larger than they are. */
+
+#ifdef __AVX512F__
+static inline size_t until_aligned(const void *target, size_t item) {
+  return (size_t)(-(uintptr_t)target & 63) / item;
+}
+#endif
+
+static inline void put_f32(float *target, const float *source, int64_t count, int64_t streaming) {
+#ifdef __AVX512F__
+  if (streaming) {
+    int64_t i = 0, head = (int64_t)until_aligned(target, sizeof *target);
+    for (; i < head && i < count; i++) target[i] = source[i];
+    for (; i + 16 <= count; i += 16) _mm512_stream_ps(target + i, _mm512_loadu_ps(source + i));
+    for (; i < count; i++) target[i] = source[i];
+    return;
+  }
+#endif
+  memcpy(target, source, (size_t)count * sizeof *target);
+}
+
+static inline void put_f64(double *target, const double *source, int64_t count, int64_t streaming) {
+  (void)streaming;
+  memcpy(target, source, (size_t)count * sizeof *target);
+}
+
+static inline void put_bf16(bf16_t *target, const float *source, int64_t count, int64_t streaming) {
+  int64_t i = 0;
+#ifdef __AVX512BF16__
+  int64_t head = streaming ? (int64_t)until_aligned(target, sizeof *target) : 0;
+  for (; i < head && i < count; i++) target[i] = store_bf16(source[i]);
+  for (; i + 32 <= count; i += 32) {
+    const __m512i packed = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(source + i + 16), _mm512_loadu_ps(source + i));
+    if (streaming) _mm512_stream_si512((void *)(target + i), packed);
+    else _mm512_storeu_si512((void *)(target + i), packed);
+  }
+#endif
+  for (; i < count; i++) target[i] = store_bf16(source[i]);
+  (void)streaming;
+}
+
+static inline void put_f16(f16_t *target, const float *source, int64_t count, int64_t streaming) {
+  (void)streaming;
+#pragma omp simd
+  for (int64_t i = 0; i < count; i++) target[i] = store_f16(source[i]);
+}
+
+static inline void finish_stores(void) {
+#ifdef __AVX512F__
+  _mm_sfence();
+#endif
+}

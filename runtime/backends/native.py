@@ -1,0 +1,98 @@
+"""A compiled kernel function and how it is called: data pointers, strides, extents, threads."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.kernels import Kernel
+from lossc.compiler.kernels.c import Function, source
+from lossc.runtime.backends.pool import POOL
+from lossc.runtime.backends.toolchain import load
+
+TYPES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16", torch.float16: "f16", torch.bool: "bool",
+         torch.int64: "i64"}  # fmt: skip
+"""Storage types as kernels name them."""
+
+STREAMING_BYTES = 8 << 20
+"""Gradients larger than this are stored past the caches."""
+
+
+class _Call(ctypes.Structure):
+    """`call_t` of the prelude."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64), ("classes", ctypes.c_int64), ("dimensions", ctypes.c_int64), ("threads", ctypes.c_int64),
+        ("streaming", ctypes.c_int64), ("scratch", ctypes.c_int64), ("extents", ctypes.POINTER(ctypes.c_int64)),
+        ("data", ctypes.POINTER(ctypes.c_void_p)), ("strides", ctypes.POINTER(ctypes.c_int64)), ("workspace", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What a slot points to, with the strides of its row axes where a row has its own entries."""
+
+    tensor: Tensor
+    strides: tuple[int, ...] | None = None
+
+
+class Native:
+    """One function of one kernel for streams of given types, built on first use."""
+
+    def __init__(
+        self, kernel: Kernel, function: Function, real: Literal["float", "double"], types: Mapping[str, str],
+        wants: Sequence[str],
+    ) -> None:  # fmt: skip
+        self.source = source(kernel, function, real, types, wants)
+        self._real = 4 if real == "float" else 8
+        self._library = load(self.source.text)
+        self._function = getattr(self._library, function)
+        self._function.argtypes = (ctypes.POINTER(_Call),)
+
+    def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None:
+        """Runs over all rows; operands in the order of the source's slots."""
+        kept, strides = _merged(extents, [operand.strides or (0,) * len(extents) for operand in operands])
+        threads = torch.get_num_threads()
+        scratch = self._scratch(classes)
+        workspace = POOL.empty((scratch * threads,), torch.uint8) if scratch else None
+        rows = 1
+        for extent in extents:
+            rows *= extent
+        call = _Call(
+            rows, classes, len(kept), threads, int(bytes_written > STREAMING_BYTES), scratch,
+            (ctypes.c_int64 * len(kept))(*kept),
+            (ctypes.c_void_p * len(operands))(*(operand.tensor.data_ptr() for operand in operands)),
+            (ctypes.c_int64 * (len(kept) * len(operands)))(*strides),
+            workspace.data_ptr() if workspace is not None else None,
+        )  # fmt: skip
+        self._function(ctypes.byref(call))
+
+    def _scratch(self, classes: int) -> int:
+        """Bytes that each thread needs: values kept for each class, sums of gradients without rows."""
+        padded = (classes + 15) // 16 * 16
+        size = padded * (self.source.held * self._real + len(self.source.columns) * 8)
+        return size + 256 if size else 0
+
+
+def _merged(extents: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """Row axes that every operand goes through as one are one axis: its extents, and the strides operand by operand."""
+    kept: list[int] = []
+    columns: list[list[int]] = []
+    for at, extent in enumerate(extents):
+        column = [each[at] for each in strides]
+        if extent == 1:
+            continue
+        if kept and all(outer == inner * extent for outer, inner in zip(columns[-1], column, strict=True)):
+            kept[-1] *= extent
+            columns[-1] = column
+        else:
+            kept.append(extent)
+            columns.append(column)
+    if not kept:
+        kept, columns = [1], [[0] * len(strides)]
+    return kept, [column[operand] for operand in range(len(strides)) for column in columns]

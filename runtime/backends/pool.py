@@ -1,0 +1,87 @@
+"""Large blocks of memory that are used again when the tensor that held them is gone.
+
+The default allocator gives a large tensor fresh pages each time, and the system maps them one by one: writing a gradient
+into them costs several times what it costs into memory that is there. Nothing of malloc is changed; only what lossc makes
+itself comes from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+SMALLEST = 1 << 20
+"""Bytes below which torch's own allocator serves as well."""
+
+PAGE = 2 << 20
+
+
+class Pool:
+    """`empty` gives tensors; the memory of one that dies is given to the next of that size."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._returned: deque[mmap.mmap] = deque()
+        self._free: list[mmap.mmap] = []
+        self._in_use = 0
+        self._most = 0
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A tensor of undefined content."""
+        size = prod(shape) * dtype.itemsize
+        if size < SMALLEST or not hasattr(mmap, "MAP_PRIVATE"):
+            return torch.empty(tuple(shape), dtype=dtype)
+        block = self._block(-(-size // PAGE) * PAGE)
+        view = memoryview(block)
+        weakref.finalize(view, self._returned.append, block).atexit = False
+        return torch.frombuffer(view, dtype=dtype, count=prod(shape)).view(tuple(shape))
+
+    def release(self) -> None:
+        """Gives memory that no tensor holds back to the system."""
+        with self._lock:
+            self._collect()
+            self._free.clear()
+
+    def _block(self, size: int) -> mmap.mmap:
+        with self._lock:
+            self._collect()
+            found = next((block for block in self._free if len(block) == size), None)
+            if found is None:
+                found = _mapped(size)
+            else:
+                self._free.remove(found)
+            self._in_use += size
+            self._most = max(self._most, self._in_use)
+            self._trim()
+            return found
+
+    def _collect(self) -> None:
+        """Blocks whose tensors died since; they are noted without a lock, since that may happen at any moment."""
+        while self._returned:
+            block = self._returned.popleft()
+            self._in_use -= len(block)
+            self._free.append(block)
+
+    def _trim(self) -> None:
+        """No more is held than was in use at once before."""
+        while self._free and self._in_use + sum(map(len, self._free)) > self._most:
+            self._free.pop(0)
+
+
+def _mapped(size: int) -> mmap.mmap:
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return block
+
+
+POOL = Pool()
