@@ -67,7 +67,7 @@ class _Printing:
         self.types = types
         self.wants = wants if function != "statistics" else []
         self.rows = RowScope(kernel)
-        self.sweeps = Sweeps(kernel, self.rows, types)
+        self.sweeps = Sweeps(kernel, self.rows, types, "f" if real == "float" else "")
         self.slots: list[Slot] = []
         self.held = self._held() if function == "visit" else {}
 

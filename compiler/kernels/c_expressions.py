@@ -30,13 +30,16 @@ Leaf = Callable[[Node], "Atom | None"]
 
 
 class Expressions:
-    """Prints into `lines` what its graphs need; `real` is the type of numbers, `leaf` what the caller has names for.
+    """Prints into `lines` what its graphs need; `leaf` is what the caller has names for.
+
+    Numbers have the type `real`, and literals the `suffix` of that type.
 
     A product keeps 0 * log 0 = 0 where a factor may be 0 and another infinite.
     """
 
-    def __init__(self, real: str, leaf: Leaf, lines: list[str], prefix: str = "t") -> None:
+    def __init__(self, real: str, suffix: str, leaf: Leaf, lines: list[str], prefix: str = "t") -> None:
         self.real = real
+        self.suffix = suffix
         self.leaf = leaf
         self.lines = lines
         self.prefix = prefix
@@ -91,7 +94,7 @@ class Expressions:
     def literal(self, value: float) -> str:
         if math.isinf(value):
             return "INFINITY" if value > 0 else "(-INFINITY)"
-        text = repr(value) + ("f" if self.real == "real" else "")
+        text = f"{value!r}{self.suffix}"
         return f"({text})" if value < 0 else text
 
     def _sum(self, terms: Sequence[Node]) -> Atom:

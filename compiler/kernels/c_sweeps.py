@@ -33,12 +33,13 @@ BLOCKED = Place("p", "i", "first + i")
 
 
 class Sweeps:
-    """Loops of one kernel; `types` are the storage types of its streams, by name."""
+    """Loops of one kernel; `types` are the storage types of its streams, by name, `suffix` that of literals."""
 
-    def __init__(self, kernel: Kernel, rows: RowScope, types: Mapping[str, str]) -> None:
+    def __init__(self, kernel: Kernel, rows: RowScope, types: Mapping[str, str], suffix: str) -> None:
         self.kernel = kernel
         self.rows = rows
         self.types = types
+        self.suffix = suffix
         self.number = {stream.name: at for at, stream in enumerate(kernel.streams)}
         self.streams = {stream.leaf: stream for stream in kernel.streams}
         self.centred = {stream.leaf: stream.source for stream in kernel.centred}
@@ -62,7 +63,7 @@ class Sweeps:
             name = self.rows.names.get(node)
             return Atom(f"{name.text}_real", "number") if name is not None and name.type == "number" else name
 
-        printer = Expressions("real", leaf, lines)
+        printer = Expressions("real", self.suffix, leaf, lines)
         return printer
 
     def _entry(self, printer: Expressions, stream: Stream, place: Place) -> Atom:
@@ -91,10 +92,18 @@ class Sweeps:
     # -------------------------------------------------------------------------------------- largest entries
 
     def extremes(self, level: int) -> list[str]:
-        """One loop for all largest entries of a level, and one for where and how often these are attained."""
-        found = [s for s in self.kernel.statistics if s.level == level and s.op in EXTREMES]
-        if not found:
-            return []
+        """Loops for the largest entries of a level, as many as one takes the shift of another."""
+        left = [s for s in self.kernel.statistics if s.level == level and s.op in EXTREMES]
+        lines: list[str] = []
+        while left:
+            leaves = {s.leaf for s in left}
+            ready = [s for s in left if not row_leaves(self.kernel, _read_by([s])) & leaves]
+            left = [s for s in left if s not in ready]
+            lines += self._extremes(ready)
+        return lines
+
+    def _extremes(self, found: Sequence[Statistic]) -> list[str]:
+        """One loop for largest entries, and one for where and how often these are attained."""
         lines = self.reals(_read_by(found))
         clauses, body = self._largest(found, lines)
         lines += _simd([f"reduction(max : {', '.join(clauses['max'])})", *_others(clauses)], "classes", "j", body)

@@ -21,9 +21,10 @@ from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Statistic, Stream, Table
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.kernel_calls import KernelCalls
+from lossc.runtime.backends.once import once
 from lossc.runtime.backends.seam import Environment, Seam
 from lossc.runtime.backends.toolchain import ToolchainError
-from lossc.runtime.messages import LosscWarning, fail
+from lossc.runtime.messages import LosscWarning
 
 CLOSE = 2.0**-20
 """The largest relative difference between an upstream gradient that was expected and the one that came."""
@@ -188,10 +189,7 @@ class Deliver(torch.autograd.Function):
             tensors = dict(zip(ctx.names, saved, strict=False))
             known = Environment(tensors, dict(zip(ctx.params, saved, strict=True)), ctx.sizes, ctx.like)
             found = owner.gradients(known, weights, ctx.wanted)
-        results = [found.get(stream.name) for stream in owner.streams]
-        if torch.is_grad_enabled():
-            sources = [tensor for tensor in ctx.saved_tensors if tensor.is_floating_point()]
-            results = [result if result is None else _once(result, *gradients, *sources) for result in results]
+        results = once((found.get(stream.name) for stream in owner.streams), *gradients, *ctx.saved_tensors)
         return (None, None, None, *results)
 
 
@@ -204,26 +202,6 @@ def _early(owner: Compiled, visit: Visit) -> dict[str, Tensor] | None:
         return None
     owner.scale *= ratio or 1.0
     return taken if abs(ratio - 1.0) <= CLOSE else None
-
-
-def _once(gradient: Tensor, *sources: Tensor | None) -> Tensor:
-    attached: Tensor = OnlyOnce.apply(gradient, *sources)  # type: ignore[no-untyped-call]
-    return attached
-
-
-class OnlyOnce(torch.autograd.Function):
-    """A gradient that cannot be differentiated again, and says so by name."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, *sources: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[None, ...]:
-        raise fail(
-            "E720", "the kernels of this objective give first derivatives only",
-            help='for second derivatives load it with `backend="reference"`',
-        )  # fmt: skip
 
 
 _warned: set[str] = set()
