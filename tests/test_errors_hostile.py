@@ -80,7 +80,7 @@ WRONG = {
     "5,000 signs": loss("-" * 5000 + "x"),
     "terms that double without end": terms(40, "{0}({0}(x))", "x * x + 1"),
     "terms that fork without end": terms(40, "{0}(x) + {0}(x + {1})"),
-    "a long chain of terms": terms(2000, "{0}(x) + 1"),
+    "a long chain of terms": terms(1000, "{0}(x) + 1"),
     "lets in a circle of 2,000": loss("a0", "\n".join(f"let a{i} = a{(i + 1) % 2000}" for i in range(2000)) + "\n"),
     "a setting that uses itself": "setting s\n  axis b : batch\n  use s as t\nuse s\nminimize\n  loss : 1\n",
     "Python in an expression": loss("__import__('os').system('true')"),
@@ -116,7 +116,10 @@ YAMLS = {
 
 
 def answer(name: str, text: str) -> tuple[Checked, float]:
-    """The result of checking, printing all that it found both ways, and the shortest time of three."""
+    """The result of checking, printing all that it found both ways, and the shortest time of three.
+
+    No message steers the terminal that it is printed on.
+    """
     best = float("inf")
     for _ in range(3):
         start = time.process_time()
@@ -127,6 +130,8 @@ def answer(name: str, text: str) -> tuple[Checked, float]:
         best = min(best, time.process_time() - start)
         if best < LIMIT:
             break
+    shown = "\n".join(render_text(problem) for problem in checked.problems.sorted()[:20])
+    assert all(char.isprintable() or char == "\n" for char in shown)
     return checked, best
 
 
@@ -151,12 +156,6 @@ def test_yaml_is_answered(title: str) -> None:
     checked, seconds = answer("hostile.yaml", YAMLS[title])
     assert checked.problems.errors
     assert seconds < LIMIT
-
-
-@pytest.mark.parametrize("title", [*RIGHT, *WRONG])
-def test_messages_do_not_steer_a_terminal(title: str) -> None:
-    for problem in check_source(Source("hostile.loss", {**RIGHT, **WRONG}[title])).problems.sorted()[:20]:
-        assert all(char.isprintable() or char == "\n" for char in render_text(problem))
 
 
 def test_a_prompt_is_answered() -> None:
