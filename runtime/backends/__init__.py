@@ -27,7 +27,8 @@ OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {"torch": Chunked, "c"
 class Runnable(Protocol):
     """`run` takes what is `bound`, in order, and returns the outputs by name.
 
-    `weigh` tells the dL/d output that is expected from the outputs that are known early. The tensors `native` may be of another floating type than the computation.
+    `weigh` tells the dL/d output that is expected from the outputs that are known early. The tensors `native` may be of
+    another floating type than the computation.
     """
 
     bound: tuple[Bound, ...]

@@ -19,6 +19,7 @@ from lossc.compiler.core import Input
 from lossc.compiler.emission import emit
 from lossc.compiler.sweeps import coefficient, gradient_sweeps, statistic_stages
 from lossc.compiler.table import Statistic, Table
+from lossc.runtime.backends.once import once
 from lossc.runtime.backends.passes import Call, GradientPass, Source, StatisticPass, Target
 from lossc.runtime.backends.reference import Executable
 from lossc.runtime.backends.seam import Environment, Seam, shaped
@@ -207,7 +208,7 @@ class Deliver(torch.autograd.Function):
         wanted = [source for source in owner.sources if ctx.needs_input_grad[places[source.stream]]]
         found = owner.backward(call, wanted, weights) if weights and wanted else {}
         results: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
-        for stream, value in found.items():
+        for stream, value in zip(found, once(found.values(), *gradients, *flat), strict=True):
             results[places[stream]] = value
         return tuple(results)
 

@@ -12,6 +12,7 @@ from lossc.compiler.cut import SEEN, Cut
 from lossc.compiler.emission import Bound, Procedure, emit
 from lossc.compiler.table import Table
 from lossc.grammar.source import Span
+from lossc.runtime.backends.once import refuse_transforms
 from lossc.runtime.backends.reference import Executable
 from lossc.runtime.backends.seam import Environment, Seam, shaped
 
@@ -59,6 +60,7 @@ class Fused:
 
     def run(self, values: list[Tensor | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs of all tables and of the rest."""
+        refuse_transforms()
         environment = self._environment(values)
         outputs = self._rest.run(environment.bind(self._rest.bound))
         weights = weigh(outputs) if weigh is not None else {}

@@ -12,6 +12,7 @@ from torch import Tensor
 from lossc.compiler.sweeps import Contribution, GradientSweep, Sweep
 from lossc.compiler.table import Table
 from lossc.runtime.backends.blocks import Block, BlockProgram, Buffers, cut, part
+from lossc.runtime.backends.pool import POOL
 from lossc.runtime.backends.seam import Environment
 
 Axes = tuple[str, ...]
@@ -40,6 +41,12 @@ class Call:
         """Memory that the values of a pass share; elsewhere torch has its own."""
         like = self.like
         return Buffers(like.dtype) if like.device.type == "cpu" and not torch.compiler.is_compiling() else None
+
+    def empty(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """A tensor of undefined content, on the CPU from the pool."""
+        if self.like.device.type == "cpu" and not torch.compiler.is_compiling():
+            return POOL.empty(shape, dtype)
+        return torch.empty(shape, dtype=dtype, device=self.like.device)
 
     def bound(self, program: BlockProgram, block: Block) -> list[Any]:
         """What a program is given of a block."""
@@ -106,8 +113,10 @@ class Target:
         self.axes = source.axes
         self.dtype = tensor.dtype
         self.once = len(passes) == 1 and set(passes[0]) <= set(source.axes)
-        make = torch.empty if self.once else torch.zeros
-        self.value = make(tensor.shape, dtype=tensor.dtype if self.once else call.like.dtype, device=tensor.device)
+        if self.once:
+            self.value = call.empty(tensor.shape, tensor.dtype)
+        else:
+            self.value = torch.zeros(tensor.shape, dtype=call.like.dtype, device=tensor.device)
 
     def add(self, dense: list[Tensor], picked: list[tuple[Tensor, Tensor]], block: Block, dim: int) -> None:
         """Adds values over a block, and values at classes; all in the dimensions of the stream."""
