@@ -27,7 +27,7 @@ from lossc.compiler.core import (
 from lossc.compiler.emission import Procedure, emit
 from lossc.compiler.formula import formula
 from lossc.grammar.diagnostics import LosscError
-from lossc.runtime.backends import executable
+from lossc.runtime.backends import Executable
 
 SIZES = {"b": 3, "t": 4, "v": 5, "d": 2, "k": 2, "side": 2, "group": 3, "j": 3, "i": 3, "r": 4, "top": 2, "part": 2}
 
@@ -86,7 +86,7 @@ def run(procedure: Procedure, tensors: dict[str, Tensor], params: dict[str, Tens
         "param": lambda name: params[name].to(like.dtype),
         "size": SIZES.__getitem__,
     }
-    return executable(procedure, "reference").run([values[bound.kind](bound.name) for bound in procedure.bound])
+    return Executable(procedure).run([values[bound.kind](bound.name) for bound in procedure.bound])
 
 
 def compare(root: Node, *, poison: dict[str, str] | None = None, seed: int = 0, rtol: float = 1e-10) -> None:
