@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lossc.compiler.library import home_of, known_elsewhere
 
 

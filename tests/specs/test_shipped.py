@@ -15,7 +15,8 @@ from lossc.grammar.syntax import File, Law, Term
 from lossc.grammar.yaml_printer import print_yaml
 
 SPECS = Path(__file__).parents[2] / "specs"
-FILES = sorted(path for folder in ("std", "examples") for path in (SPECS / folder).iterdir() if path.suffix in (".loss", ".yaml"))
+KEPT = [path for folder in ("std", "examples") for path in (SPECS / folder).iterdir()]
+FILES = sorted(path for path in KEPT if path.suffix in (".loss", ".yaml"))
 
 
 def read(path: Path) -> Source:
