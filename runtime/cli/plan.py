@@ -26,7 +26,6 @@ def plan(
 ) -> None:
     """Show how the objective is computed: passes, statistics per row, what is fused and what is not."""
     from lossc.compiler.plan import plan as planned
-
     from lossc.compiler.simplify import simplify
 
     extents = parse_sizes(sizes)
