@@ -63,6 +63,37 @@ def _value(part: Node) -> Number | None:
     return None
 
 
+def exact_bits(node: Node) -> int:
+    """About how many digits the exact numbers have that algebra makes of an expression: products add theirs up.
+
+    `a * a` of a let that is `a * a` of a let, and so on, doubles them with each line.
+    """
+    stack = [node]
+    while stack:
+        part = stack[-1]
+        unknown = [child for child in part.children if "_bits" not in child.__dict__]
+        if "_bits" in part.__dict__ or not unknown:
+            stack.pop()
+            if "_bits" not in part.__dict__:
+                object.__setattr__(part, "_bits", _bits(part))
+        else:
+            stack.extend(unknown)
+    return cast(int, node.__dict__["_bits"])
+
+
+def _bits(part: Node) -> int:
+    if isinstance(part, Const):
+        exact = part.value if isinstance(part.value, Fraction) else Fraction(1)
+        return max(exact.numerator.bit_length(), exact.denominator.bit_length()) - 1
+    below = [cast(int, child.__dict__["_bits"]) for child in part.children]
+    match part:
+        case Map(function="mul" | "div"):
+            return sum(below)
+        case Map(function="pow", arguments=(_, Const(value=Fraction() as exponent))):
+            return below[0] * max(1, math.ceil(abs(exponent)))
+    return max(below, default=0)
+
+
 def evaluate(function: str, arguments: tuple[Number, ...]) -> Number | None:
     """A primitive on numbers: exact where it is arithmetic on rationals; None where it is not a number."""
     if all(isinstance(argument, Fraction) for argument in arguments):

@@ -49,8 +49,6 @@ RIGHT = {
     "terms that double": terms(40, "{0}(x) + {0}(x)"),
     "terms that double, from the end": terms(40, "{0}(x) + {0}(x)", backwards=True),
     "terms of terms of the same": terms(40, "{0}({0}(x))"),
-    "constants that square": loss("mean[b](x) * a39", "let a0 = 1e400\n" + "\n".join(
-        f"let a{i} = a{i - 1} * a{i - 1}" for i in range(1, 40)) + "\n"),
     "the largest literals": loss(f"mean[b](x) * {'9' * 40} * 1e400 * 1e-400"),
     "a title with three quotes": 'title "\\"\\"\\" + __import__(\'os\') + \\"\\"\\"\\n\\n"\n' + loss("mean[b](x)"),
     "a docstring with quotes": '"""One \\""" import os \\""" two\n\n"""\n' + loss("mean[b](x)"),
@@ -74,6 +72,9 @@ WRONG = {
     "a power of powers": loss("mean[b](x) * (((10^64)^64)^64)^64"),
     "a power of a let": loss("mean[b](x^a30)", "let a0 = 7\n" + "\n".join(
         f"let a{i} = a{i - 1} * a{i - 1}" for i in range(1, 31)) + "\n"),
+    "constants that square": loss("mean[b](x) * a39", "let a0 = 1e400\n" + "\n".join(
+        f"let a{i} = a{i - 1} * a{i - 1}" for i in range(1, 40)) + "\n"),
+    "factors that square": lets(40, "{0} * {0} * 1e400"),
     "5,000 brackets": loss("(" * 5000 + "1" + ")" * 5000),
     "5,000 brackets open": loss("mean[" * 5000),
     "5,000 terms": loss(" + ".join(["mean[b](x)"] * 5000)),

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from lossc.compiler import core
 from lossc.compiler import intervals as iv
-from lossc.compiler.constants import constant_value
+from lossc.compiler.constants import constant_value, exact_bits
 from lossc.compiler.core import Const, Map, Node
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.types import domain_text
@@ -22,6 +22,9 @@ from lossc.grammar.source import Span
 _BUILD: dict[str, Callable[[Node, Node], Node]] = {
     "+": core.add, "-": core.sub, "*": core.mul, "/": core.div, "^": core.power,
 }  # fmt: skip
+_MOST_BITS = 65_536
+"""Of the exact numbers in one expression, about 20,000 decimal digits."""
+
 _COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False),
                 "!=": ("ne", False)}  # fmt: skip
 
@@ -58,6 +61,9 @@ def arithmetic(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Bi
     if op == "/" and constant_value(right.node) == 0:
         return ctx.wrong("E403", "division by the constant 0", expr.right.span)
     node = _fold(_BUILD[op](left.node, right.node))
+    if exact_bits(node) > _MOST_BITS:
+        return ctx.wrong("E404", "the numbers in this expression grow beyond any use", expr.span,
+                         help="are numbers multiplied again and again along a chain of `let`s?")  # fmt: skip
     if op == "/":
         lint_zero(ctx, right.node, expr.right.span)
     kind = _kind_of(ctx, op, left.kind, right.kind, node)
