@@ -30,7 +30,9 @@ def integer(x: Tensor) -> Tensor:
 
 
 def constant(value: float, like: Tensor) -> Tensor:
-    """A number in the type and on the device of the computation."""
+    """A number in the type and on the device of the computation; infinite where the type ends before it."""
+    if abs(value) > torch.finfo(like.dtype).max:
+        value = float("inf") if value > 0 else -float("inf")
     return torch.full((), value, dtype=like.dtype, device=like.device)
 
 

@@ -1,0 +1,31 @@
+"""A literal past the range of the computation is infinite there, as in any rounding, and no failure."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import lossc
+
+CASES = {
+    "1e40 * mean[b](x)": math.inf,
+    "mean[b](x) - 1e39": -math.inf,
+    "mean[b](clip(x, -1e40, 1e40))": 1.5,
+    "mean[b](max(x, -1e300))": 1.5,
+    "mean[b where x < 1e39](x)": 1.5,
+    "mean[b](x) * 1e-60": 0.0,
+    "1e400 * mean[b](0 * x + 1)": math.inf,
+}
+
+
+@pytest.mark.parametrize("expression", CASES)
+def test_in_single_precision(expression: str) -> None:
+    objective = lossc.loads(f"axis b : batch\ninput x : real[b]\nminimize\n  loss : {expression}\n")
+    assert objective(x=torch.tensor([1.0, 2.0])).loss.item() == CASES[expression]
+
+
+def test_in_double_precision() -> None:
+    objective = lossc.loads("axis b : batch\ninput x : real[b]\nminimize\n  loss : 1e40 * mean[b](x)\n")
+    assert objective(x=torch.tensor([1.0, 2.0], dtype=torch.float64)).loss.item() == 1.5e40
