@@ -18,6 +18,7 @@ from lossc.compiler.core import (
     Reduce,
     Select,
     Size,
+    StopGrad,
     all_of,
     apply,
     const,
@@ -93,7 +94,7 @@ class _Splitting:
 
     def _of_one_row(self, node: Node) -> bool:
         """Whether everything above a statistic is elementwise."""
-        return all(isinstance(part, Map) or not self._above(part) for part in walk(node) if part.children)
+        return all(isinstance(part, Map | StopGrad) or not self._above(part) for part in walk(node) if part.children)
 
     def _above(self, node: Node) -> bool:
         return any(self.is_statistic(part) for part in walk(node))

@@ -18,13 +18,15 @@ from typing import Literal, NamedTuple
 
 from lossc.compiler.core import Map, Node, walk
 from lossc.compiler.kernels.c_rows import RowScope, row_leaves
-from lossc.compiler.kernels.c_sweeps import WHOLE, Sweeps
+from lossc.compiler.kernels.c_sweeps import REGULAR, WHOLE, Sweeps
 from lossc.compiler.kernels.gradient import gradient_of
 from lossc.compiler.kernels.model import Kernel, Point
 from lossc.compiler.table.model import Statistic, Stream
 
 Function = Literal["statistics", "gradient", "visit"]
-SlotKind = Literal["stream", "argument", "labels", "extent", "statistic", "coefficient", "gradient", "column"]
+SlotKind = Literal[
+    "stream", "argument", "labels", "extent", "regular", "statistic", "coefficient", "gradient", "column"
+]  # fmt: skip
 
 MOST_HELD = 4
 """The number of values for each class that are kept from the sweeps for the gradient."""
@@ -97,7 +99,7 @@ class _Printing:
 
     def _opening(self) -> list[str]:
         lines = [f"int {self.function}(const call_t *call) {{", "const int classes = (int)call->classes;",
-                 "const int64_t chunk = 1 + 65536 / (1 + call->classes);",
+                 "const int64_t chunk = 1 + call->rows / (16 * call->threads);",
                  "#pragma omp parallel num_threads((int)call->threads)", "{"]  # fmt: skip
         if self.held or self._columns:
             lines.append("char *const scratch = scratch_of(call);")
@@ -148,6 +150,9 @@ class _Printing:
                 f"const {type_} *const x{number} = (const {type_} *)call->data[{slot}] + offset(call, {slot}, at);"
             )
             lines.append(f"(void)x{number};")
+            if self.function != "gradient":
+                lines.append(f"const {type_} *const next{number} = x{number} + step(call, {slot}, row);")
+                lines.append(f"(void)next{number};")
         return lines
 
     def _arguments(self) -> list[str]:
@@ -187,8 +192,11 @@ class _Printing:
             lines += self.rows.locals_after(level - 1, used)
             lines += self.sweeps.extremes(level)
             lines += self._points(level)
-            lines += self.sweeps.sums(level, {n: a for n, a in self.held.items() if self._first_level(n) == level})
+            held = {node: array for node, array in self.held.items() if self._first_level(node) == level}
+            lines += self.sweeps.sums(level, held, ahead=level == 1)
         lines += self.rows.locals_after(self.kernel.levels, used) if self.wants else []
+        if self.function == "statistics" and self.sweeps.knows_regular:
+            lines.append(f"((bool_t *)call->data[{self.slot('regular', '')}])[row] = {REGULAR};")
         return lines + [
             self.rows.kept(s, self.slot("statistic", s.name)) for s in self.kernel.every if not self._extra(s)
         ]
@@ -230,6 +238,8 @@ class _Printing:
         used = self._used()
         lines = [self.rows.recalled(s, self.slot("statistic", s.name)) for s in self.kernel.every
                  if s.leaf in used and not self._extra(s)]  # fmt: skip
+        if self.sweeps.knows_regular:
+            lines.append(f"const int {REGULAR} = ((const bool_t *)call->data[{self.slot('regular', '')}])[row];")
         for level in range(self.kernel.levels + 1):
             lines += self.rows.locals_after(level, used)
         return lines + [
@@ -254,10 +264,9 @@ class _Printing:
         lines = []
         for s in self._passing:
             if not self._extra(s):
-                lines += [
-                    f"const real d_{s.name}_real = (real)d_{s.name};",
-                    f"const int on_{s.name} = d_{s.name} != 0.0;",
-                ]
+                lines.append(f"const int on_{s.name} = d_{s.name} != 0.0;")
+            if s.op != "select":
+                lines.append(f"const real d_{s.name}_real = (real)d_{s.name};")
         for stream in self.wants:
             if stream.shape == "dense":
                 number, slot = self.sweeps.number[stream.name], self.slot("gradient", stream.name)
@@ -265,7 +274,11 @@ class _Printing:
                 lines.append(f"{type_} *const out{number} = ({type_} *)call->data[{slot}] + row * call->classes;")
         lines += self._without_gradient()
         lines += self.sweeps.reals([slope.value for p in self.kernel.points for slope in p.statistic.gradients])
-        return [*lines, *self.sweeps.gradients(self.wants, self.held, self._added, self._stored)]
+        alive = " && ".join(f"on_{s.name}" for s in self._passing if s.op != "select")
+        return [
+            *lines,
+            *self.sweeps.gradients(self.wants, self.held, alive, lambda s: [*self._added(s), *self._stored(s)]),
+        ]
 
     def _without_gradient(self) -> list[str]:
         """A row that no value depends on."""

@@ -11,6 +11,7 @@ from lossc.compiler.core import Const, Input, Map, Node, StopGrad
 from lossc.compiler.emission.facts import may_be_infinite, may_vanish
 from lossc.compiler.faults import InternalError
 from lossc.compiler.kernels.model import RowType
+from lossc.compiler.kernels.regular import Regularity
 from lossc.compiler.primitives import PRIMITIVES
 
 COMPARISONS = ("lt", "le", "eq", "ne")
@@ -34,15 +35,18 @@ class Expressions:
 
     Numbers have the type `real`, and literals the `suffix` of that type.
 
-    A product keeps 0 * log 0 = 0 where a factor may be 0 and another infinite.
+    A product keeps 0 * log 0 = 0 where a factor may be 0 and another infinite; `regular` tells what cannot be.
     """
 
-    def __init__(self, real: str, suffix: str, leaf: Leaf, lines: list[str], prefix: str = "t") -> None:
+    def __init__(
+        self, real: str, suffix: str, leaf: Leaf, lines: list[str], prefix: str = "t", regular: Regularity | None = None
+    ) -> None:  # fmt: skip
         self.real = real
         self.suffix = suffix
         self.leaf = leaf
         self.lines = lines
         self.prefix = prefix
+        self.regular = regular
         self._done: dict[Node, Atom] = {}
         self._count = 0
 
@@ -82,6 +86,10 @@ class Expressions:
                 return self._sum(terms)
             case Map(function="mul"):
                 return self._product(node)
+            case Map(function="exp", arguments=(inner,)) if self.regular is not None and self.regular.nonpositive(
+                inner
+            ):
+                return self.declared(f"exponential_negative({self.number(inner)})")
             case Map(function="where", arguments=arguments):
                 return self._where(*arguments)
             case Map(function="pow", arguments=(base, Const(value=Fraction() as exponent))):
@@ -121,11 +129,14 @@ class Expressions:
         return self.declared(f"{' & '.join(self.mask(mask) for mask in masks)} ? {value.text} : 0")
 
     def _weighed(self, factors: Sequence[Node]) -> Atom:
-        logs = [factor for factor in factors if _may_be_infinite(factor)]
+        logs = [factor for factor in factors if _may_be_infinite(factor) and not self._is_finite(factor)]
         weights = [factor for factor in factors if factor not in logs]
         if logs and any(may_vanish(weight) for weight in weights):
             return self.declared(f"weigh({self._times(weights).text}, {self._times(logs).text})")
         return self._times(factors)
+
+    def _is_finite(self, node: Node) -> bool:
+        return self.regular is not None and self.regular.is_finite(node)
 
     def _times(self, factors: Sequence[Node]) -> Atom:
         if len(factors) == 1:

@@ -2,6 +2,7 @@
 
 Sums are taken over blocks of classes in the type of the loop, several lanes each, and over the blocks in double precision.
 Gradients are worked out for one block at a time, entries at labels added to it, and the block is rounded and stored once.
+Loops over regular rows are printed apart: they need no guards.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lossc.compiler.core import Index, Node
+from lossc.compiler.core import Index, Node, walk
 from lossc.compiler.kernels.c_expressions import Atom, Expressions
 from lossc.compiler.kernels.c_rows import RowScope, row_leaves
-from lossc.compiler.kernels.gradient import Part, gradient_of
+from lossc.compiler.kernels.gradient import Part, coefficient, collected, gradient_of, guarded, seen
 from lossc.compiler.kernels.model import Kernel, Point
+from lossc.compiler.kernels.regular import Regularity
 from lossc.compiler.table.model import Statistic, Stream
 
 EXTREMES = ("shift", "max", "argmax", "ties")
+
+REGULAR = "regular"
+"""The flag of a regular row."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +48,42 @@ class Sweeps:
         self.number = {stream.name: at for at, stream in enumerate(kernel.streams)}
         self.streams = {stream.leaf: stream for stream in kernel.streams}
         self.centred = {stream.leaf: stream.source for stream in kernel.centred}
+        self.regularity = Regularity(kernel)
         self._reals: set[Node] = set()
+        self._weights: dict[Node, Atom] = {coefficient(s): Atom(f"d_{s.name}_real", "number") for s in kernel.every}
+        self._weights |= {seen(s): Atom(f"on_{s.name}", "mask") for s in kernel.every}
+
+    @property
+    def knows_regular(self) -> bool:
+        """Whether rows are told apart."""
+        return bool(self.regularity.streams)
 
     # -------------------------------------------------------------------------------------- names
 
-    def expressions(self, lines: list[str], place: Place, held: Mapping[Node, str] | None = None) -> Expressions:
+    def expressions(
+        self, lines: list[str], place: Place, held: Mapping[Node, str] | None = None, *, regular: bool = False
+    ) -> Expressions:
         """Printing at one class; `held` are values that an earlier sweep has kept."""
-        held = held or {}
+        kept = held or {}
 
         def leaf(node: Node) -> Atom | None:
-            if node in held:
-                return printer.declared(f"{held[node]}[{place.position}]")
+            if node in kept:
+                return printer.declared(f"{kept[node]}[{place.position}]")
             if node in self.streams:
                 return self._entry(printer, self.streams[node], place)
             if node in self.centred:
                 return printer.atom(self.centred[node])
             if isinstance(node, Index) and node.axis == self.kernel.axis:
                 return printer.declared(place.position, "integer")
-            name = self.rows.names.get(node)
-            return Atom(f"{name.text}_real", "number") if name is not None and name.type == "number" else name
+            return self._weights.get(node) or self._row_value(node)
 
-        printer = Expressions("real", self.suffix, leaf, lines)
+        facts = self.regularity if regular else None
+        printer = Expressions("real", self.suffix, leaf, lines, regular=facts)
         return printer
+
+    def _row_value(self, node: Node) -> Atom | None:
+        name = self.rows.names.get(node)
+        return Atom(f"{name.text}_real", "number") if name is not None and name.type == "number" else name
 
     def _entry(self, printer: Expressions, stream: Stream, place: Place) -> Atom:
         type_ = self.types[stream.name]
@@ -76,18 +95,43 @@ class Sweeps:
     def reals(self, graphs: Iterable[Node]) -> list[str]:
         """Copies of the row values in these graphs in the type of the loops, where there are none yet."""
         lines = []
-        for leaf in sorted(row_leaves(self.kernel, graphs), key=lambda leaf: self.rows.names[leaf].text):
-            name = self.rows.names[leaf]
-            if name.type == "number" and leaf not in self._reals:
+        for leaf in self._numbers(graphs):
+            if leaf not in self._reals:
                 self._reals.add(leaf)
-                lines.append(f"const real {name.text}_real = (real){name.text};")
+                name = self.rows.names[leaf].text
+                lines.append(f"const real {name}_real = (real){name};")
         return lines
 
-    def block_pointers(self, streams: Iterable[Stream]) -> list[str]:
-        return [
-            f"const {self.types[s.name]}_t *restrict p{self.number[s.name]} = x{self.number[s.name]} + first;"
-            for s in streams
-        ]
+    def _numbers(self, graphs: Iterable[Node]) -> list[Node]:
+        """The numbers of a row that graphs read, in a fixed order."""
+        leaves = [leaf for leaf in row_leaves(self.kernel, graphs) if leaf not in self._weights]
+        numbers = [leaf for leaf in leaves if self.rows.names[leaf].type == "number"]
+        return sorted(numbers, key=lambda leaf: self.rows.names[leaf].text)
+
+    def _pointers(self, graphs: Iterable[Node]) -> list[str]:
+        """The streams that graphs read, from the start of a block."""
+        read = self._reached(graphs)
+        numbered = [(self.types[s.name], self.number[s.name]) for s in self.kernel.streams if s.leaf in read]
+        return [f"const {type_}_t *restrict p{number} = x{number} + first;" for type_, number in numbered]
+
+    def _reached(self, graphs: Iterable[Node]) -> set[Node]:
+        """All nodes of graphs, through the definitions of centred streams."""
+        found: set[Node] = set()
+        stack = list(graphs)
+        while stack:
+            for part in walk(stack.pop()):
+                if part in self.centred and part not in found:
+                    stack.append(self.centred[part])
+                found.add(part)
+        return found
+
+    def _apart(self, graphs: Sequence[Node], also: str, print_: Callable[[bool], list[str]]) -> list[str]:
+        """A loop for regular rows and one for the others."""
+        if not self.knows_regular:
+            return print_(False)
+        finite = [f"isfinite({self.rows.names[leaf].text}_real)" for leaf in self._numbers(graphs)]
+        condition = " && ".join([REGULAR, *([also] if also else []), *finite])
+        return [f"if ({condition}) {{", *print_(True), "} else {", *print_(False), "}"]
 
     # -------------------------------------------------------------------------------------- largest entries
 
@@ -95,39 +139,63 @@ class Sweeps:
         """Loops for the largest entries of a level, as many as one takes the shift of another."""
         left = [s for s in self.kernel.statistics if s.level == level and s.op in EXTREMES]
         lines: list[str] = []
+        looked = level != 1 or not self.knows_regular
         while left:
             leaves = {s.leaf for s in left}
             ready = [s for s in left if not row_leaves(self.kernel, _read_by([s])) & leaves]
             left = [s for s in left if s not in ready]
-            lines += self._extremes(ready)
+            lines += self._extremes(ready, () if looked else self.regularity.streams)
+            looked = True
         return lines
 
-    def _extremes(self, found: Sequence[Statistic]) -> list[str]:
+    def _extremes(self, found: Sequence[Statistic], looked: Sequence[Stream]) -> list[str]:
         """One loop for largest entries, and one for where and how often these are attained."""
         lines = self.reals(_read_by(found))
-        clauses, body = self._largest(found, lines)
-        lines += _simd([f"reduction(max : {', '.join(clauses['max'])})", *_others(clauses)], "classes", "j", body)
-        for statistic in found:
-            lines += self._settled(statistic)
-        return lines + self._attained([s for s in found if s.op in ("argmax", "ties")])
-
-    def _largest(self, found: Sequence[Statistic], lines: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+        clauses: dict[str, list[str]] = {"max": [], "min": [], "|": []}
         body: list[str] = []
         printer = self.expressions(body, WHOLE)
-        clauses: dict[str, list[str]] = {"max": [], "|": []}
-        for s in found:
-            lines.append(f"real top_{s.name} = -INFINITY;")
-            clauses["max"].append(f"top_{s.name}")
-            value = printer.number(s.body)
-            if s.op == "max":
-                lines.append(f"int odd_{s.name} = 0, some_{s.name} = 0;")
-                clauses["|"] += [f"odd_{s.name}", f"some_{s.name}"]
-                there = printer.mask(s.mask) if s.mask is not None else "1"
-                body += [f"odd_{s.name} |= {there} & ({value} != {value});", f"some_{s.name} |= {there};"]
-            if s.mask is not None:
-                value = printer.declared(f"{printer.mask(s.mask)} ? {value} : -INFINITY").text
-            body.append(f"top_{s.name} = {value} > top_{s.name} ? {value} : top_{s.name};")
-        return clauses, body
+        for statistic in found:
+            lines += self._largest(statistic, printer, clauses)
+        conditions: list[str] = []
+        for stream in looked:
+            lines += self._looked(stream, printer, clauses, conditions)
+        lines += _simd(clauses, "classes", "j", body)
+        for statistic in found:
+            lines += self._settled(statistic)
+        if looked:
+            lines.append(f"const int {REGULAR} = {' && '.join(conditions)};")
+        return lines + self._attained([s for s in found if s.op in ("argmax", "ties")])
+
+    def _largest(self, s: Statistic, printer: Expressions, clauses: dict[str, list[str]]) -> list[str]:
+        starts = [f"real top_{s.name} = -INFINITY;"]
+        clauses["max"].append(f"top_{s.name}")
+        value = printer.number(s.body)
+        if s.op == "max":
+            starts.append(f"int odd_{s.name} = 0, some_{s.name} = 0;")
+            clauses["|"] += [f"odd_{s.name}", f"some_{s.name}"]
+            there = printer.mask(s.mask) if s.mask is not None else "1"
+            printer.lines += [f"odd_{s.name} |= {there} & ({value} != {value});", f"some_{s.name} |= {there};"]
+        if s.mask is not None:
+            value = printer.declared(f"{printer.mask(s.mask)} ? {value} : -INFINITY").text
+        printer.lines.append(f"top_{s.name} = {value} > top_{s.name} ? {value} : top_{s.name};")
+        return starts
+
+    def _looked(
+        self, stream: Stream, printer: Expressions, clauses: dict[str, list[str]], conditions: list[str]
+    ) -> list[str]:
+        """The smallest and largest entry of a stream; a largest that is taken anyway serves."""
+        number, value = self.number[stream.name], printer.number(stream.leaf)
+        starts = [f"real low{number} = INFINITY;"]
+        clauses["min"].append(f"low{number}")
+        printer.lines.append(f"low{number} = {value} < low{number} ? {value} : low{number};")
+        bounding = self.regularity.bounding(stream)
+        high = f"top_{bounding.name}" if bounding is not None else f"high{number}"
+        if bounding is None:
+            starts.append(f"real high{number} = -INFINITY;")
+            clauses["max"].append(high)
+            printer.lines.append(f"{high} = {value} > {high} ? {value} : {high};")
+        conditions.append(f"low{number} > -INFINITY && {high} < INFINITY")
+        return starts
 
     def _settled(self, s: Statistic) -> list[str]:
         """A shift is 0 where the largest is not finite; a maximum of nothing is 0, and NaN where an entry is."""
@@ -156,7 +224,7 @@ class Sweeps:
                 clauses["min"].append(f"first_{s.name}")
                 body += [f"const int at_{s.name} = {hit} ? j : classes;",
                          f"first_{s.name} = at_{s.name} < first_{s.name} ? at_{s.name} : first_{s.name};"]  # fmt: skip
-        lines += _simd(_others(clauses), "classes", "j", body)
+        lines += _simd(clauses, "classes", "j", body)
         for s in found:
             if s.op == "ties":
                 lines.append(f"const double {s.name} = some_{s.name};")
@@ -167,42 +235,44 @@ class Sweeps:
 
     # -------------------------------------------------------------------------------------- sums
 
-    def sums(self, level: int, held: Mapping[Node, str]) -> list[str]:
-        """One loop for all sums of a level; what is in `held` is kept for the gradient."""
+    def sums(self, level: int, held: Mapping[Node, str], *, ahead: bool) -> list[str]:
+        """One loop for all sums of a level; what is in `held` is kept for the gradient.
+
+        With `ahead` the entries of the next row are called for meanwhile.
+        """
         found = [s for s in self.kernel.statistics if s.level == level and s.op in ("sum", "any")]
         if not found:
             return []
-        lines = self.reals(_read_by(found))
+        graphs = _read_by(found)
+        lines = self.reals(graphs)
+        lines += [f"{'int' if s.op == 'any' else 'double'} {s.name} = 0;" for s in found]
+        called = [f"call_for(next{number} + first, count * sizeof *x{number});" for number in self.number.values()]
+        starts = [f"{'int' if s.op == 'any' else 'real'} part_{s.name} = 0;" for s in found]
+        ends = [f"{s.name} {'|' if s.op == 'any' else '+'}= part_{s.name};" for s in found]
+        inner = [*(called if ahead else []), *self._pointers(graphs), *starts]
+        inner += self._apart(graphs, "", lambda regular: self._summed(found, held, regular))
+        return [*lines, *_blocks([*inner, *ends])]
+
+    def _summed(self, found: Sequence[Statistic], held: Mapping[Node, str], regular: bool) -> list[str]:
         body: list[str] = []
-        printer = self.expressions(body, BLOCKED)
-        starts, ends = [], []
+        printer = self.expressions(body, BLOCKED, regular=regular)
         clauses: dict[str, list[str]] = {"+": [], "|": []}
         for s in found:
             value = printer.mask(s.body) if s.op == "any" else printer.number(s.body)
             if s.mask is not None:
                 value = f"{printer.mask(s.mask)} ? {value} : 0"
-            held_in, sign, part = ("int", "|", "int") if s.op == "any" else ("double", "+", "real")
-            lines.append(f"{held_in} {s.name} = 0;")
-            starts.append(f"{part} part_{s.name} = 0;")
+            sign = "|" if s.op == "any" else "+"
             clauses[sign].append(f"part_{s.name}")
             body.append(f"part_{s.name} {sign}= {value};")
-            ends.append(f"{s.name} {sign}= part_{s.name};")
         body += [f"{name}[first + i] = {printer.number(node)};" for node, name in held.items()]
-        streams = self._streams_of(_read_by(found))
-        inner = [*self.block_pointers(streams), *starts, *_simd(_others(clauses), "count", "i", body), *ends]
-        return [*lines, *_blocks(inner)]
-
-    def _streams_of(self, graphs: Iterable[Node]) -> list[Stream]:
-        reads = _leaves(self, graphs)
-        return [stream for stream in self.kernel.streams if stream.leaf in reads]
+        return _simd(clauses, "count", "i", body)
 
     # -------------------------------------------------------------------------------------- entries at labels
 
     def point(self, point: Point, output: str, label: str) -> list[str]:
         """The entry of a body at a class; NaN where there is no such class."""
         lines: list[str] = []
-        printer = self.expressions(lines, WHOLE)
-        value = printer.atom(point.statistic.body)
+        value = self.expressions(lines, WHOLE).atom(point.statistic.body)
         missing = "0" if value.type != "number" else "NAN"
         return [f"if ({label} < classes) {{", f"const int j = {label} < 0 ? 0 : {label};", *lines,
                 f"{output} = {value.text};", f"}} else {output} = {missing};"]  # fmt: skip
@@ -210,56 +280,40 @@ class Sweeps:
     # -------------------------------------------------------------------------------------- gradients
 
     def gradients(
-        self, wants: Sequence[Stream], held: Mapping[Node, str], added: Callable[[Stream], list[str]],
-        stored: Callable[[Stream], list[str]],
-    ) -> list[str]:  # fmt: skip
-        """One loop for the gradients of all streams; `added` and `stored` say what is done with a block of each."""
-        body: list[str] = []
-        printer = self.expressions(body, BLOCKED, held)
-        graphs = []
-        for stream in wants:
-            parts = gradient_of(self.kernel, stream)
-            graphs += [node for part in parts for node in part.graphs]
-            body.append(f"block{self.number[stream.name]}[i] = {self._combined(parts, printer)};")
+        self, wants: Sequence[Stream], held: Mapping[Node, str], alive: str, finish: Callable[[Stream], list[str]]
+    ) -> list[str]:
+        """One loop for the gradients of all streams; `alive` says that all coefficients count, `finish` what then is done
+        with a block of each.
+        """
+        parts = {stream.name: gradient_of(self.kernel, stream) for stream in wants}
+        every = [part for group in parts.values() for part in group]
+        graphs = [node for part in every for node in (part.value, part.mask) if node is not None]
         lines = self.reals(graphs)
-        inner = [*self.block_pointers(self._streams_of(graphs)), *_simd([], "count", "i", body)]
+        inner = self._pointers(graphs)
+        inner += self._apart(graphs, alive, lambda regular: self._differentiated(wants, parts, held, regular))
         for stream in wants:
-            inner += [*added(stream), *stored(stream)]
+            inner += finish(stream)
         return [*lines, *_blocks(inner)]
 
-    def _combined(self, parts: Sequence[Part], printer: Expressions) -> str:
-        """The sum of coefficient * slope, each where its mask holds and its coefficient is not 0."""
-        terms = []
-        for part in parts:
-            value = printer.number(part.value)
-            seen = [f"on_{part.statistic.name}", *([printer.mask(part.mask)] if part.mask is not None else [])]
-            terms.append(printer.declared(f"{' & '.join(seen)} ? d_{part.statistic.name}_real * {value} : 0").text)
-        return " + ".join(terms) or "0"
-
-
-def _leaves(sweeps: Sweeps, graphs: Iterable[Node]) -> set[Node]:
-    from lossc.compiler.core import walk
-
-    found: set[Node] = set()
-    stack = list(graphs)
-    while stack:
-        for part in walk(stack.pop()):
-            if part in sweeps.centred and part not in found:
-                stack.append(sweeps.centred[part])
-            found.add(part)
-    return found
+    def _differentiated(
+        self, wants: Sequence[Stream], parts: Mapping[str, list[Part]], held: Mapping[Node, str], regular: bool
+    ) -> list[str]:
+        body: list[str] = []
+        printer = self.expressions(body, BLOCKED, held, regular=regular)
+        for stream in wants:
+            found = parts[stream.name]
+            total = collected(found, self.kernel.axis) if regular else guarded(found)
+            body.append(f"block{self.number[stream.name]}[i] = {printer.number(total)};")
+        return _simd({}, "count", "i", body)
 
 
 def _read_by(statistics: Iterable[Statistic]) -> list[Node]:
     return [part for s in statistics for part in (s.body, s.mask) if part is not None]
 
 
-def _others(clauses: Mapping[str, list[str]]) -> list[str]:
-    return [f"reduction({sign} : {', '.join(names)})" for sign, names in clauses.items() if names and sign != "max"]
-
-
-def _simd(clauses: Sequence[str], extent: str, index: str, body: Sequence[str]) -> list[str]:
-    pragma = " ".join(("#pragma omp simd", *clauses))
+def _simd(clauses: Mapping[str, list[str]], extent: str, index: str, body: Sequence[str]) -> list[str]:
+    reductions = [f"reduction({sign} : {', '.join(names)})" for sign, names in clauses.items() if names]
+    pragma = " ".join(("#pragma omp simd", *reductions))
     return [pragma, f"for (int {index} = 0; {index} < {extent}; {index}++) {{", *body, "}"]
 
 

@@ -37,6 +37,16 @@ static inline int64_t offset(const call_t *call, int slot, const int64_t *at) {
   return sum;
 }
 
+/* Entries from a row to the next one, 0 from the last. */
+static inline int64_t step(const call_t *call, int slot, int64_t row) {
+  return row + 1 < call->rows ? call->strides[slot * call->dimensions + call->dimensions - 1] : 0;
+}
+
+/* Asks for memory that will be read soon. */
+static inline void call_for(const void *start, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)start + at, 0, 2);
+}
+
 /* A label as an int; what does not fit is beyond any class. */
 static inline int whole(int64_t label) { return label > INT32_MAX ? INT32_MAX : label < -1 ? -1 : (int)label; }
 

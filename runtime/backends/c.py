@@ -124,7 +124,7 @@ class Compiled:
             leaves = {name: Input(f"@weight {name}", ()) for name in key}
             found = kernels(self.table, leaves if key else None)
             usable = not key or all(kernel.adjoints is not None for kernel in found)
-            self._plans[key] = tuple(KernelCalls(kernel) for kernel in found) if usable else None
+            self._plans[key] = tuple(KernelCalls(kernel, number) for number, kernel in enumerate(found)) if usable else None
         return self._plans[key]
 
     def statistics(self, known: Environment, visit: Visit, wanted: frozenset[str]) -> dict[str, Tensor]:
@@ -173,7 +173,7 @@ class Deliver(torch.autograd.Function):
         ctx.owner, ctx.visit, ctx.wanted = owner, visit, wanted
         ctx.names, ctx.params = tuple(known.tensors), tuple(known.params)
         ctx.sizes, ctx.like = known.sizes, known.like
-        ctx.save_for_backward(*known.tensors.values(), *known.params.values())
+        ctx.save_for_backward(*known.tensors.values(), *known.params.values(), *streams)
         ctx.set_materialize_grads(False)
         found = [(values[f"@{s.name}"], s) for s in owner.delivered]
         ctx.mark_non_differentiable(*(value for value, s in found if getattr(s.leaf, "detached", True)))
@@ -187,7 +187,7 @@ class Deliver(torch.autograd.Function):
         if found is None:
             saved = iter(ctx.saved_tensors)
             tensors = dict(zip(ctx.names, saved, strict=False))
-            known = Environment(tensors, dict(zip(ctx.params, saved, strict=True)), ctx.sizes, ctx.like)
+            known = Environment(tensors, dict(zip(ctx.params, saved, strict=False)), ctx.sizes, ctx.like)
             found = owner.gradients(known, weights, ctx.wanted)
         results = once((found.get(stream.name) for stream in owner.streams), *gradients, *ctx.saved_tensors)
         return (None, None, None, *results)

@@ -24,9 +24,13 @@ STORED = {"argmax": torch.int64, "any": torch.bool}
 
 @dataclass
 class Buffers:
-    """What a call writes, by stream and statistic; `columns` are sums over rows in double precision."""
+    """What a call writes, by stream and statistic; `columns` are sums over rows in double precision.
+
+    `regular` has the flags of regular rows.
+    """
 
     statistics: dict[str, Tensor] = field(default_factory=dict)
+    regular: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
     columns: dict[str, Tensor] = field(default_factory=dict)
 
@@ -34,8 +38,10 @@ class Buffers:
 class KernelCalls:
     """One kernel ready to be called. Statistics have the axes of their rows in alphabetical order, as in the table."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, number: int) -> None:
+        """`number` tells the kernels of one table apart."""
         self.kernel = kernel
+        self.flags = f"@regular {number}"
         self.named = {s.name: s for s in kernel.every}
         self.extra = {point.statistic.name: point for point in kernel.points if point.extra}
         self._natives: dict[object, Native] = {}
@@ -45,13 +51,14 @@ class KernelCalls:
 
     def statistics(self, known: Environment) -> dict[str, Tensor]:
         """The statistics of all rows, by the names of their leaves."""
-        return self._delivered(self._call("statistics", known, (), {}).statistics)
+        written = self._call("statistics", known, (), {})
+        return {**self._delivered(written.statistics), **written.regular}
 
     def visit(self, known: Environment, wanted: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The statistics, and the gradients of the wanted streams for the weights that are among the tensors."""
         wants = self._wants(wanted)
         written = self._call("visit" if wants else "statistics", known, wants, {})
-        return self._delivered(written.statistics), self._gradients(written, known)
+        return {**self._delivered(written.statistics), **written.regular}, self._gradients(written, known)
 
     def gradient(self, known: Environment, weights: Mapping[str, Tensor], wanted: frozenset[str]) -> dict[str, Tensor]:
         """The gradients of the wanted streams from dL/d statistic."""
@@ -139,6 +146,8 @@ class KernelCalls:
                 return Operand(shaped(tensor, axes, wanted, known.sizes).to(torch.int64).contiguous())
             case "extent":
                 return Operand(torch.tensor(prod(known.sizes[axis] for axis in self.extra[name].extra)))
+            case "regular":
+                return Operand(self._regular(known, written))
             case "statistic":
                 return Operand(self._statistic(self.named[name], known, written))
             case "coefficient":
@@ -170,6 +179,12 @@ class KernelCalls:
         dtype = torch.bool if statistic.leaf.is_mask else STORED.get(statistic.op, known.like.dtype)
         written.statistics[statistic.name] = torch.empty([known.sizes[axis] for axis in axes], dtype=dtype)
         return written.statistics[statistic.name]
+
+    def _regular(self, known: Environment, written: Buffers) -> Tensor:
+        if self.flags in known.tensors:
+            return known.tensors[self.flags]
+        written.regular[self.flags] = torch.empty([known.sizes[axis] for axis in self.kernel.rows], dtype=torch.bool)
+        return written.regular[self.flags]
 
     def _coefficient(self, statistic: Statistic, known: Environment, weight: Tensor | None) -> Tensor:
         axes = self._axes_of(statistic)
