@@ -17,7 +17,8 @@ from lossc.compiler.table.model import Statistic, Table
 def statistic_stages(table: Table, *, gradient: bool, exact: bool) -> tuple[Stage, ...]:
     """The sweeps for all statistics, with those that only the gradient needs where it is asked for.
 
-    Levels share a stage where what lies between them is known row by row; `exact` is that of the emitter.
+    Levels share a stage where what lies between them is known row by row; entries at labels, of level 0, are read for all
+    rows at once. `exact` is that of the emitter.
     """
     purposes = ("value", "gradient") if gradient else ("value",)
     wanted = [statistic for statistic in table.statistics if statistic.purpose in purposes]
@@ -41,7 +42,8 @@ def _sweeps(table: Table, group: list[Statistic], known: Iterable[Statistic], ex
     given |= {f"@{scalar.name}" for scalar in table.scalars if scalar.level < before}
     given |= {f"@{entry.name}" for entry in table.computed}
     for space in spaces(table, group):
-        yield Sweep(space.cut, _procedure(table, space, frozenset(given), exact))
+        cut = space.cut if before else ()
+        yield Sweep(cut, _procedure(table, space, frozenset(given), exact))
 
 
 def _procedure(table: Table, space: Space, given: frozenset[str], exact: bool) -> Procedure:

@@ -35,7 +35,9 @@ def gradient_sweeps(
     `exact` hides every row whose coefficient is 0, whatever stands in it; without it what is hidden must be finite.
     `scatter` adds what belongs to a label at its class, in place of comparing every class with it.
     """
-    reaching = [s for s in table.statistics if s.name in statistics and any(slope.of in streams for slope in s.gradients)]
+    reaching = [
+        s for s in table.statistics if s.name in statistics and any(slope.of in streams for slope in s.gradients)
+    ]
     return tuple(_sweep(table, space, streams, exact, scatter) for space in spaces(table, reaching))
 
 

@@ -22,7 +22,7 @@ Block = dict[str, tuple[int, int]]
 
 _LOG2E = 1 / math.log(2)
 
-_WIDE = 1 << 14
+WIDE = 1 << 14
 """Entries from which on a value is worth a buffer."""
 
 MASKS = frozenset({"torch.lt", "torch.le", "torch.gt", "torch.ge", "torch.eq", "torch.ne", "torch.logical_and",
@@ -87,7 +87,9 @@ class BlockProgram:
         self.procedure = procedure
         self.bound = procedure.bound
         self._steps = tuple(_steps(procedure))
-        self._outputs = {name: value.at.index for name, value in procedure.outputs.items() if isinstance(value.at, Slot)}
+        self._outputs = {
+            name: value.at.index for name, value in procedure.outputs.items() if isinstance(value.at, Slot)
+        }
         self._plain = {name: value.axes for name, value in procedure.outputs.items()}
 
     @property
@@ -121,7 +123,7 @@ def _applied(step: Step, arguments: list[Any], buffers: Buffers | None, into: Te
     if step.operation in NUMBERS or step.operation in MASKS:
         tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
         shape = _shape(tensors)
-        if math.prod(shape) >= _WIDE and (step.operation != "torch.where" or tensors[-1].dtype == buffers.dtype):
+        if math.prod(shape) >= WIDE and (step.operation != "torch.where" or tensors[-1].dtype == buffers.dtype):
             out = _output(step, arguments, shape, buffers, into)
             return _written(step, arguments, out)
     return step.function(*arguments, **step.options)

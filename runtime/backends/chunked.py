@@ -40,7 +40,9 @@ class Chunked:
         self._row_values = RowValues(table)
         self._levels = table.levels
         self._delivered = {
-            gradient: tuple(s for s in table.statistics if s.purpose == "value" or (gradient and s.purpose == "gradient"))
+            gradient: tuple(
+                s for s in table.statistics if s.purpose == "value" or (gradient and s.purpose == "gradient")
+            )
             for gradient in (False, True)
         }
         self.sources = tuple(_sources(table))
@@ -50,7 +52,7 @@ class Chunked:
         self._stages: dict[tuple[bool, bool], tuple[tuple[int, tuple[StatisticPass, ...]], ...]] = {}
         self._passes: dict[str, tuple[GradientPass, ...]] = {}
 
-    def run(self, environment: Environment, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(self, environment: Environment, weights: Mapping[str, float] | None = None) -> dict[str, Tensor]:
         """The roots of the table."""
         return self.seam.chained(environment.having(self._statistics(environment)))
 
@@ -190,7 +192,9 @@ class Deliver(torch.autograd.Function):
         _filled(call, names, flat)
         values = owner.forward(call)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(v for s, v in zip(owner.delivered(gradient), values, strict=True) if is_constant(s)))
+        ctx.mark_non_differentiable(
+            *(v for s, v in zip(owner.delivered(gradient), values, strict=True) if is_constant(s))
+        )
         ctx.owner, ctx.sizes, ctx.exact, ctx.gradient = owner, sizes, call.exact, gradient
         ctx.given, ctx.names = names, (tuple(call.tensors), tuple(call.params))
         ctx.save_for_backward(like, *call.tensors.values(), *call.params.values())
@@ -206,7 +210,8 @@ class Deliver(torch.autograd.Function):
         weights = {name: g for name, g in zip(names, gradients, strict=True) if g is not None}
         places = owner.places(ctx.given)
         wanted = [source for source in owner.sources if ctx.needs_input_grad[places[source.stream]]]
-        found = owner.backward(call, wanted, weights) if weights and wanted else {}
+        with torch.no_grad():
+            found = owner.backward(call, wanted, weights) if weights and wanted else {}
         results: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
         for stream, value in zip(found, once(found.values(), *gradients, *flat), strict=True):
             results[places[stream]] = value

@@ -13,14 +13,15 @@ from lossc.compiler.emission import Bound, Procedure, emit
 from lossc.compiler.table import Table
 from lossc.grammar.source import Span
 from lossc.runtime.backends.once import refuse_transforms
+from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, Seam, shaped
+from lossc.runtime.backends.seam import Environment, Seam
 
 DIRECT = ("tensor", "parameter", "centred")
 """Providers of streams that need no operation of their own."""
 
 
-Weigh = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+Weigh = Callable[[Mapping[str, Tensor]], Mapping[str, float]]
 """From outputs that are known early, such as denominators, to the dL/d output that is expected of others."""
 
 
@@ -36,7 +37,7 @@ class Operator(Protocol):
     native: frozenset[str]
     roots: frozenset[str]
 
-    def run(self, environment: Environment, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]: ...
+    def run(self, environment: Environment, weights: Mapping[str, float] | None = None) -> dict[str, Tensor]: ...
 
 
 class Fused:
@@ -63,7 +64,7 @@ class Fused:
         refuse_transforms()
         environment = self._environment(values)
         outputs = self._rest.run(environment.bind(self._rest.bound))
-        weights = weigh(outputs) if weigh is not None else {}
+        weights = weigh(outputs) if weigh is not None and environment.like.device.type == "cpu" else {}
         for providers, operator in zip(self._providers, self._operators, strict=True):
             inner = environment
             for provider in providers:
@@ -86,20 +87,6 @@ class Fused:
                 sizes |= dict(zip(entry.axes, value.shape, strict=True))
         assert like is not None
         return Environment(tensors, params, self._cut.with_made(sizes), like)
-
-
-class Provider:
-    """A stream or row value that a torch operation delivers."""
-
-    def __init__(self, name: str, node: Node, axes: tuple[str, ...], spans: dict[Node, Span]) -> None:
-        self.name = name
-        self.axes = axes
-        self.executable = Executable(emit({name: node}, spans=spans))
-
-    def run(self, environment: Environment) -> Tensor:
-        """Its value, with its axes in alphabetical order."""
-        value, have = environment.run(self.executable)[self.name]
-        return shaped(value, have, self.axes, environment.sizes)
 
 
 def _providers(table: Table, spans: dict[Node, Span]) -> Iterator[Provider]:

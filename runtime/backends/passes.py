@@ -80,7 +80,9 @@ class StatisticPass:
         for block in cut(self.cut, call.sizes, call.rows):
             outputs = self.program.run(call.bound(self.program, block), buffers, {})
             for name, value in outputs.items():
-                value = arranged(value, self.program.axes[name], self.rows[name]).expand(call.shape(self.rows[name], block))
+                value = arranged(value, self.program.axes[name], self.rows[name]).expand(
+                    call.shape(self.rows[name], block)
+                )
                 if f"@{name}" not in found:
                     found[f"@{name}"] = value.new_empty(call.shape(self.rows[name], {}))
                 part(found[f"@{name}"], self.rows[name], block).copy_(value)
@@ -173,7 +175,9 @@ class GradientPass:
             if target.once and first.at is None and self.program.axes[first.output] == target.axes:
                 yield first.output, part(target.value, target.axes, block)
 
-    def _add(self, target: Target, entries: list[Contribution], outputs: dict[str, Tensor], call: Call, block: Block) -> None:
+    def _add(
+        self, target: Target, entries: list[Contribution], outputs: dict[str, Tensor], call: Call, block: Block
+    ) -> None:
         dense: list[Tensor] = []
         picked: list[tuple[Tensor, Tensor]] = []
         for entry in entries:
@@ -188,14 +192,18 @@ class GradientPass:
     def _picked(
         self, value: tuple[Tensor, Axes], at: tuple[Tensor, Axes], target: Target, call: Call, block: Block
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Values with the classes at which they are added, the axes that the stream lacks side by side."""
+        """Values with the classes at which they are added, the axes that the stream lacks side by side; a class beyond the
+        last makes the row NaN."""
         rows = tuple(axis for axis in target.axes if axis != self.axis)
         every = dict.fromkeys((*rows, *value[1], *at[1]))
         axes = (*rows, *(axis for axis in every if axis not in rows))
         shape = call.shape(axes, block)
-        number, index = (arranged(x, have, axes).expand(shape).reshape(*shape[: len(rows)], -1) for x, have in (value, at))
-        dim = target.axes.index(self.axis)
-        return number.movedim(-1, dim), index.clamp(min=0).movedim(-1, dim)
+        number, index = (
+            arranged(x, have, axes).expand(shape).reshape(*shape[: len(rows)], -1) for x, have in (value, at)
+        )
+        dim, last = target.axes.index(self.axis), call.sizes[self.axis] - 1
+        number = torch.where(index > last, torch.nan, number)
+        return number.movedim(-1, dim), index.clamp(0, last).movedim(-1, dim)
 
 
 def arranged(tensor: Tensor, have: Axes, want: Axes) -> Tensor:
@@ -210,4 +218,8 @@ def arranged(tensor: Tensor, have: Axes, want: Axes) -> Tensor:
 def reduced(tensor: Tensor, have: Axes, want: Axes) -> Tensor:
     """The sum over the axes that are not wanted, with the dimensions `want`."""
     extra = [at for at, axis in enumerate(have) if axis not in want]
-    return arranged(tensor.sum(extra), tuple(a for a in have if a in want), want) if extra else arranged(tensor, have, want)
+    return (
+        arranged(tensor.sum(extra), tuple(a for a in have if a in want), want)
+        if extra
+        else arranged(tensor, have, want)
+    )

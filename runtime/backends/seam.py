@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossc.compiler.core import Node
+from lossc.compiler.core import Input, Node, Param, walk
 from lossc.compiler.cut import SEEN
+from lossc.compiler.derivative import derivative
 from lossc.compiler.emission import Bound, Procedure, emit
+from lossc.compiler.faults import InternalError
 from lossc.compiler.table import Statistic, Table
+from lossc.compiler.table.lowering import differentiable_leaf
 from lossc.grammar.source import Span
 from lossc.runtime.backends.reference import Executable
 
@@ -48,6 +51,10 @@ class Environment:
                 return self.sizes[entry.name]
         return self.like
 
+    def leaf(self, node: Input | Param) -> Tensor:
+        """The tensor or parameter of that name, in the type of the computation."""
+        return in_type((self.params if isinstance(node, Param) else self.tensors)[node.name], self.like)
+
     def run(self, executable: Executable) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
         """The outputs of a procedure, each with the axes of its dimensions."""
         outputs = executable.procedure.outputs
@@ -69,11 +76,57 @@ class Gradients:
     params: dict[str, Tensor]
 
 
+class Scalars:
+    """Row values, differentiable.
+
+    Those that work entry by entry are attached to what they are made of by their slopes: where no gradient reaches a row
+    value none passes through it, though its slope be NaN there, as it is where a masked row holds garbage.
+    """
+
+    def __init__(self, values: Mapping[str, Node]) -> None:
+        slopes = {name: _slopes_of(value) for name, value in values.items()}
+        single = {name: values[name] for name, found in slopes.items() if found is not None}
+        self._leaves = {name: tuple(found) for name, found in slopes.items() if found is not None}
+        self._values = Executable(emit(single))
+        self._mixed = Executable(emit({name: value for name, value in values.items() if name not in single}))
+        named = {f"{name} {at}": slope for name in single for at, slope in enumerate((slopes[name] or {}).values())}
+        self._slopes = Executable(emit(named))
+
+    @property
+    def procedures(self) -> tuple[Procedure, ...]:
+        return tuple(each.procedure for each in (self._values, self._mixed, self._slopes))
+
+    def run(self, environment: Environment) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """Each row value with the axes of its dimensions."""
+        found = environment.run(self._mixed)
+        with torch.no_grad():
+            values, slopes = environment.run(self._values), environment.run(self._slopes)
+        for name, (computed, axes) in values.items():
+            value = computed.detach()
+            for at, leaf in enumerate(self._leaves[name]):
+                source = environment.leaf(leaf)
+                if source.requires_grad:
+                    parts = (shaped(source, leaf.order, axes, environment.sizes),
+                             shaped(*slopes[f"{name} {at}"], axes, environment.sizes))  # fmt: skip
+                    value = _Attached.apply(value, *parts)  # type: ignore[no-untyped-call]
+            found[name] = (value, axes)
+        return found
+
+
+def _slopes_of(value: Node) -> dict[Input | Param, Node] | None:
+    """The derivative with respect to each differentiable leaf; None where the value does not work entry by entry."""
+    leaves = [node for node in walk(value) if isinstance(node, Input | Param) and differentiable_leaf(node)]
+    try:
+        return {leaf: derivative(value, leaf) for leaf in leaves}
+    except InternalError:
+        return None
+
+
 @dataclass(frozen=True)
 class Stage:
     """After sweep `level`: differentiable row values, and the statistics of the next sweep whose bodies hold them."""
 
-    scalars: Executable
+    scalars: Scalars
     sensitivities: Executable
     receiving: tuple[tuple[Statistic, tuple[str, ...]], ...]
     """Each such statistic with the row values that its sensitivities are of."""
@@ -91,18 +144,20 @@ class Seam:
         values = {name: root for name, root in roots.items() if not name.startswith(SEEN)}
         self.procedure: Procedure = emit(values, seen=masks, spans=spans)
         self.executable = Executable(self.procedure)
+        self._plain = Executable(emit(values, seen=masks, spans=spans, differentiable=False))
         self.leaves = tuple(s for s in table.statistics if not getattr(s.leaf, "detached", True))
         self._stages = tuple(_stage(table, level) for level in range(table.levels))
 
     @property
     def procedures(self) -> tuple[Procedure, ...]:
         """All that is run, to know what must be given."""
-        inner = [executable.procedure for stage in self._stages for executable in (stage.scalars, stage.sensitivities)]
+        inner = [part for stage in self._stages for part in (*stage.scalars.procedures, stage.sensitivities.procedure)]
         return (self.procedure, *inner)
 
     def values(self, environment: Environment) -> dict[str, Tensor]:
         """Every root of the table; `environment` has the statistics."""
-        return self.executable.run(environment.bind(self.executable.bound))
+        executable = self.executable if torch.is_grad_enabled() else self._plain
+        return executable.run(environment.bind(executable.bound))
 
     def chained(self, environment: Environment) -> dict[str, Tensor]:
         """Every root, attached by autograd to the statistics and to the row values in their bodies."""
@@ -134,7 +189,7 @@ class Seam:
         for stage in self._stages:
             if not stage.receiving:
                 continue
-            scalars = environment.run(stage.scalars)
+            scalars = stage.scalars.run(environment)
             with torch.no_grad():
                 slopes = environment.run(stage.sensitivities)
             attached = {}
@@ -165,7 +220,7 @@ def _stage(table: Table, level: int) -> Stage:
                  if s.level == level + 1 and (sources := tuple(slope.of for slope in s.sensitivities))]  # fmt: skip
     wanted = dict.fromkeys(source for _, sources in receiving for source in sources)
     return Stage(
-        Executable(emit({name: named[name].value for name in wanted})),
+        Scalars({name: named[name].value for name in wanted}),
         Executable(emit(_slopes(receiving))),
         tuple(receiving),
     )

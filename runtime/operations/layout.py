@@ -42,10 +42,15 @@ def index(size: int, like: Tensor) -> Tensor:
 
 
 def take(x: Tensor, at: Tensor) -> Tensor:
-    """The entry of x[.., n] at at[.., k..] along its last dimension; a negative index, *none*, reads entry 0."""
-    leading = x.dim() - 1
-    flat = at.clamp(min=0).unsqueeze(-1) if at.dim() == leading else at.clamp(min=0).flatten(leading)
-    taken = torch.take_along_dim(x, flat, dim=-1)
+    """The entry of x[.., n] at at[.., k..] along its last dimension.
+
+    A negative index, *none*, reads entry 0; one beyond the last reads NaN (in what is no number, the last entry).
+    """
+    leading, last = x.dim() - 1, x.shape[-1] - 1
+    flat = at.unsqueeze(-1) if at.dim() == leading else at.flatten(leading)
+    taken = torch.take_along_dim(x, flat.clamp(0, max(last, 0)), dim=-1)
+    if x.is_floating_point():
+        taken = torch.where(flat > last, torch.nan, taken)
     return taken.reshape(*taken.shape[:-1], *at.shape[leading:])
 
 

@@ -1,0 +1,114 @@
+"""Streams and row values that a torch operation delivers, such as sorted or summed-up logits.
+
+Nothing of the operation is kept for the backward pass, which runs it again; and where no gradient reaches a row none leaves
+it, even if the row is garbage under a mask, on which the operation has no finite slope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.core import Node, walk
+from lossc.compiler.emission import emit
+from lossc.compiler.table.extract import across
+from lossc.grammar.source import Span
+from lossc.runtime.backends.once import once
+from lossc.runtime.backends.reference import Executable
+from lossc.runtime.backends.seam import Environment, shaped
+
+Axes = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A tensor or parameter that an operation reads, with its axes; along `apart` the operation mixes no entries."""
+
+    param: bool
+    name: str
+    axes: Axes
+    apart: Axes
+
+    def of(self, environment: Environment) -> Tensor:
+        return (environment.params if self.param else environment.tensors)[self.name]
+
+
+class Provider:
+    """One stream or row value; its axes are in alphabetical order."""
+
+    def __init__(self, name: str, node: Node, axes: Axes, spans: dict[Node, Span]) -> None:
+        self.name = name
+        self.axes = axes
+        self.executable = Executable(emit({name: node}, spans=spans))
+        mixed = frozenset().union(*(across(part) for part in walk(node)))
+        self.reads = tuple(
+            Read(
+                entry.kind == "param",
+                entry.name,
+                entry.axes,
+                tuple(a for a in entry.axes if a in axes and a not in mixed),
+            )
+            for entry in self.executable.bound
+            if entry.kind in ("tensor", "param")
+        )
+
+    def run(self, environment: Environment) -> Tensor:
+        """Its value."""
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return self.value(environment)
+        values = [read.of(environment) for read in self.reads]
+        provided: Tensor = Provided.apply(self, environment.sizes, environment.like, *values)  # type: ignore[no-untyped-call]
+        return provided
+
+    def value(self, environment: Environment) -> Tensor:
+        """Its value, by the operation itself."""
+        value, have = environment.run(self.executable)[self.name]
+        return shaped(value, have, self.axes, environment.sizes)
+
+    def of(self, values: Sequence[Tensor], sizes: dict[str, int], like: Tensor) -> Tensor:
+        """Its value from what it reads."""
+        tensors = {read.name: value for read, value in zip(self.reads, values, strict=True) if not read.param}
+        params = {read.name: value for read, value in zip(self.reads, values, strict=True) if read.param}
+        return self.value(Environment(tensors, params, sizes, like))
+
+    def hidden(self, gradient: Tensor, read: Read, upstream: Tensor) -> Tensor:
+        """The gradient, 0 along `apart` wherever the upstream gradient is 0."""
+        if not read.apart:
+            return gradient
+        over = [at for at, axis in enumerate(self.axes) if axis not in read.apart]
+        reached = upstream != 0
+        for dim in reversed(over):
+            reached = reached.any(dim)
+        order = tuple(axis for axis in self.axes if axis in read.apart)
+        sizes = dict(zip(read.axes, gradient.shape, strict=True))
+        return torch.where(shaped(reached, order, read.axes, sizes), gradient, 0.0)
+
+
+class Provided(torch.autograd.Function):
+    """The value of a provider, which its backward pass works out anew."""
+
+    @staticmethod
+    def forward(ctx: Any, provider: Provider, sizes: dict[str, int], like: Tensor, *values: Tensor) -> Tensor:
+        ctx.provider, ctx.sizes = provider, sizes
+        ctx.save_for_backward(like, *values)
+        return provider.of(values, sizes, like).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (upstream,) = gradients
+        like, *values = ctx.saved_tensors
+        needed = ctx.needs_input_grad[3:]
+        with torch.enable_grad():
+            held = [value.detach().requires_grad_(need) for value, need in zip(values, needed, strict=True)]
+            provided = ctx.provider.of(held, ctx.sizes, like)
+        wanted = [value for value, need in zip(held, needed, strict=True) if need]
+        found = iter(torch.autograd.grad(provided, wanted, upstream, allow_unused=True, create_graph=False))
+        results: list[Tensor | None] = []
+        for read, need in zip(ctx.provider.reads, needed, strict=True):
+            gradient = next(found) if need else None
+            results.append(None if gradient is None else ctx.provider.hidden(gradient, read, upstream))
+        return (None, None, None, *once(results, *gradients, *values))
