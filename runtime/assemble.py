@@ -10,7 +10,7 @@ from torch import Tensor
 from lossc.runtime.messages import fail
 from lossc.runtime.operations import ratio
 from lossc.runtime.result import Denominators, PartResult, Result, Values
-from lossc.runtime.variants import Entry, Variant
+from lossc.runtime.variants import Entry, Form, Variant
 
 
 def assembled(
@@ -41,21 +41,28 @@ def assembled(
     return Result(loss, terms, monitors, counts, parts)
 
 
-def weights(variant: Variant, shared: Denominators | None, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def weights(variant: Variant, shared: Denominators | None, known: Mapping[str, Tensor]) -> dict[str, float]:
     """dL/d numerator of every part of every term whose coefficient and denominator are among the known outputs."""
-    found: dict[str, Tensor] = {}
-    with torch.no_grad():
-        for entry in variant.entries:
-            wholes = _wholes(entry, shared) if entry.sign else ()
-            for at, whole in enumerate(wholes):
-                prefix = f"{entry.name}.{at}"
-                form, coefficient = entry.forms[at], known.get(f"{prefix}.coefficient")
-                denominator = known.get(f"{prefix}.denominator")
-                if coefficient is None or (denominator is None and form == "ratio"):
-                    continue
-                part = PartResult(form, coefficient, torch.ones_like(coefficient), denominator, coefficient)
-                found[f"{prefix}.numerator"] = entry.sign * _share(part, whole, 1 if shared is None else shared.calls)
+    found: dict[str, float] = {}
+    calls = 1 if shared is None else shared.calls
+    for entry in variant.entries:
+        wholes = _wholes(entry, shared) if entry.sign else ()
+        for at, whole in enumerate(wholes):
+            prefix, form = f"{entry.name}.{at}", entry.forms[at]
+            coefficient = known.get(f"{prefix}.coefficient")
+            denominator = known.get(f"{prefix}.denominator") if whole is None else whole
+            if coefficient is not None and (denominator is not None or form != "ratio"):
+                weight = entry.sign * coefficient.item()
+                found[f"{prefix}.numerator"] = weight * _factor(form, denominator, calls)
     return found
+
+
+def _factor(form: Form, denominator: Tensor | None, calls: int) -> float:
+    """What the numerator of a part is multiplied by, besides the coefficient."""
+    if denominator is not None:
+        size = denominator.item()
+        return 1.0 / size if size else 0.0
+    return 1.0 / calls if form in ("once", "coupled") else 1.0
 
 
 def _value(entry: Entry, parts: tuple[PartResult, ...], shared: Denominators | None, zero: Tensor) -> Tensor:

@@ -20,16 +20,20 @@ __all__ = ["Bound", "Emitted", "Instruction", "Procedure", "Slot", "axis_order",
 
 
 def emit(
-    roots: Mapping[str, Node], *, seen: Mapping[str, Node] | None = None, spans: dict[Node, Span] | None = None
-) -> Procedure:
-    """The program that computes the roots; `seen` masks the entries of some of them that count."""
+    roots: Mapping[str, Node], *, seen: Mapping[str, Node] | None = None, spans: dict[Node, Span] | None = None,
+    differentiable: bool = True,
+) -> Procedure:  # fmt: skip
+    """The program that computes the roots; `seen` masks the entries of some of them that count.
+
+    One that is not to be differentiated needs no safe numbers in place of what is excluded.
+    """
     with recursion_for(roots):
         ready = prepared(roots)
         masks = prepared(seen or {})
         everything = (*ready.values(), *masks.values())
         builder = Builder(axis_order(everything))
         builder.extents = made_extents(everything)
-        emitter = Emitter(builder, spans)
+        emitter = Emitter(builder, spans, guards=differentiable)
         outputs = {}
         for name, root in ready.items():
             value = emitter.emit(root, extended(ALL, masks.get(name)))

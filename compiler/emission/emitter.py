@@ -62,10 +62,14 @@ _HARMLESS_EXPONENT = 80.0
 
 
 class Emitter:
-    """Emits graphs into one builder; `spans` tells where an unsupported form was written."""
+    """Emits graphs into one builder; `spans` tells where an unsupported form was written.
 
-    def __init__(self, builder: Builder, spans: dict[Node, Span] | None = None) -> None:
+    Without `guards` values are the same, but a gradient may meet what is excluded.
+    """
+
+    def __init__(self, builder: Builder, spans: dict[Node, Span] | None = None, *, guards: bool = True) -> None:
         self.builder = builder
+        self.guards = guards
         self.spans = spans or {}
         self.minima: dict[str, int] = {}
         self._done: dict[tuple[Node, Guard], Emitted] = {}
@@ -82,7 +86,7 @@ class Emitter:
 
     def emit(self, node: Node, guard: Guard = ALL) -> Emitted:
         """The value of the node under the guard."""
-        guard = projected(guard, node.axes) if self.has_numbers(node) else ALL
+        guard = projected(guard, node.axes) if self.guards and self.has_numbers(node) else ALL
         key = (node, guard)
         if key not in self._done:
             self._done[key] = self._emit(node, guard)

@@ -195,7 +195,7 @@ class _Printing:
             held = {node: array for node, array in self.held.items() if self._first_level(node) == level}
             lines += self.sweeps.sums(level, held, ahead=level == 1)
         lines += self.rows.locals_after(self.kernel.levels, used) if self.wants else []
-        if self.function == "statistics" and self.sweeps.knows_regular:
+        if self.sweeps.knows_regular:
             lines.append(f"((bool_t *)call->data[{self.slot('regular', '')}])[row] = {REGULAR};")
         return lines + [
             self.rows.kept(s, self.slot("statistic", s.name)) for s in self.kernel.every if not self._extra(s)

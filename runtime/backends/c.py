@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,39 +17,36 @@ from torch import Tensor
 
 from lossc.compiler.core import Input
 from lossc.compiler.kernels import NoKernelError, kernels
-from lossc.compiler.table import Statistic, Stream, Table
+from lossc.compiler.table import Stream, Table
+from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.kernel_calls import KernelCalls
 from lossc.runtime.backends.once import once
-from lossc.runtime.backends.seam import Environment, Seam
+from lossc.runtime.backends.seam import Environment, Gradients, Seam
 from lossc.runtime.backends.toolchain import ToolchainError
 from lossc.runtime.messages import LosscWarning
 
 CLOSE = 2.0**-20
 """The largest relative difference between an upstream gradient that was expected and the one that came."""
 
+Weights = Mapping[str, float]
+"""dL/d root by the names of the roots."""
+
 
 @dataclass
 class Visit:
-    """Gradients that were formed with the statistics, for the upstream gradients `expected` of some roots.
+    """What one call is expected to need, and the gradients that were formed with its statistics for that."""
 
-    `noted` are those that came.
-    """
-
+    expected: Weights
     gradients: dict[str, Tensor] = field(default_factory=dict)
-    expected: dict[str, float] = field(default_factory=dict)
-    noted: dict[str, Tensor] = field(default_factory=dict)
 
-    def note(self, name: str, gradient: Tensor) -> None:
-        self.noted[name] = gradient.detach()
-
-    def ratio(self) -> float | None:
+    def ratio(self, upstream: Mapping[str, Tensor]) -> float | None:
         """What came as a multiple of what was expected; None where they are not proportional."""
-        came = {name: _single(gradient) for name, gradient in self.noted.items()}
+        came = {name: gradient.item() if gradient.dim() == 0 else float("nan") for name, gradient in upstream.items()}
         if any(value != 0 for name, value in came.items() if name not in self.expected):
             return None
-        pairs = [(came.get(name, 0.0), value) for name, value in self.expected.items() if value != 0 or came.get(name)]
-        ratios = [got / value if value else float("nan") for got, value in pairs]
+        ratios = [came.get(name, 0.0) / value if value else float("nan")
+                  for name, value in self.expected.items() if value or came.get(name)]  # fmt: skip
         first = ratios[0] if ratios else 1.0
         return first if all(abs(each - first) <= CLOSE * abs(first) for each in ratios) else None
 
@@ -58,11 +54,6 @@ class Visit:
         """The gradients, once."""
         taken, self.gradients = self.gradients, {}
         return taken
-
-
-def _single(gradient: Tensor) -> float:
-    """The value of a scalar; of more entries NaN, which equals nothing."""
-    return gradient.item() if gradient.dim() == 0 else float("nan")
 
 
 class Compiled:
@@ -73,13 +64,14 @@ class Compiled:
         self.seam = seam
         self.other = Chunked(table, seam)
         self.native, self.roots = self.other.native, self.other.roots
-        self.streams = tuple(s for s in table.streams if s.differentiable and s.provider != "centred")
+        self.streams = {_key(s): s for s in table.streams if s.differentiable and s.provider != "centred"}
+        self.moving = frozenset(root.name for root in table.seam if differentiable(root.value))
         self.scale = 1.0
         """The multiple of the expected upstream gradients that came last."""
         self._plans: dict[tuple[str, ...], tuple[KernelCalls, ...] | None] = {}
         self._unable = False
 
-    def run(self, environment: Environment, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
         """The roots of the table; `weights` are the dL/d root that are expected."""
         if self._unable or environment.like.device.type != "cpu" or torch.compiler.is_compiling():
             return self.other.run(environment)
@@ -94,26 +86,16 @@ class Compiled:
         if isinstance(reason, ToolchainError):
             _warn_once(f"the backend `c` is not available, `torch` runs in its place: {reason}")
 
-    def _run(self, environment: Environment, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        tensors = {name: tensor.detach() for name, tensor in environment.tensors.items()}
-        params = {name: tensor.detach() for name, tensor in environment.params.items()}
-        known = Environment(tensors, params, environment.sizes, environment.like)
-        streams = [_given(stream, environment) for stream in self.streams]
-        visit = Visit()
-        if torch.is_grad_enabled() and weights and any(stream.requires_grad for stream in streams):
-            visit.expected = {name: weight.item() * self.scale for name, weight in weights.items()}
-        values = Deliver.apply(self, known, visit, *streams)  # type: ignore[no-untyped-call]
-        delivered = {f"@{s.name}": value for s, value in zip(self.delivered, values, strict=True)}
-        roots = self.seam.chained(environment.having(delivered))
-        if visit.gradients:
-            for name, root in roots.items():
-                if root.requires_grad:
-                    root.register_hook(partial(visit.note, name))  # type: ignore[no-untyped-call]
-        return roots
-
-    @property
-    def delivered(self) -> tuple[Statistic, ...]:
-        return tuple(s for s in self.table.statistics if s.purpose != "merge")
+    def _run(self, environment: Environment, weights: Weights) -> dict[str, Tensor]:
+        inputs = dict(_moving(environment)) if torch.is_grad_enabled() else {}
+        known = Environment(
+            {name: tensor.detach() for name, tensor in environment.tensors.items()},
+            {name: tensor.detach() for name, tensor in environment.params.items()},
+            environment.sizes, environment.like,
+        )  # fmt: skip
+        visit = Visit({name: weight * self.scale for name, weight in weights.items()} if inputs else {})
+        values = Values.apply(self, known, visit, tuple(inputs), *inputs.values())  # type: ignore[no-untyped-call]
+        return dict(zip(self.seam.procedure.outputs, values, strict=True))
 
     # -------------------------------------------------------------------------------------- kernels
 
@@ -124,7 +106,7 @@ class Compiled:
             leaves = {name: Input(f"@weight {name}", ()) for name in key}
             found = kernels(self.table, leaves if key else None)
             usable = not key or all(kernel.adjoints is not None for kernel in found)
-            self._plans[key] = tuple(KernelCalls(kernel, number) for number, kernel in enumerate(found)) if usable else None
+            self._plans[key] = tuple(KernelCalls(kernel, at) for at, kernel in enumerate(found)) if usable else None
         return self._plans[key]
 
     def statistics(self, known: Environment, visit: Visit, wanted: frozenset[str]) -> dict[str, Tensor]:
@@ -135,10 +117,9 @@ class Compiled:
             for calls in self.plan() or ():
                 found |= calls.statistics(known.having(found))
             return found
-        like = known.like
-        weights = {f"@weight {name}": torch.tensor(value, dtype=like.dtype) for name, value in visit.expected.items()}
+        given = {f"@weight {name}": torch.tensor(value, dtype=known.like.dtype) for name, value in visit.expected.items()}
         for calls in plan:
-            values, gradients = calls.visit(known.having(weights), wanted)
+            values, gradients = calls.visit(known.having(given), wanted)
             found |= values
             _accumulate(visit.gradients, gradients)
         return found
@@ -156,48 +137,83 @@ def _accumulate(total: dict[str, Tensor], gradients: Mapping[str, Tensor]) -> No
         total[name] = gradient if name not in total else total[name].add_(gradient)
 
 
-def _given(stream: Stream, environment: Environment) -> Tensor:
+Key = tuple[str, str]
+"""A tensor or a parameter, by name."""
+
+
+def _key(stream: Stream) -> Key:
     if stream.provider == "parameter":
-        return environment.params[stream.name]
-    return environment.tensors[stream.name if stream.provider == "tensor" else f"@{stream.name}"]
+        return "param", stream.name
+    return "tensor", stream.name if stream.provider == "tensor" else f"@{stream.name}"
 
 
-class Deliver(torch.autograd.Function):
-    """The statistics of a table as functions of its streams."""
+def _moving(environment: Environment) -> Iterable[tuple[Key, Tensor]]:
+    """What a gradient may be asked for."""
+    for kind, held in (("tensor", environment.tensors), ("param", environment.params)):
+        for name, tensor in held.items():
+            if tensor.requires_grad:
+                yield (kind, name), tensor
+
+
+class Values(torch.autograd.Function):
+    """The roots of a table as functions of tensors and parameters."""
 
     @staticmethod
-    def forward(ctx: Any, owner: Compiled, known: Environment, visit: Visit, *streams: Tensor) -> tuple[Tensor, ...]:
-        wanted = frozenset(s.name for s, needed in zip(owner.streams, ctx.needs_input_grad[3:], strict=True) if needed)
-        values = owner.statistics(known, visit, wanted)
-        known = known.having(values)
-        ctx.owner, ctx.visit, ctx.wanted = owner, visit, wanted
-        ctx.names, ctx.params = tuple(known.tensors), tuple(known.params)
+    def forward(
+        ctx: Any, owner: Compiled, known: Environment, visit: Visit, keys: tuple[Key, ...], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        wanted = frozenset(owner.streams[key].name for key in keys if key in owner.streams)
+        known = known.having(owner.statistics(known, visit, wanted))
+        roots = owner.seam.values(known)
+        ctx.owner, ctx.visit, ctx.wanted, ctx.keys = owner, visit, wanted, keys
+        ctx.tensors, ctx.params = tuple(known.tensors), tuple(known.params)
         ctx.sizes, ctx.like = known.sizes, known.like
-        ctx.save_for_backward(*known.tensors.values(), *known.params.values(), *streams)
+        ctx.save_for_backward(*known.tensors.values(), *known.params.values(), *inputs)
         ctx.set_materialize_grads(False)
-        found = [(values[f"@{s.name}"], s) for s in owner.delivered]
-        ctx.mark_non_differentiable(*(value for value, s in found if getattr(s.leaf, "detached", True)))
-        return tuple(value for value, _ in found)
+        ctx.mark_non_differentiable(*(value for name, value in roots.items() if name not in owner.moving))
+        return tuple(roots.values())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         owner: Compiled = ctx.owner
-        weights = {s.name: g for s, g in zip(owner.delivered, gradients, strict=True) if g is not None}
-        found = _early(owner, ctx.visit)
-        if found is None:
-            saved = iter(ctx.saved_tensors)
-            tensors = dict(zip(ctx.names, saved, strict=False))
-            known = Environment(tensors, dict(zip(ctx.params, saved, strict=False)), ctx.sizes, ctx.like)
-            found = owner.gradients(known, weights, ctx.wanted)
-        results = once((found.get(stream.name) for stream in owner.streams), *gradients, *ctx.saved_tensors)
-        return (None, None, None, *results)
+        names = owner.seam.procedure.outputs
+        upstream = {name: g for name, g in zip(names, gradients, strict=True) if g is not None}
+        saved = iter(ctx.saved_tensors)
+        tensors = {name: next(saved) for name in ctx.tensors}
+        known = Environment(tensors, {name: next(saved) for name in ctx.params}, ctx.sizes, ctx.like)
+        with torch.no_grad():
+            found = _gradients(owner, known, ctx.visit, upstream, ctx.keys, ctx.wanted)
+        results = once((found.get(key) for key in ctx.keys), *upstream.values(), *saved)
+        return (None, None, None, None, *results)
 
 
-def _early(owner: Compiled, visit: Visit) -> dict[str, Tensor] | None:
+def _gradients(
+    owner: Compiled, known: Environment, visit: Visit, upstream: Mapping[str, Tensor], keys: tuple[Key, ...],
+    wanted: frozenset[str],
+) -> dict[Key, Tensor]:  # fmt: skip
+    """The gradient of each input that has one."""
+    rows = [key for key in keys if key not in owner.streams]
+    early = _early(owner, visit, upstream)
+    if early is not None and not rows:
+        return {key: early[stream.name] for key, stream in owner.streams.items() if stream.name in early}
+    tensors, params = ([name for kind, name in rows if kind == wanted_kind] for wanted_kind in ("tensor", "param"))
+    seam = owner.seam.gradients(known, upstream, tensors=tensors, params=params)
+    streams = owner.gradients(known, seam.statistics, wanted) if early is None else early
+    found = {key: streams[stream.name] for key, stream in owner.streams.items() if stream.name in streams}
+    return found | {key: gradient for key in rows if (gradient := _of_row(seam, key)) is not None}
+
+
+def _of_row(seam: Gradients, key: Key) -> Tensor | None:
+    kind, name = key
+    if kind == "param":
+        return seam.params.get(name)
+    return seam.tensors.get(name) if not name.startswith("@") else seam.statistics.get(name[1:])
+
+
+def _early(owner: Compiled, visit: Visit, upstream: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """The gradients that were formed with the statistics, if they are those that are asked for."""
-    ratio = visit.ratio() if visit.gradients else None
-    visit.noted = {}
     taken = visit.take()
+    ratio = visit.ratio(upstream) if taken else None
     if ratio is None:
         return None
     owner.scale *= ratio or 1.0
