@@ -1,0 +1,127 @@
+"""The objectives O1-O9 as a user writes them today: one library call a term, added up.
+
+`TERMS` has a function of the batch for each objective, and `BATCHES` what makes a drawn batch likely. Logits in half
+precision are computed in single precision, as the objectives do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Batch = dict[str, Tensor]
+
+
+def _mean(x: Tensor, mask: Tensor) -> Tensor:
+    return (x * mask).sum() / mask.sum()
+
+
+def _nll(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    flat = functional.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), reduction="none", label_smoothing=smoothing
+    )
+    return flat.view_as(labels)
+
+
+def _z_loss(logits: Tensor) -> Tensor:
+    return logits.logsumexp(-1) ** 2
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    return torch.distributions.Categorical(logits=logits, validate_args=False).entropy()
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL(softmax p, softmax q) of each row."""
+    return functional.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="none").sum(-1)
+
+
+def o1(batch: Batch) -> Tensor:
+    return _mean(_nll(batch["logits"].float(), batch["labels"]), batch["mask"])
+
+
+def o2(batch: Batch) -> Tensor:
+    logits, mask = batch["logits"].float(), batch["mask"]
+    return _mean(_nll(logits, batch["labels"], 0.1), mask) + 1e-4 * _mean(_z_loss(logits), mask)
+
+
+def o3(batch: Batch) -> Tensor:
+    return o2(batch) - 0.01 * _mean(_entropy(batch["logits"].float()), batch["mask"])
+
+
+def o4(batch: Batch) -> Tensor:
+    logits, teacher, mask = batch["logits"].float(), batch["teacher"].float(), batch["mask"]
+    return _mean(_nll(logits, batch["labels"]), mask) + 4 * _mean(_kl(teacher / 2, logits / 2), mask)
+
+
+def o5(batch: Batch) -> Tensor:
+    logits, teacher, mask = batch["logits"].float(), batch["teacher"].float(), batch["mask"]
+    both = 0.5 * _mean(_kl(teacher, logits), mask) + 0.5 * _mean(_kl(logits, teacher), mask)
+    return both + 1e-4 * _mean(_z_loss(logits), mask)
+
+
+def o6(batch: Batch) -> Tensor:
+    logits, teacher, mask = batch["logits"].float(), batch["teacher"].float(), batch["mask"]
+    p, q = teacher.softmax(-1), logits.softmax(-1)
+    middle = ((p + q) / 2).log()
+    parts = [functional.kl_div(middle, x.log_softmax(-1), log_target=True, reduction="none") for x in (teacher, logits)]
+    js = (parts[0].sum(-1) + parts[1].sum(-1)) / 2
+    return _mean(js, mask) + _mean(_nll(logits, batch["labels"]), mask)
+
+
+def o7(batch: Batch) -> Tensor:
+    labels, weight = batch["labels"], batch["weight"]
+    nll = _nll(batch["logits"].float(), labels)
+    focal = (1 - torch.exp(-nll)) ** 2 * nll
+    weights = batch["token"] * weight[labels] * batch["mask"]
+    return (weights * focal).sum() / weights.sum()
+
+
+def o8(batch: Batch) -> Tensor:
+    mask = batch["mask"]
+    nll = _nll(batch["logits"].float(), batch["labels"])
+    advantage = -(nll * mask).sum(-1) - batch["ref_logp"]
+    preference = -functional.logsigmoid(0.1 * (advantage[:, 0] - advantage[:, 1])).mean()
+    return preference + 0.2 * _mean(nll[:, 0], mask[:, 0])
+
+
+def o9(batch: Batch) -> Tensor:
+    logits, mask, reward = batch["logits"].float(), batch["mask"], batch["reward"]
+    logp = -_nll(logits, batch["labels"])
+    ratio = torch.exp(logp - batch["old_logp"])
+    advantage = ((reward - reward.mean(-1, keepdim=True)) / (reward.std(-1, keepdim=True) + 1e-4)).unsqueeze(-1)
+    policy = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage)
+    distance = batch["ref_logp"] - logp
+    k3 = torch.exp(distance) - distance - 1
+    return _mean(policy, mask) + 0.04 * _mean(k3, mask) - 0.001 * _mean(_entropy(logits), mask)
+
+
+def _near(batch: Batch) -> Batch:
+    """Policies that differ from the trained one by some per cent."""
+    logp = -_nll(batch["logits"].detach().float(), batch["labels"])
+    noise = torch.sin(torch.arange(logp.numel(), dtype=logp.dtype)).view_as(logp)
+    likely = {name: (logp + 0.1 * noise).to(batch[name].dtype) for name in ("old_logp", "ref_logp")}
+    return {**batch, **likely}
+
+
+def _long(batch: Batch) -> Batch:
+    """Log-probabilities of whole sequences."""
+    logp = -(_nll(batch["logits"].detach().float(), batch["labels"]) * batch["mask"]).sum(-1)
+    return {**batch, "ref_logp": (logp + batch["ref_logp"].float()).to(batch["ref_logp"].dtype)}
+
+
+TERMS: dict[str, Callable[[Batch], Tensor]] = {
+    "o1_ce": o1,
+    "o2_ce_smoothing_z": o2,
+    "o3_ce_smoothing_z_entropy": o3,
+    "o4_ce_distillation": o4,
+    "o5_kl_both_ways_z": o5,
+    "o6_js_ce": o6,
+    "o7_focal_weighted": o7,
+    "o8_dpo_nll": o8,
+    "o9_grpo_k3_entropy": o9,
+}
+BATCHES: dict[str, Callable[[Batch], Batch]] = {"o8_dpo_nll": _long, "o9_grpo_k3_entropy": _near}
