@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import Literal, NamedTuple
 
 from lossc.compiler.core import Map, Node, walk
+from lossc.compiler.emission.facts import is_small_power
 from lossc.compiler.kernels.c_rows import RowScope, row_leaves
 from lossc.compiler.kernels.c_sweeps import REGULAR, WHOLE, Sweeps
 from lossc.compiler.kernels.gradient import gradient_of
@@ -344,7 +345,7 @@ def at_label(slope: Node) -> Node:
 
 
 def _is_costly(node: Node) -> bool:
-    return isinstance(node, Map) and node.function in COSTLY
+    return isinstance(node, Map) and node.function in COSTLY and not is_small_power(node)
 
 
 COSTLY = ("exp", "expm1", "log", "log1p", "log2", "log1mexp", "logaddexp", "xlogy", "sigmoid", "logsigmoid", "softplus",

@@ -167,6 +167,8 @@ class Sweeps:
         return lines + self._attained([s for s in found if s.op in ("argmax", "ties")])
 
     def _largest(self, s: Statistic, printer: Expressions, clauses: dict[str, list[str]]) -> list[str]:
+        if self._is_ordered(s):
+            return self._ordered(f"top_{s.name}", ">", self.streams[s.body], printer, clauses["max"])
         starts = [f"real top_{s.name} = -INFINITY;"]
         clauses["max"].append(f"top_{s.name}")
         value = printer.number(s.body)
@@ -184,11 +186,17 @@ class Sweeps:
         self, stream: Stream, printer: Expressions, clauses: dict[str, list[str]], conditions: list[str]
     ) -> list[str]:
         """The smallest and largest entry of a stream; a largest that is taken anyway serves."""
-        number, value = self.number[stream.name], printer.number(stream.leaf)
+        number = self.number[stream.name]
+        bounding = self.regularity.bounding(stream)
+        if bounding is not None and self._is_ordered(bounding):
+            conditions.append(
+                f"from_order_{self.types[stream.name]}(order_low{number}) > -INFINITY && top_{bounding.name} < INFINITY"
+            )
+            return self._ordered(f"low{number}", "<", stream, printer, clauses["min"])
+        value = printer.number(stream.leaf)
         starts = [f"real low{number} = INFINITY;"]
         clauses["min"].append(f"low{number}")
         printer.lines.append(f"low{number} = {value} < low{number} ? {value} : low{number};")
-        bounding = self.regularity.bounding(stream)
         high = f"top_{bounding.name}" if bounding is not None else f"high{number}"
         if bounding is None:
             starts.append(f"real high{number} = -INFINITY;")
@@ -197,8 +205,30 @@ class Sweeps:
         conditions.append(f"low{number} > -INFINITY && {high} < INFINITY")
         return starts
 
+    def _is_ordered(self, s: Statistic) -> bool:
+        """Whether a shift is the largest of stored 16-bit numbers, which integers compare, twice as many at once."""
+        stream = self.streams.get(s.body)
+        return s.op == "shift" and s.mask is None and stream is not None and self.types[stream.name] in ("bf16", "f16")
+
+    def _ordered(self, name: str, sign: str, stream: Stream, printer: Expressions, clause: list[str]) -> list[str]:
+        """The extreme of a stream in the order of integers."""
+        order = f"order_{name}"
+        clause.append(order)
+        entry = f"order_of(x{self.number[stream.name]}[j])"
+        printer.lines += [
+            f"const int16_t at_{name} = {entry};",
+            f"{order} = at_{name} {sign} {order} ? at_{name} : {order};",
+        ]
+        return [f"int16_t {order} = {'INT16_MIN' if sign == '>' else 'INT16_MAX'};"]
+
     def _settled(self, s: Statistic) -> list[str]:
         """A shift is 0 where the largest is not finite; a maximum of nothing is 0, and NaN where an entry is."""
+        if self._is_ordered(s):
+            top = f"from_order_{self.types[self.streams[s.body].name]}(order_top_{s.name})"
+            return [
+                f"const real top_{s.name} = {top};",
+                f"const double {s.name} = isfinite(top_{s.name}) ? top_{s.name} : 0.0;",
+            ]
         if s.op == "shift":
             return [f"const double {s.name} = isfinite(top_{s.name}) ? top_{s.name} : 0.0;"]
         if s.op == "max":

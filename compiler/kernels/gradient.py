@@ -60,7 +60,7 @@ def _group(mask: Node | None, common: Node, terms: dict[Node, list[Node]]) -> No
     """`common` times the sum of row factors times class factors; row values come first, so that they are added up once."""
     ordered = sorted(terms.items(), key=lambda item: item[0] is not ONE)
     products = [_times(add(*rows), classes) for classes, rows in ordered]
-    return where(mask, _times(common, add(*products)), ZERO)
+    return where(mask, _times(add(*products), common), ZERO)
 
 
 def _times(x: Node, y: Node) -> Node:
@@ -82,4 +82,6 @@ def _terms(node: Node) -> Iterator[tuple[Node, ...]]:
 
 
 def _is_exponential(node: Node, axis: str) -> bool:
+    if isinstance(node, Map) and node.function == "pow":
+        node = node.arguments[0]
     return isinstance(node, Map) and node.function == "exp" and axis in node.axes

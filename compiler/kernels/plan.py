@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lossc.compiler.core import Const, Input, Map, Node, StopGrad, add, mul, walk
 from lossc.compiler.kernels.adjoint import CoupledError, shares
 from lossc.compiler.kernels.model import Adjoint, Argument, Chain, Kernel, Local, Point
+from lossc.compiler.kernels.powers import with_powers
 from lossc.compiler.table.model import Scalar, Statistic, Stream, Table
 
 
@@ -27,7 +28,7 @@ def kernels(table: Table, weights: Mapping[str, Node] | None = None) -> tuple[Ke
             planning.place(entry)
     planning.complete()
     adjoints = planning.adjoints(weights) if weights is not None else {}
-    return tuple(draft.kernel(adjoints.get(at)) for at, draft in enumerate(planning.drafts))
+    return tuple(with_powers(draft.kernel(adjoints.get(at))) for at, draft in enumerate(planning.drafts))
 
 
 @dataclass

@@ -100,6 +100,11 @@ static inline f16_t store_f16(float x) {
   return (f16_t)((magnitude >= 0x477ff000u ? huge : finite) | ((u >> 16) & 0x8000u));
 }
 
+/* 16-bit floats as integers of the same order; NaN is beyond the infinities. */
+static inline int16_t order_of(uint16_t x) { return (int16_t)(x ^ (uint16_t)((int16_t)x >> 15 & 0x7fff)); }
+#define from_order_bf16(order) load_bf16((bf16_t)order_of((uint16_t)(order)))
+#define from_order_f16(order) load_f16((f16_t)order_of((uint16_t)(order)))
+
 #define load_f32(x) ((float)(x))
 #define load_f64(x) ((double)(x))
 #define load_bool(x) ((int)((x) != 0))
