@@ -67,6 +67,8 @@ CASES: dict[str, tuple[str, Prepare]] = {
     "E805": ("explain E8O1", nothing),
     "E806": ("train", nothing),
     "E807": ("train run.yaml", two_processes),
+    "E808": ("bench spec.loss --baselines mine.py --dtype fp32 --allocator default",
+             files(mine__py="raise RuntimeError('no')\n")),
     "E811": ("train bad.yaml", files(bad__yaml=RUN + "bach: 3\n")),
     "E812": ("train bad.yaml", files(bad__yaml=RUN + "precision: half\n")),
     "E813": ("train bad.yaml", files(bad__yaml="objective: spec.loss\ndata: {held_out: 0.1}\n")),

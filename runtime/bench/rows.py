@@ -1,0 +1,67 @@
+"""What is measured, and one row of results."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+VARIANTS = ("eager", "compile", "terms", "torch", "c")
+"""The objective as one expression in plain torch, `torch.compile` of that, the sum of library calls written by hand, and
+the fused backends."""
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+ALLOCATORS: dict[str, dict[str, str]] = {
+    "default": {},
+    "tuned": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 36), "MALLOC_TOP_PAD_": str(1 << 26)},
+}
+"""Settings of the C library's allocator. The tuned one never gives memory back, so that no page is mapped twice."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One process: an objective, the extents of its axes, a type of numbers, an allocator, and the variants to compare."""
+
+    file: str
+    overrides: dict[str, str]
+    sizes: dict[str, int]
+    dtype: str
+    allocator: str
+    variants: tuple[str, ...]
+    repeats: int
+    device: str
+    baselines: str | None
+    ignored: float
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Task:
+        return cls(**{**record, "variants": tuple(record["variants"])})
+
+    def to_record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of one objective.
+
+    - `ms`: the best of all repetitions of one forward and backward pass, the variants taking turns.
+    - `floor_ms`: one read of every stream and one write of every gradient, as fast as a copy into an existing buffer.
+    - `peak_bytes`: the most memory that one pass holds above its inputs, gradients included.
+    - `grad_error`: norm(g - g64) / norm(g64), the largest over the inputs that have a gradient.
+    - `compile_s`: from the text to the end of the first pass with empty caches, less one later pass.
+    """
+
+    objective: str
+    path: str
+    variant: str
+    dtype: str
+    allocator: str
+    ms: float
+    floor_ms: float
+    peak_bytes: int
+    grad_error: float
+    compile_s: float
+
+    def to_record(self) -> dict[str, Any]:
+        return asdict(self)
