@@ -225,7 +225,7 @@ class _Printing:
     def _many(self, point: Point) -> list[str]:
         """The entries at several labels of a row."""
         s = point.statistic
-        target = f"((real *)call->data[{self.slot('statistic', s.name)}])[row * {self._extent(s)} + k]"
+        target = f"((double *)call->data[{self.slot('statistic', s.name)}])[row * {self._extent(s)} + k]"
         return [*self._each(s), *self.sweeps.point(point, target, "label"), "}"]
 
     def _extent(self, s: Statistic) -> str:
@@ -244,7 +244,7 @@ class _Printing:
         for level in range(self.kernel.levels + 1):
             lines += self.rows.locals_after(level, used)
         return lines + [
-            f"const double d_{s.name} = ((const real *)call->data[{self.slot('coefficient', s.name)}])[row];"
+            f"const double d_{s.name} = ((const double *)call->data[{self.slot('coefficient', s.name)}])[row];"
             for s in self._differentiable
             if not self._extra(s)
         ]
@@ -262,12 +262,12 @@ class _Printing:
         return [s for s in self._differentiable if any(slope.of in wanted for slope in s.gradients)]
 
     def _gradients(self) -> list[str]:
-        lines = []
+        lines = self._lost()
         for s in self._passing:
             if not self._extra(s):
                 lines.append(f"const int on_{s.name} = d_{s.name} != 0.0;")
             if s.op != "select":
-                lines.append(f"const real d_{s.name}_real = (real)d_{s.name};")
+                lines.append(f"const real d_{s.name}_real = lost ? NAN : (real)d_{s.name};")
         for stream in self.wants:
             if stream.shape == "dense":
                 number, slot = self.sweeps.number[stream.name], self.slot("gradient", stream.name)
@@ -280,6 +280,12 @@ class _Printing:
             *lines,
             *self.sweeps.gradients(self.wants, self.held, alive, lambda s: [*self._added(s), *self._stored(s)]),
         ]
+
+    def _lost(self) -> list[str]:
+        """Whether a value depends on a label beyond the classes: then the gradient of the row is NaN."""
+        points = [p for p in self.kernel.points if p.statistic in self._passing and isinstance(p.statistic.at, Node)]
+        beyond = [f"({self._label(p)} >= classes && d_{p.statistic.name} != 0.0)" for p in points if not p.extra]
+        return [f"const int lost = {' || '.join(beyond) or '0'};"]
 
     def _without_gradient(self) -> list[str]:
         """A row that no value depends on."""
@@ -307,8 +313,8 @@ class _Printing:
         coefficient = f"d_{s.name}"
         opening, closing = ["{", f"const int label = {self._label(point)};"], "}"
         if point.extra:
-            given = f"((const real *)call->data[{self.slot('coefficient', s.name)}])[row * {self._extent(s)} + k]"
-            opening = [*self._each(s), f"const real d_{s.name} = {given};"]
+            given = f"((const double *)call->data[{self.slot('coefficient', s.name)}])[row * {self._extent(s)} + k]"
+            opening = [*self._each(s), f"const double d_{s.name} = {given};"]
         inner: list[str] = []
         value = self.sweeps.expressions(inner, WHOLE).number(at_label(slope))
         return [*opening, "const int place = (label < 0 ? 0 : label) - first;",

@@ -14,7 +14,7 @@ from lossc.compiler.kernels.c_expressions import Atom, Expressions
 from lossc.compiler.kernels.model import Argument, Kernel, Local, RowType, type_of
 from lossc.compiler.table.model import Statistic
 
-OUTPUT_TYPES = {"number": "real", "integer": "int64_t", "mask": "bool_t"}
+OUTPUT_TYPES = {"number": "double", "integer": "int64_t", "mask": "bool_t"}
 
 
 def plain(leaf: Node) -> str:
@@ -49,7 +49,7 @@ class RowScope:
                 return f"const int {name} = whole(((const int64_t *){place});"
             case "mask":
                 return f"const int {name} = ((const bool_t *){place} != 0;"
-        return f"const double {name} = ((const real *){place};"
+        return f"const double {name} = ((const double *){place};"
 
     def locals_after(self, level: int, needed: Iterable[Node]) -> list[str]:
         """The row values that are known after a sweep, of those that are needed."""

@@ -20,7 +20,7 @@ from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
-from lossc.runtime.backends.kernel_calls import KernelCalls
+from lossc.runtime.backends.kernel_calls import KernelCalls, in_double
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.seam import Environment, Gradients, Seam
 from lossc.runtime.backends.toolchain import ToolchainError
@@ -117,7 +117,7 @@ class Compiled:
             for calls in self.plan() or ():
                 found |= calls.statistics(known.having(found))
             return found
-        given = {f"@weight {name}": torch.tensor(value, dtype=known.like.dtype) for name, value in visit.expected.items()}
+        given = {f"@weight {name}": torch.tensor(value, dtype=torch.float64) for name, value in visit.expected.items()}
         for calls in plan:
             values, gradients = calls.visit(known.having(given), wanted)
             found |= values
@@ -164,7 +164,7 @@ class Values(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         wanted = frozenset(owner.streams[key].name for key in keys if key in owner.streams)
         known = known.having(owner.statistics(known, visit, wanted))
-        roots = owner.seam.values(known)
+        roots = {name: _in_type(root, known.like) for name, root in owner.seam.values(in_double(known)).items()}
         ctx.owner, ctx.visit, ctx.wanted, ctx.keys = owner, visit, wanted, keys
         ctx.tensors, ctx.params = tuple(known.tensors), tuple(known.params)
         ctx.sizes, ctx.like = known.sizes, known.like
@@ -197,10 +197,15 @@ def _gradients(
     if early is not None and not rows:
         return {key: early[stream.name] for key, stream in owner.streams.items() if stream.name in early}
     tensors, params = ([name for kind, name in rows if kind == wanted_kind] for wanted_kind in ("tensor", "param"))
-    seam = owner.seam.gradients(known, upstream, tensors=tensors, params=params)
+    exact = {name: gradient.double() for name, gradient in upstream.items()}
+    seam = owner.seam.gradients(in_double(known), exact, tensors=tensors, params=params)
     streams = owner.gradients(known, seam.statistics, wanted) if early is None else early
     found = {key: streams[stream.name] for key, stream in owner.streams.items() if stream.name in streams}
     return found | {key: gradient for key in rows if (gradient := _of_row(seam, key)) is not None}
+
+
+def _in_type(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like.dtype) if value.is_floating_point() else value
 
 
 def _of_row(seam: Gradients, key: Key) -> Tensor | None:

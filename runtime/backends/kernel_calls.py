@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import torch
@@ -35,8 +35,16 @@ class Buffers:
     columns: dict[str, Tensor] = field(default_factory=dict)
 
 
+def in_double(known: Environment) -> Environment:
+    """The same for what is worked out on rows: in double precision, which costs nothing there."""
+    return replace(known, like=known.like.double())
+
+
 class KernelCalls:
-    """One kernel ready to be called. Statistics have the axes of their rows in alphabetical order, as in the table."""
+    """One kernel ready to be called.
+
+    Statistics are in double precision, with the axes of their rows in alphabetical order, as in the table.
+    """
 
     def __init__(self, kernel: Kernel, number: int) -> None:
         """`number` tells the kernels of one table apart."""
@@ -118,7 +126,7 @@ class KernelCalls:
         if names not in self._arguments:
             values: dict[str, Node] = {a.leaf.name: a.value for a in self.kernel.arguments if a.leaf.name in names}
             self._arguments[names] = Executable(emit(values))
-        return known.run(self._arguments[names])
+        return in_double(known).run(self._arguments[names])
 
     def _label_of(self, statistic: str) -> Argument:
         at = self.named[statistic].at
@@ -138,7 +146,7 @@ class KernelCalls:
                 return Operand(streams[name], self._strides(streams[name], ordered))
             case "argument":
                 tensor, axes = arguments[name]
-                tensor = self._typed(tensor, name, known)
+                tensor = self._typed(tensor, name)
                 return Operand(tensor, self._strides(tensor, axes))
             case "labels":
                 tensor, axes = arguments[self._label_of(name).leaf.name]
@@ -159,9 +167,9 @@ class KernelCalls:
         written.gradients[name] = POOL.empty(shape, streams[name].dtype)
         return Operand(written.gradients[name])
 
-    def _typed(self, tensor: Tensor, leaf: str, known: Environment) -> Tensor:
+    def _typed(self, tensor: Tensor, leaf: str) -> Tensor:
         type_ = next(argument.type for argument in self.kernel.arguments if argument.leaf.name == leaf)
-        return tensor.to({"number": known.like.dtype, "integer": torch.int64, "mask": torch.bool}[type_])
+        return tensor.to({"number": torch.float64, "integer": torch.int64, "mask": torch.bool}[type_])
 
     def _named_stream(self, name: str) -> Stream:
         return next(stream for stream in self.kernel.streams if stream.name == name)
@@ -176,7 +184,7 @@ class KernelCalls:
         axes = self._axes_of(statistic)
         if f"@{statistic.name}" in known.tensors:
             return shaped(known.tensors[f"@{statistic.name}"], statistic.rows, axes, known.sizes).contiguous()
-        dtype = torch.bool if statistic.leaf.is_mask else STORED.get(statistic.op, known.like.dtype)
+        dtype = torch.bool if statistic.leaf.is_mask else STORED.get(statistic.op, torch.float64)
         written.statistics[statistic.name] = torch.empty([known.sizes[axis] for axis in axes], dtype=dtype)
         return written.statistics[statistic.name]
 
@@ -189,8 +197,8 @@ class KernelCalls:
     def _coefficient(self, statistic: Statistic, known: Environment, weight: Tensor | None) -> Tensor:
         axes = self._axes_of(statistic)
         if weight is None:
-            return torch.zeros([known.sizes[axis] for axis in axes], dtype=known.like.dtype)
-        return shaped(weight, statistic.rows, axes, known.sizes).to(known.like.dtype).contiguous()
+            return torch.zeros([known.sizes[axis] for axis in axes], dtype=torch.float64)
+        return shaped(weight, statistic.rows, axes, known.sizes).to(torch.float64).contiguous()
 
     # -------------------------------------------------------------------------------------- what is written
 

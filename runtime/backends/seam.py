@@ -145,7 +145,8 @@ class Seam:
         self.procedure: Procedure = emit(values, seen=masks, spans=spans)
         self.executable = Executable(self.procedure)
         self._plain = Executable(emit(values, seen=masks, spans=spans, differentiable=False))
-        self.leaves = tuple(s for s in table.statistics if not getattr(s.leaf, "detached", True))
+        found = (s for s in table.statistics if s.purpose != "merge")
+        self.leaves = tuple(s for s in found if not getattr(s.leaf, "detached", True))
         self._stages = tuple(_stage(table, level) for level in range(table.levels))
 
     @property
