@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,9 +16,6 @@ from torch.utils.checkpoint import checkpoint
 
 import lossc
 from lossc import LosscError, Objective
-
-
-
 
 
 @cache
