@@ -48,8 +48,9 @@ class _Draft:
     def has(self, name: str) -> bool:
         return name in self.statistics or name in self.points
 
-    def argument(self, value: Node, leaf: Input | None = None) -> Argument:
-        if not value.axes <= self.rows:
+    def argument(self, value: Node, leaf: Input | None = None, extra: tuple[str, ...] = ()) -> Argument:
+        """What stands for a row value; the label of a selection may have `extra` axes."""
+        if not value.axes <= self.rows | set(extra):
             raise NoKernelError(f"a row value has other axes than its row: {', '.join(sorted(value.axes))}")
         if value not in self.given:
             kind = "mask" if value.is_mask else "scalar"
@@ -102,7 +103,7 @@ class _Planning:
         else:
             draft.statistics[statistic.name] = statistic
         for part in _parts(statistic):
-            self._read(part, draft)
+            self._read(part, draft, extra if part is statistic.at else ())
 
     def _rows(self, statistic: Statistic) -> tuple[frozenset[str], tuple[str, ...]]:
         """The row axes of the kernel of a statistic, and the axes of a label beyond them."""
@@ -171,8 +172,8 @@ class _Planning:
                         value = self.localised(slope.value, draft)
                         draft.chains.append(Chain(statistic.name, slope.of, value))
 
-    def _read(self, body: Node, draft: _Draft) -> None:
-        """Every leaf of a class-level graph."""
+    def _read(self, body: Node, draft: _Draft, extra: tuple[str, ...] = ()) -> None:
+        """Every leaf of a class-level graph, or of a label with `extra` axes."""
         for part in walk(body):
             stream = self.streams.get(part)
             if stream is not None and stream.provider == "centred":
@@ -183,25 +184,25 @@ class _Planning:
                     raise NoKernelError(f"`{stream.name}` has other axes than the rows that read it")
                 draft.streams.setdefault(stream.name, stream)
             elif isinstance(part, Input):
-                self._read_row(part, draft)
+                self._read_row(part, draft, extra)
             elif not isinstance(part, Map | StopGrad | Const) and self.axis not in part.axes:
                 raise NoKernelError("a row value stands in a body without a name")
 
-    def _read_row(self, leaf: Input, draft: _Draft) -> None:
+    def _read_row(self, leaf: Input, draft: _Draft, extra: tuple[str, ...]) -> None:
         name = leaf.name[1:]
         if name in self.scalars:
-            self._take(self.scalars[name], draft)
+            self._take(self.scalars[name], draft, extra)
         elif not draft.has(name):
-            draft.argument(leaf, leaf)
+            draft.argument(leaf, leaf, extra)
 
-    def _take(self, scalar: Scalar, draft: _Draft) -> None:
+    def _take(self, scalar: Scalar, draft: _Draft, extra: tuple[str, ...]) -> None:
         if scalar.name in draft.locals or scalar.value in draft.given:
             return
         assert isinstance(scalar.leaf, Input)
         if self._owns(draft, scalar.value):
             draft.locals[scalar.name] = Local(scalar.leaf, self.localised(scalar.value, draft), scalar.level)
         else:
-            draft.argument(scalar.value, scalar.leaf)
+            draft.argument(scalar.value, scalar.leaf, extra)
 
     def localised(self, value: Node, draft: _Draft) -> Node:
         """The row value over statistics of the kernel, with arguments for its largest parts without any."""

@@ -13,6 +13,7 @@ from lossc.compiler.emission import Bound, Procedure
 from lossc.compiler.program import Program
 from lossc.compiler.table import Table
 from lossc.runtime.backends.c import Compiled
+from lossc.runtime.backends.choose import Automatic, Chosen
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.fused import Fused, Operator, Weigh
 from lossc.runtime.backends.reference import Executable
@@ -20,7 +21,7 @@ from lossc.runtime.backends.seam import Seam
 
 BACKENDS = ("auto", "reference", "torch", "c")
 
-OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {"torch": Chunked, "c": Compiled}
+OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {"auto": Chosen, "torch": Chunked, "c": Compiled}
 """What runs a statistic table, by backend."""
 
 
@@ -43,10 +44,11 @@ def executable(
     """The roots on a backend; `whole` is their emission, and `seen` the masks that it was given."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-    if backend not in OPERATORS:
+    parts = None if backend == "reference" else cut(program, roots, seen)
+    if parts is None or not parts.tables:
         return Executable(whole)
-    parts = cut(program, roots, seen)
-    return Fused(parts, whole, program.spans, OPERATORS[backend]) if parts.tables else Executable(whole)
+    fused = Fused(parts, whole, program.spans, OPERATORS[backend])
+    return Automatic(fused, whole) if backend == "auto" else fused
 
 
 __all__ = ["BACKENDS", "Executable", "Runnable", "Weigh", "executable"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,8 +22,9 @@ from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.kernel_calls import KernelCalls, in_double
 from lossc.runtime.backends.once import once
+from lossc.runtime.backends.operators import RowOperators, row_operators
 from lossc.runtime.backends.seam import Environment, Gradients, Seam
-from lossc.runtime.backends.toolchain import ToolchainError
+from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
 
 CLOSE = 2.0**-20
@@ -69,17 +70,39 @@ class Compiled:
         self.scale = 1.0
         """The multiple of the expected upstream gradients that came last."""
         self._plans: dict[tuple[str, ...], tuple[KernelCalls, ...] | None] = {}
+        self._operators: tuple[RowOperators, ...] = ()
         self._unable = False
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
         """The roots of the table; `weights` are the dL/d root that are expected."""
-        if self._unable or environment.like.device.type != "cpu" or torch.compiler.is_compiling():
+        if self._unable or environment.like.device.type != "cpu":
             return self.other.run(environment)
+        if torch.compiler.is_compiling():
+            return self._traced(environment) if self._prepare() else self.other.run(environment)
         try:
             return self._run(environment, weights or {})
         except (NoKernelError, ToolchainError) as reason:
             self._give_up(reason)
             return self.other.run(environment)
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _prepare(self) -> bool:
+        """Makes the operators that a traced call runs, before it is traced."""
+        if not self._operators:
+            try:
+                compiler()
+                self._operators = tuple(row_operators(calls) for calls in self.plan() or ())
+            except (NoKernelError, ToolchainError) as reason:
+                self._give_up(reason)
+        return bool(self._operators)
+
+    def _traced(self, environment: Environment) -> dict[str, Tensor]:
+        """The roots, the kernels being operators of the graph."""
+        known = environment
+        for calls, operators in zip(self.plan() or (), self._operators, strict=True):
+            known = known.having(operators.run(calls.given(known)))
+        roots = self.seam.chained(in_double(known))
+        return {name: _in_type(root, environment.like) for name, root in roots.items()}
 
     def _give_up(self, reason: Exception) -> None:
         self._unable = True
@@ -115,11 +138,11 @@ class Compiled:
         found: dict[str, Tensor] = {}
         if plan is None:
             for calls in self.plan() or ():
-                found |= calls.statistics(known.having(found))
+                found |= calls.statistics(calls.given(known.having(found)))
             return found
         given = {f"@weight {name}": torch.tensor(value, dtype=torch.float64) for name, value in visit.expected.items()}
         for calls in plan:
-            values, gradients = calls.visit(known.having(given), wanted)
+            values, gradients = calls.visit(calls.given(known.having(given)), wanted)
             found |= values
             _accumulate(visit.gradients, gradients)
         return found
@@ -128,7 +151,7 @@ class Compiled:
         """The gradient of each wanted stream from dL/d statistic."""
         found: dict[str, Tensor] = {}
         for calls in self.plan() or ():
-            _accumulate(found, calls.gradient(known, weights, wanted))
+            _accumulate(found, calls.gradient(replace(calls.given(known), weights=weights), wanted))
         return found
 
 

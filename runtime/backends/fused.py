@@ -50,29 +50,33 @@ class Fused:
         self, parts: Cut, whole: Procedure, spans: dict[Node, Span], operator: Callable[[Table, Seam], Operator]
     ) -> None:
         seams = tuple(Seam(table, seen=_masks(table), spans=spans) for table in parts.tables)
-        self._operators = tuple(operator(seam.table, seam) for seam in seams)
+        self.operators = tuple(operator(seam.table, seam) for seam in seams)
         self._providers = tuple(tuple(_providers(table, spans)) for table in parts.tables)
         self._rest = Executable(emit(parts.rest, seen=parts.rest_seen, spans=spans))
         self._cut = parts
         every = [whole, self._rest.procedure, *(p.executable.procedure for group in self._providers for p in group)]
         every += [procedure for seam in seams for procedure in seam.procedures]
         self.bound = tuple(_joined(every, frozenset(parts.made)))
-        self.native = frozenset().union(*(operator.native for operator in self._operators))
+        self.native = frozenset().union(*(operator.native for operator in self.operators))
 
     def run(self, values: list[Tensor | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs of all tables and of the rest."""
+        return self.run_in(self.environment(values), weigh)
+
+    def run_in(self, environment: Environment, weigh: Weigh | None = None) -> dict[str, Tensor]:
+        """The same, from what is bound by name."""
         refuse_transforms()
-        environment = self._environment(values)
         outputs = self._rest.run(environment.bind(self._rest.bound))
         weights = weigh(outputs) if weigh is not None and environment.like.device.type == "cpu" else {}
-        for providers, operator in zip(self._providers, self._operators, strict=True):
+        for providers, operator in zip(self._providers, self.operators, strict=True):
             inner = environment
             for provider in providers:
                 inner = inner.having({f"@{provider.name}": provider.run(inner)})
             outputs |= operator.run(inner, {name: weight for name, weight in weights.items() if name in operator.roots})
         return outputs
 
-    def _environment(self, values: list[Tensor | int]) -> Environment:
+    def environment(self, values: list[Tensor | int]) -> Environment:
+        """What is bound, by name."""
         tensors: dict[str, Tensor] = {}
         params: dict[str, Tensor] = {}
         sizes: dict[str, int] = {}

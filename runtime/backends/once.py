@@ -20,9 +20,14 @@ def refusal() -> LosscError:
     )  # fmt: skip
 
 
+def transforming() -> bool:
+    """Whether a transform of `torch.func` is at work."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
 def refuse_transforms() -> None:
     """E720 under a transform of `torch.func`."""
-    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+    if transforming():
         raise refusal()
 
 

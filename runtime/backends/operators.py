@@ -1,0 +1,179 @@
+"""Kernels as torch operators, so that `torch.compile` takes an objective as one graph with the kernels in it.
+
+For each kernel there is a family `lossc::row_KEY` (the statistics of all rows) and `lossc::row_KEY_gradient`, KEY being a
+hash of what the kernel computes. The first is differentiable through the second; that one is not, and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.kernels.c import source
+from lossc.compiler.kernels.regular import Regularity
+from lossc.runtime.backends.kernel_calls import Given, KernelCalls, axes_of, stored
+from lossc.runtime.backends.once import refusal
+
+SCHEMA = "(Tensor[] streams, Tensor[] arguments, SymInt[] extents, bool double) -> Tensor[]"
+GRADIENT_SCHEMA = (
+    "(Tensor[] streams, Tensor[] arguments, SymInt[] extents, bool double, Tensor[] statistics, Tensor?[] weights, "
+    "int[] wants) -> Tensor[]"
+)
+
+_REGISTERED: dict[str, RowOperators] = {}
+
+
+def row_operators(calls: KernelCalls) -> RowOperators:
+    """The operators of a kernel; equal kernels share them."""
+    key = _key(calls)
+    if key not in _REGISTERED:
+        _REGISTERED[key] = RowOperators(calls, key)
+    return _REGISTERED[key]
+
+
+def _key(calls: KernelCalls) -> str:
+    kernel = calls.kernel
+    types = {stream.name: "bool" if stream.leaf.is_mask else "f32" for stream in kernel.streams}
+    wants = [stream.name for stream in kernel.differentiable]
+    texts = [source(kernel, "statistics", "float", types, ()).text, source(kernel, "gradient", "float", types, wants).text]
+    counts = [len(kernel.streams), len(kernel.arguments), *(len(calls.axes_kept(s)) for s in kernel.every)]
+    places = [[axes.index(axis) for axis in s.rows] for s in kernel.every for axes in [calls.axes_kept(s)]]
+    return hashlib.sha256(repr((texts, counts, places)).encode()).hexdigest()[:16]
+
+
+class RowOperators:
+    """The two operators of one kernel, over lists in the order of its streams, arguments and statistics.
+
+    `extents` are those of the row axes, of the classes, and of further axes of labels.
+    """
+
+    def __init__(self, calls: KernelCalls, key: str) -> None:
+        self.calls = calls
+        kernel = calls.kernel
+        extra = dict.fromkeys(axis for point in kernel.points for axis in point.extra)
+        self.axes = (*kernel.rows, kernel.axis, *extra)
+        self.statistics = sorted(kernel.every, key=lambda s: not stored(s).is_floating_point)
+        self.has_flags = bool(Regularity(kernel).streams)
+        self.forward = _defined(f"row_{key}", SCHEMA, self._forward, self._forward_shapes)
+        self.backward = _defined(f"row_{key}_gradient", GRADIENT_SCHEMA, self._backward, self._backward_shapes)
+        self.forward.register_autograd(self._differentiate, setup_context=_keep)
+        self.backward.register_autograd(_refuse, setup_context=None)
+
+    def given(self, given: Given) -> tuple[list[Tensor], list[Tensor], list[int], bool]:
+        """The arguments of the operators for a call."""
+        streams = [given.streams[stream.name][0] for stream in self.calls.kernel.streams]
+        arguments = [_over(given.arguments[a.leaf.name], self._argument_axes(a.leaf.axes)) for a in self.calls.kernel.arguments]
+        return streams, arguments, [given.sizes[axis] for axis in self.axes], given.double
+
+    def run(self, given: Given) -> dict[str, Tensor]:
+        """The statistics, by the names of their leaves and with the axes of the table."""
+        values = self.forward(*self.given(given))
+        return {f"@{s.name}": value for s, value in zip(self.statistics, values, strict=False)}
+
+    def _argument_axes(self, axes: frozenset[str]) -> tuple[str, ...]:
+        return tuple(axis for axis in self.axes if axis in axes)
+
+    # -------------------------------------------------------------------------------------- forward
+
+    def _taken(
+        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool
+    ) -> Given:  # fmt: skip
+        kernel = self.calls.kernel
+        held = {s.name: (x, self._stream_axes(s.leaf.axes)) for s, x in zip(kernel.streams, streams, strict=True)}
+        values = {a.leaf.name: (x, self._argument_axes(a.leaf.axes)) for a, x in zip(kernel.arguments, arguments, strict=True)}
+        return Given(held, values, dict(zip(self.axes, extents, strict=True)), double)
+
+    def _forward(
+        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool
+    ) -> list[Tensor]:  # fmt: skip
+        found = self.calls.statistics(self._taken(streams, arguments, extents, double))
+        flags = found.get(self.calls.flags)
+        values = [found[f"@{s.name}"].contiguous() for s in self.statistics]
+        return [*values, flags if flags is not None else torch.empty(0, dtype=torch.bool)]
+
+    def _forward_shapes(
+        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool
+    ) -> list[Tensor]:  # fmt: skip
+        sizes = dict(zip(self.axes, extents, strict=True))
+        like = streams[0]
+        values = [like.new_empty([sizes[axis] for axis in s.rows], dtype=stored(s)) for s in self.statistics]
+        rows = [sizes[axis] for axis in self.calls.kernel.rows] if self.has_flags else [0]
+        return [*values, like.new_empty(rows, dtype=torch.bool)]
+
+    # -------------------------------------------------------------------------------------- backward
+
+    def _differentiate(self, ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        kernel = self.calls.kernel
+        count, number = ctx.count, len(kernel.streams)
+        saved = ctx.saved_tensors
+        streams, arguments, statistics = saved[:number], saved[number:count], saved[count:]
+        reached = {stream.name for stream in kernel.differentiable}
+        wants = [at for at, stream in enumerate(kernel.streams) if ctx.needs_input_grad[0][at] and stream.name in reached]
+        found: list[Tensor] = []
+        if wants:
+            found = self.backward(list(streams), list(arguments), ctx.extents, ctx.double, list(statistics),
+                                  list(gradients[: len(self.statistics)]), wants)  # fmt: skip
+        results: list[Tensor | None] = [None] * number
+        for at, gradient in zip(wants, found, strict=True):
+            results[at] = gradient
+        return results, [None] * len(arguments), None, None
+
+    def _backward(
+        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool,
+        statistics: Sequence[Tensor], weights: Sequence[Tensor | None], wants: Sequence[int],
+    ) -> list[Tensor]:  # fmt: skip
+        taken = self._taken(streams, arguments, extents, double)
+        known = {f"@{s.name}": x for s, x in zip(self.statistics, statistics, strict=False)}
+        given = replace(
+            taken, statistics={**known, self.calls.flags: statistics[-1]},
+            weights={s.name: w for s, w in zip(self.statistics, weights, strict=True) if w is not None},
+        )  # fmt: skip
+        names = [self.calls.kernel.streams[at].name for at in wants]
+        found = self.calls.gradient(given, frozenset(names))
+        return [self._placed(found.get(name), at, streams[at]) for at, name in zip(wants, names, strict=True)]
+
+    def _placed(self, gradient: Tensor | None, at: int, stream: Tensor) -> Tensor:
+        """A gradient with the dimensions that the operator's stream has."""
+        if gradient is None:
+            return torch.zeros(stream.shape, dtype=stream.dtype)
+        entry = self.calls.kernel.streams[at]
+        have, want = axes_of(entry), self._stream_axes(entry.leaf.axes)
+        return gradient.permute([have.index(axis) for axis in want]).contiguous()
+
+    def _stream_axes(self, axes: frozenset[str]) -> tuple[str, ...]:
+        kernel = self.calls.kernel
+        return (*(axis for axis in kernel.rows if axis in axes), kernel.axis)
+
+    def _backward_shapes(
+        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool,
+        statistics: Sequence[Tensor], weights: Sequence[Tensor | None], wants: Sequence[int],
+    ) -> list[Tensor]:  # fmt: skip
+        return [torch.empty(streams[at].shape, dtype=streams[at].dtype, device=streams[at].device) for at in wants]
+
+
+def _over(argument: tuple[Tensor, tuple[str, ...]], axes: tuple[str, ...]) -> Tensor:
+    """An argument with its axes in this order."""
+    tensor, have = argument
+    return tensor.permute([have.index(axis) for axis in axes])
+
+
+def _defined(name: str, schema: str, run: Callable[..., Any], shapes: Callable[..., Any]) -> Any:
+    operator = torch.library.custom_op(f"lossc::{name}", run, mutates_args=(), schema=schema, device_types="cpu")
+    operator.register_fake(shapes)
+    return operator
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+    streams, arguments, extents, double = inputs
+    ctx.save_for_backward(*streams, *arguments, *output)
+    ctx.count, ctx.extents, ctx.double = len(streams) + len(arguments), extents, double
+    ctx.set_materialize_grads(False)
+
+
+def _refuse(ctx: Any, *_: Any) -> Mapping[str, Any]:
+    raise refusal()
