@@ -8,7 +8,7 @@ upstream gradient that is expected; when another one comes, the gradient is work
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
+from lossc.runtime.backends.fused import Weights
 from lossc.runtime.backends.kernel_calls import KernelCalls, in_double
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.operators import RowOperators, row_operators
@@ -29,9 +30,6 @@ from lossc.runtime.messages import LosscWarning
 
 CLOSE = 2.0**-20
 """The largest relative difference between an upstream gradient that was expected and the one that came."""
-
-Weights = Mapping[str, float]
-"""dL/d root by the names of the roots."""
 
 
 @dataclass
@@ -187,7 +185,8 @@ class Values(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         wanted = frozenset(owner.streams[key].name for key in keys if key in owner.streams)
         known = known.having(owner.statistics(known, visit, wanted))
-        roots = {name: _in_type(root, known.like) for name, root in owner.seam.values(in_double(known)).items()}
+        found = {name: _in_type(root, known.like) for name, root in owner.seam.values(in_double(known)).items()}
+        roots = dict(zip(found, _apart(found.values()), strict=True))
         ctx.owner, ctx.visit, ctx.wanted, ctx.keys = owner, visit, wanted, keys
         ctx.tensors, ctx.params = tuple(known.tensors), tuple(known.params)
         ctx.sizes, ctx.like = known.sizes, known.like
@@ -208,6 +207,14 @@ class Values(torch.autograd.Function):
             found = _gradients(owner, known, ctx.visit, upstream, ctx.keys, ctx.wanted)
         results = once((found.get(key) for key in ctx.keys), *upstream.values(), *saved)
         return (None, None, None, None, *results)
+
+
+def _apart(values: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The values as different tensors: equal roots are worked out once."""
+    there: set[int] = set()
+    for value in values:
+        yield value.clone() if id(value) in there else value
+        there.add(id(value))
 
 
 def _gradients(

@@ -15,12 +15,13 @@ from functools import cache
 from math import prod
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lossc.compiler.emission import Procedure
 from lossc.compiler.table import Table
 from lossc.runtime.backends.c import Compiled
-from lossc.runtime.backends.fused import Fused, Weigh
+from lossc.runtime.backends.fused import Fused, Weigh, Weights
 from lossc.runtime.backends.once import transforming
 from lossc.runtime.backends.reference import Executable
 from lossc.runtime.backends.seam import Environment, Seam
@@ -46,9 +47,20 @@ def thresholds() -> dict[str, tuple[Threshold, ...]]:
     return {device: tuple(Threshold(**entry) for entry in record[device]) for device in ("cpu", "other")}
 
 
-@cache
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def candidates(device: str) -> list[tuple[str, int, int]]:
+    """The thresholds of a device; what a trace needs of them is a constant of it."""
+    return [(each.backend, each.entries, each.classes) for each in thresholds()["cpu" if device == "cpu" else "other"]]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_available(backend: str) -> bool:
-    """Whether a backend can run here."""
+    """Whether a backend can run here; one that cannot is reported once."""
+    return _is_available(backend)
+
+
+@cache
+def _is_available(backend: str) -> bool:
     if backend == "c":
         try:
             compiler()
@@ -60,9 +72,10 @@ def is_available(backend: str) -> bool:
 
 def choice(device: str, entries: int, classes: int) -> str:
     """The backend for a table whose widest stream has this many entries."""
-    for threshold in thresholds()["cpu" if device == "cpu" else "other"]:
-        if entries >= threshold.entries and classes >= threshold.classes and is_available(threshold.backend):
-            return threshold.backend
+    served: list[tuple[str, int, int]] = candidates(device)
+    for backend, least, fewest in served:
+        if entries >= least and classes >= fewest and is_available(backend):
+            return backend
     return "reference"
 
 
@@ -78,10 +91,10 @@ class Chosen:
 
     def choice(self, sizes: Mapping[str, int], device: str) -> str:
         """The backend for these extents."""
-        entries = max((prod(sizes[axis] for axis in axes) for axes in self._wide), default=0)
+        entries = max([0, *[prod([sizes[axis] for axis in axes]) for axes in self._wide]])
         return choice(device, entries, sizes[self._axis])
 
-    def run(self, environment: Environment, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
         """The roots of the table."""
         backend = self.choice(environment.sizes, environment.like.device.type)
         return self._c.run(environment, weights) if backend == "c" else self._torch.run(environment)
@@ -99,8 +112,8 @@ class Automatic:
         """The outputs by name."""
         environment = self._fused.environment(values)
         device = environment.like.device.type
-        operators = (operator for operator in self._fused.operators if isinstance(operator, Chosen))
-        small = all(operator.choice(environment.sizes, device) == "reference" for operator in operators)
+        operators = [operator for operator in self._fused.operators if isinstance(operator, Chosen)]
+        small = not [each for each in operators if each.choice(environment.sizes, device) != "reference"]
         if small or transforming():
             return self._whole.run(environment.bind(self._whole.bound))
         return self._fused.run_in(environment, weigh)

@@ -21,7 +21,10 @@ DIRECT = ("tensor", "parameter", "centred")
 """Providers of streams that need no operation of their own."""
 
 
-Weigh = Callable[[Mapping[str, Tensor]], Mapping[str, float]]
+Weights = Mapping[str, float]
+"""The dL/d output that is expected of outputs."""
+
+Weigh = Callable[[Mapping[str, Tensor]], Weights]
 """From outputs that are known early, such as denominators, to the dL/d output that is expected of others."""
 
 
@@ -37,7 +40,7 @@ class Operator(Protocol):
     native: frozenset[str]
     roots: frozenset[str]
 
-    def run(self, environment: Environment, weights: Mapping[str, float] | None = None) -> dict[str, Tensor]: ...
+    def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]: ...
 
 
 class Fused:
