@@ -83,9 +83,9 @@ def value_span(text: str, start: int = 0) -> Span:
 
 
 def read_source(path: str) -> Source:
-    """The text of a file (or of stdin for `-`) with its name; E801 where it cannot be read."""
+    """The text of a file (of stdin for `-`, of a work of the zoo for `zoo/family/name`); E801 where it cannot be read."""
     try:
-        data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == "-" else _read_bytes(Path(path))
+        data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == "-" else _read_bytes(_located(path))
         text = data.decode("utf-8")
     except OSError as failure:
         raise LosscError([unreadable(path, failure)]) from None
@@ -93,6 +93,14 @@ def read_source(path: str) -> Source:
         reason = f"byte {failure.start} is not UTF-8"
         raise LosscError([error("E801", f"cannot read `{path}`: {reason}", path_span(path))]) from None
     return Source("<stdin>" if path == "-" else path, text)
+
+
+def _located(path: str) -> Path:
+    if not path.startswith("zoo"):
+        return Path(path)
+    from lossc.compiler.zoo import located
+
+    return located(path)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -113,9 +121,22 @@ def unreadable(path: str, failure: OSError) -> Diagnostic:
 def _similar_files(path: Path) -> list[str]:
     from difflib import get_close_matches
 
+    if path.parts[:1] == ("zoo",):
+        return _similar_works(path)
     try:
         names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
     except OSError:
         return []
     close = get_close_matches(path.name, names, n=1)
     return [f"did you mean `{path.parent / close[0]}`?"] if close else []
+
+
+def _similar_works(path: Path) -> list[str]:
+    from lossc.compiler.suggest import did_you_mean
+    from lossc.compiler.zoo import zoo_files
+
+    works = {reference.rpartition("/")[2]: reference for reference in zoo_files()}
+    same = works.get(path.stem)
+    if same is not None:
+        return [f"did you mean `{same}`?"]
+    return list(did_you_mean(path.as_posix(), zoo_files()) or ("`lossc list --zoo` lists the works of the zoo",))

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from fractions import Fraction
 from numbers import Real
 from os import PathLike
-from pathlib import Path
 
 from lossc.compiler.check import check_source
 from lossc.compiler.program import Program
 from lossc.compiler.prompt import prompt_file
+from lossc.compiler.zoo import located
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.printer import print_text
 from lossc.grammar.source import Source
@@ -29,10 +29,11 @@ def load(
 ) -> Objective:  # fmt: skip
     """The objective of a `.loss` or `.yaml` file, some of its parameters given other values.
 
+    `zoo/preference/dpo_shift` means that work of the zoo (`lossc list --zoo`) where there is no such file here.
     `sizes` gives extents of axes that no tensor has; `check_labels = False` leaves out the check that labels are in range,
     which waits for the device. LosscError holds every problem of the file.
     """
-    file = Path(path)
+    file = located(str(path))
     source = Source(str(file), file.read_text(encoding="utf-8"))
     return _objective(source, params, backend=backend, sizes=sizes, check_labels=check_labels)
 

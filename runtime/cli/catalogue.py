@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -15,16 +15,21 @@ from lossc.runtime.cli.options import command_span
 
 
 def register(application: typer.Typer) -> None:
-    application.command("list", epilog="Example: `lossc list --terms | grep kl`")(list_library)
+    application.command("list", epilog="Examples: `lossc list --terms | grep kl`, `lossc list --zoo`")(list_library)
     application.command("explain", epilog="Example: `lossc explain E204`")(explain)
 
 
 def list_library(
     settings: Annotated[bool, typer.Option("--settings", help="Only settings.")] = False,
     terms: Annotated[bool, typer.Option("--terms", help="Only terms.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="The same as a JSON object.")] = False,
+    zoo: Annotated[bool, typer.Option("--zoo", help="Published objectives, by family; as JSON a list.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
-    """List the settings and terms of the library with their signatures."""
+    """List the settings and terms of the library with their signatures, or the published objectives of the zoo."""
+    if zoo:
+        works = list(_works())
+        typer.echo(json.dumps(works, indent=2, ensure_ascii=False) if json_output else _work_listing(works))
+        return
     both = settings == terms
     found: dict[str, Any] = {}
     if settings or both:
@@ -70,6 +75,37 @@ def _terms() -> list[dict[str, Any]]:
         for module in modules
         for name, term in module.terms.items()
     ]
+
+
+def _works() -> Iterator[dict[str, Any]]:
+    from lossc.compiler.zoo import zoo_entries
+
+    for entry in zoo_entries():
+        yield {
+            "id": int(entry.id) if entry.id.isdecimal() else entry.id,
+            "name": entry.name,
+            "family": entry.family,
+            "reference": entry.reference,
+            "path": str(entry.path),
+            "title": entry.title,
+            "cite": entry.cite,
+            "certainty": entry.certainty,
+            "about": entry.about,
+            "inputs": list(entry.inputs),
+            "additivity": entry.additivity,
+        }
+
+
+def _work_listing(works: Sequence[dict[str, Any]]) -> str:
+    lines: list[str] = []
+    family = ""
+    for work in works:
+        if work["family"] != family:
+            family = work["family"]
+            lines += ["", family] if lines else [family]
+        lines += [f"    {work['reference']}  {work['title']}", f"        {work['about']}"]
+        lines += [f"        {work['certainty']} · {work['additivity']} · reads {', '.join(work['inputs'])}"]
+    return "\n".join(lines)
 
 
 def _lines(comments: Sequence[str]) -> list[str]:

@@ -245,11 +245,11 @@ def test_an_internal_fault_asks_for_a_report(spec: str, output: Output, monkeypa
 
 LIGHT = [
     ["check", "dpo.loss"], ["fmt", "--check", "dpo.loss"], ["show", "dpo.loss"], ["plan", "dpo.loss"], ["schema"],
-    ["list"], ["explain", "E811"], ["render", "dpo.loss"], ["new", "classes"],
+    ["list"], ["list", "--zoo"], ["explain", "E811"], ["render", "dpo.loss"], ["new", "classes"],
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", LIGHT, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("arguments", LIGHT, ids=lambda arguments: " ".join(arguments[:2]))
 def test_light_commands_never_import_torch(spec: str, arguments: list[str]) -> None:
     program = (
         "import sys; from lossc.runtime.cli.boundary import run\n"
@@ -273,3 +273,18 @@ def _seconds_of_processor(arguments: list[str]) -> float:
     subprocess.run([sys.executable, "-m", "lossc", *arguments], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_list_of_the_zoo(output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["list", "--zoo"]) == 0
+    assert "zoo/preference/dpo_shift" in output()[0]
+    assert run(["list", "--zoo", "--json"]) == 0
+    (work,) = (record for record in json.loads(output()[0]) if record["id"] == 162)
+    assert (work["name"], work["family"], work["certainty"]) == ("dpo_shift", "preference", "checked")
+    assert work["inputs"] == ["logits", "labels", "mask", "ref_logp"]
+    assert Path(work["path"]).is_file()
+    assert run(["check", work["path"]]) == run(["check", work["reference"]]) == 0
+    output()
+    assert run(["check", "zoo/preference/dposhift"]) == 1
+    assert "did you mean `zoo/preference/dpo_shift`?" in "".join(output())

@@ -1,0 +1,86 @@
+"""The zoo: published objectives, one file each in `specs/zoo/<family>/`, and what is known of each.
+
+A file of the zoo is named `zoo/<family>/<name>` wherever a path of a spec is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from lossc.compiler.check import Checked, check_source
+from lossc.compiler.program import Program
+from lossc.grammar.source import Source
+from lossc.grammar.syntax import Meta
+
+PREFIX = "zoo"
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One work. `id` is its number in the catalogue of works; `certainty` says how far the equation was compared.
+
+    `inputs` are the tensors that a batch holds; `coupled` names the terms whose value depends on how a batch is split.
+    """
+
+    reference: str
+    family: str
+    name: str
+    path: Path
+    id: str
+    title: str
+    cite: str
+    certainty: str
+    about: str
+    inputs: tuple[str, ...]
+    coupled: tuple[str, ...]
+
+    @property
+    def additivity(self) -> str:
+        """Whether micro-batches and ranks add up exactly."""
+        return f"coupled: {', '.join(self.coupled)}" if self.coupled else "additive"
+
+
+@cache
+def zoo_files() -> dict[str, Path]:
+    """Every file of the zoo by its reference, sorted."""
+    with as_file(files("lossc.specs").joinpath(PREFIX)) as root:
+        found = sorted(root.resolve().glob("*/*.loss"))
+        return {f"{PREFIX}/{path.parent.name}/{path.stem}": path for path in found}
+
+
+def located(path: str) -> Path:
+    """The file that a path means: itself, or the file of the zoo that has this reference where there is no such file."""
+    written = Path(path)
+    if written.parts[:1] != (PREFIX,) or written.exists():
+        return written
+    return zoo_files().get(written.as_posix().removesuffix(".loss"), written)
+
+
+def checked(path: Path) -> Checked:
+    """A file of the zoo, checked."""
+    return check_source(Source(str(path), path.read_text(encoding="utf-8")))
+
+
+def zoo_entry(reference: str) -> ZooEntry:
+    """What is known of one work."""
+    path = zoo_files()[reference]
+    found = checked(path)
+    metas: dict[str, str] = {item.key: item.value for item in found.file.items if isinstance(item, Meta)}
+    program = found.program
+    return ZooEntry(
+        reference, path.parent.name, path.stem, path, metas.get("id", ""), metas.get("title", ""), metas.get("cite", ""),
+        metas.get("certainty", ""), " ".join(metas.get("about", "").split()),
+        tuple(program.tensors) if program is not None else (), coupled_terms(program),
+    )  # fmt: skip
+
+
+def zoo_entries() -> tuple[ZooEntry, ...]:
+    """Every work of the zoo, sorted by family and name."""
+    return tuple(zoo_entry(reference) for reference in zoo_files())
+
+
+def coupled_terms(program: Program | None) -> tuple[str, ...]:
+    return tuple(term.name for term in program.terms if not term.additive) if program is not None else ()

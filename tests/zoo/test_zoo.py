@@ -1,0 +1,101 @@
+"""Every work of the zoo equals its closed form, trains, and fuses where its family does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from tests.zoo.harness import (
+    FUSED_FAMILIES,
+    assert_same,
+    loaded,
+    losses_of_descent,
+    oracles,
+    run_closed_form,
+    run_spec,
+)
+
+from lossc.compiler.check import check_source
+from lossc.compiler.plan import plan
+from lossc.compiler.simplify import simplify
+from lossc.compiler.zoo import checked, zoo_entry, zoo_files
+from lossc.grammar import parse
+from lossc.grammar.diagnostics import Diagnostics
+from lossc.grammar.printer import print_text
+from lossc.grammar.source import Source
+from lossc.grammar.yaml_printer import print_yaml
+
+CASES = [
+    pytest.param(reference, variant, params, id=f"{reference[4:]}-{variant}-{number}")
+    for reference, one in oracles().items()
+    for variant in one.variants
+    for number, params in enumerate(one.params)
+]  # fmt: skip
+FUSED = [reference for reference, one in oracles().items() if one.family in FUSED_FAMILIES]
+
+
+def named(references: list[str]) -> list[Any]:
+    return [pytest.param(reference, id=reference[4:]) for reference in references]
+
+
+@pytest.mark.parametrize(("reference", "variant", "params"), CASES)
+def test_equals_the_closed_form(reference: str, variant: str, params: Mapping[str, Any]) -> None:
+    one = oracles()[reference]
+    objective = loaded(one, params)
+    tensors = one.batch(3, variant)
+    one.prepare(objective, tensors)
+    expected = run_closed_form(one, objective, tensors, params)
+    assert_same(run_spec(objective, tensors), expected, one.tolerance)
+
+
+@pytest.mark.parametrize("reference", named(list(oracles())))
+def test_it_trains(reference: str) -> None:
+    one = oracles()[reference]
+    losses = losses_of_descent(one, one.params[0])
+    assert losses[-1] < losses[0] - 1e-4 * abs(losses[0])
+
+
+@pytest.mark.parametrize("reference", named(FUSED))
+def test_fuses(reference: str) -> None:
+    """The vocabulary is read through a statistic table that leaves nothing of its size, on every fused backend alike."""
+    one = oracles()[reference]
+    params = one.params[0]
+    program = loaded(one, params).program
+    planned = plan(simplify(program).program)
+    assert planned.axes
+    assert planned.largest is None, planned.largest
+    for variant in one.variants:
+        tensors = one.batch(5, variant)
+        objectives = {backend: loaded(one, params, backend) for backend in ("reference", "torch", "c")}
+        for objective in objectives.values():
+            one.prepare(objective, tensors)
+        expected = run_spec(objectives.pop("reference"), tensors)
+        for objective in objectives.values():
+            assert_same(run_spec(objective, tensors), expected, max(one.tolerance, 1e-9))
+
+
+@pytest.mark.parametrize("reference", named(list(zoo_files())))
+def test_the_file_is_in_order(reference: str) -> None:
+    """It checks without a warning, is formatted, is the same in YAML, and says what it is."""
+    path = zoo_files()[reference]
+    source = Source(str(path), path.read_text(encoding="utf-8"))
+    found = check_source(source)
+    assert not [problem.message for problem in found.problems.found]
+    assert found.program is not None
+    assert print_text(found.file) == source.text
+    assert parse(Source("round.yaml", print_yaml(found.file)), Diagnostics()) == found.file
+    entry = zoo_entry(reference)
+    assert entry.title and entry.cite and entry.about
+    assert entry.certainty in ("checked", "recalled", "reconstruction")
+    assert entry.id.isdecimal()
+    assert found.program.name == entry.name
+
+
+def test_every_work_has_an_oracle() -> None:
+    assert set(zoo_files()) == set(oracles())
+
+
+def test_no_work_is_there_twice() -> None:
+    numbers = [checked(path).program.meta["id"] for path in zoo_files().values()]  # type: ignore[union-attr]
+    assert len(numbers) == len(set(numbers))
