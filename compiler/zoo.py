@@ -77,9 +77,10 @@ def zoo_entry(reference: str) -> ZooEntry:
     )  # fmt: skip
 
 
-def zoo_entries() -> tuple[ZooEntry, ...]:
-    """Every work of the zoo, sorted by family and name."""
-    return tuple(zoo_entry(reference) for reference in zoo_files())
+def zoo_entries(family: str | None = None) -> tuple[ZooEntry, ...]:
+    """Every work of the zoo, or of a family of it, sorted by family and name."""
+    wanted = [reference for reference in zoo_files() if family is None or reference.split("/")[1] == family]
+    return tuple(zoo_entry(reference) for reference in wanted)
 
 
 def coupled_terms(program: Program | None) -> tuple[str, ...]:

@@ -30,7 +30,6 @@ from torch import Tensor, nn
 
 import lossc
 from lossc import Objective
-from lossc.compiler.zoo import checked, zoo_files
 
 Tensors = dict[str, Any]
 Batches = Callable[[int, str], Tensors]
@@ -236,8 +235,3 @@ def losses_of_descent(one: Oracle, params: Mapping[str, Any]) -> list[float]:
         losses.append(float(loss.detach()))
     return losses
 
-
-def ready(reference: str) -> bool:
-    """Whether every form of a work is compiled."""
-    program = checked(zoo_files()[reference]).program
-    return program is not None and not program.uncompiled
