@@ -15,12 +15,12 @@ from lossc.compiler.zoo import ZooEntry, checked, zoo_entries, zoo_files
 _HEAD = """\
 # The zoo
 
-Published objectives, one file each in `specs/zoo/`, in the notation of their papers as far as the language allows. Load one with
-`lossc.load("zoo/preference/dpo_shift")`; every command takes such a name for a file, and `lossc list --zoo` lists them all. Copy a file
-and change it: each is a few lines of [the language](../language.md).
+Published objectives, one file each in `specs/zoo/`, in the notation of their papers as far as the language allows. Load one
+with `lossc.load("zoo/preference/dpo_shift")`; every command takes such a name for a file, and `lossc list --zoo` lists
+them all. Copy a file and change it: each is a few lines of [the language](../language.md).
 
-Each says how far its equation was compared with its source: `checked` with the text of the paper or the code of its authors;
-`recalled`, the form in which it is known; `reconstruction`, put together from what is published about it.
+Each says how far its equation was compared with its source: `checked` with the text of the paper or the code of its
+authors; `recalled`, the form in which it is known; `reconstruction`, put together from what is published about it.
 
 These pages are generated from the files (`python -m lossc.compiler.zoo_pages docs/zoo`).
 """
