@@ -1,34 +1,74 @@
-"""Rows as bars: time by variant, for each objective, type and allocator, beside the floor."""
+"""Rows as bars: time and memory by variant, objective by objective, beside the floor of the time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lossc.runtime.bench.rows import VARIANTS, Row
 
-_COLOURS = {"eager": "#9aa5b1", "compile": "#6b7c93", "terms": "#c3ccd5", "torch": "#4c9f70", "c": "#1f6f8b"}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = {"eager": "#b8c2cc", "terms": "#93a1b0", "compile": "#64748b", "torch": "#6fb98f", "c": "#0f766e"}
+_LABELS = {"eager": "eager PyTorch", "terms": "library calls, added up", "compile": "torch.compile",
+           "torch": "lossc, backend torch", "c": "lossc, backend c"}  # fmt: skip
+
+Scene = tuple[str, str]
+"""A type of numbers and an allocator: a row of the picture."""
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Writes the chart; milliseconds on a logarithmic axis, a dash at the floor of each group."""
+    """Writes the chart: logarithmic axes, a line at the floor of each objective."""
     from matplotlib.figure import Figure
 
-    groups = list(dict.fromkeys((row.objective, row.dtype, row.allocator) for row in rows))
-    variants = [variant for variant in VARIANTS if any(row.variant == variant for row in rows)]
-    figure = Figure(figsize=(max(6.0, 1.3 * len(groups)), 4.5), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(variants)
-    for at, variant in enumerate(variants):
-        found = {(row.objective, row.dtype, row.allocator): row.ms for row in rows if row.variant == variant}
-        places = [number + (at - (len(variants) - 1) / 2) * width for number, group in enumerate(groups) if group in found]
-        heights = [found[group] for group in groups if group in found]
-        axes.bar(places, heights, width, label=variant, color=_COLOURS.get(variant))
-    for number, group in enumerate(groups):
-        floor = next(row.floor_ms for row in rows if (row.objective, row.dtype, row.allocator) == group)
-        axes.hlines(floor, number - 0.42, number + 0.42, "black", linewidth=1, label="" if number else "floor")
-    axes.set_yscale("log")
-    axes.set_ylabel("ms, forward and backward")
-    axes.set_xticks(range(len(groups)), ["\n".join(group) for group in groups], fontsize=7)
-    axes.legend(ncols=len(variants) + 1, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12))
+    scenes = list(dict.fromkeys((row.dtype, row.allocator) for row in rows))
+    objectives = list(dict.fromkeys(row.objective for row in rows))
+    width = max(8.0, 2.0 + 1.5 * len(objectives))
+    figure = Figure(figsize=(width, 3.1 * len(scenes) + 0.5), layout="constrained")
+    grid = figure.subplots(len(scenes), 2, squeeze=False)
+    for line, scene in zip(grid, scenes, strict=True):
+        shown = [row for row in rows if (row.dtype, row.allocator) == scene]
+        _bars(line[0], shown, {(row.objective, row.variant): row.ms for row in shown}, "ms, forward and backward")
+        _floors(line[0], shown)
+        _bars(line[1], shown, {(row.objective, row.variant): row.peak_bytes / 2**20 for row in shown}, "peak MiB")
+        line[0].set_title(f"{scene[0]}, {scene[1]} allocator", fontsize=9, loc="left")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    columns = len(labels) if width > 11 else 3
+    figure.legend(handles, labels, ncols=columns, fontsize=8, frameon=False, loc="outside upper center")
     figure.savefig(path, dpi=150)
+
+
+def _bars(axes: Axes, rows: Sequence[Row], values: dict[tuple[str, str], float], title: str) -> None:
+    objectives = list(dict.fromkeys(row.objective for row in rows))
+    variants = [name for name in _LABELS if name in VARIANTS and any(row.variant == name for row in rows)]
+    width = 0.84 / max(len(variants), 1)
+    for at, variant in enumerate(variants):
+        places = [n + (at - (len(variants) - 1) / 2) * width for n, name in enumerate(objectives) if (name, variant) in values]
+        heights = [values[name, variant] for name in objectives if (name, variant) in values]
+        bars = axes.bar(places, heights, 0.94 * width, label=_LABELS[variant], color=_COLOURS[variant])
+        axes.bar_label(bars, [_figure(value) for value in heights], fontsize=5.5, rotation=90, padding=2)
+    axes.set_yscale("log")
+    axes.margins(y=0.25)
+    axes.set_ylabel(title, fontsize=8)
+    axes.set_xticks(range(len(objectives)), [_name(objective) for objective in objectives], fontsize=7)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _floors(axes: Axes, rows: Sequence[Row]) -> None:
+    for number, name in enumerate(dict.fromkeys(row.objective for row in rows)):
+        floor = next(row.floor_ms for row in rows if row.objective == name)
+        label = "" if number else "floor: one read, one write"
+        axes.hlines(floor, number - 0.45, number + 0.45, "#b91c1c", linewidth=1.2, label=label)
+
+
+def _name(objective: str) -> str:
+    """`o2_ce_smoothing_z` on two lines."""
+    head, _, rest = objective.partition("_")
+    return f"{head}\n{rest.replace('_', ' ')}" if rest else head
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"

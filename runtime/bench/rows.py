@@ -20,7 +20,10 @@ ALLOCATORS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Task:
-    """One process: an objective, the extents of its axes, a type of numbers, an allocator, and the variants to compare."""
+    """An objective, the extents of its axes, a type of numbers, an allocator, and the variants to compare.
+
+    `repeats` is how often each variant runs; None for as often as fits in `seconds`.
+    """
 
     file: str
     overrides: dict[str, str]
@@ -28,10 +31,11 @@ class Task:
     dtype: str
     allocator: str
     variants: tuple[str, ...]
-    repeats: int
-    device: str
-    baselines: str | None
-    ignored: float
+    repeats: int | None = None
+    seconds: float = 4.0
+    device: str = "cpu"
+    baselines: str | None = None
+    ignored: float = 0.0
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Task:
@@ -65,3 +69,12 @@ class Row:
 
     def to_record(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that is not a row: what a process is at (`stage`), a variant left out, a task that ended early."""
+
+    task: Task
+    text: str
+    kind: str = "stage"

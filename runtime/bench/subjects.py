@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,11 +13,16 @@ import torch
 from torch import Tensor
 
 import lossc
+from lossc.runtime.backends.choose import is_available
 from lossc.runtime.bench.rows import DTYPES, Task
 from lossc.runtime.examples import example_inputs
 
 Batch = dict[str, Tensor]
 Loss = Callable[[Batch], Tensor]
+Maker = Callable[[], Loss]
+
+PLAIN = 1 << 24
+"""Entries of a batch up to which gradients in double precision come from the objective as one expression."""
 
 
 def loaded(task: Task, backend: str = "reference") -> lossc.Objective:
@@ -45,19 +51,22 @@ def _moved(tensor: Tensor, device: str) -> Tensor:
     return tensor.detach().to(device).requires_grad_(tensor.requires_grad)
 
 
-def losses(task: Task, baselines: ModuleType | None) -> dict[str, Callable[[], Loss]]:
-    """What makes each variant that there is, from the text on."""
-    name = loaded(task).name
-    makers: dict[str, Callable[[], Loss]] = {
+def makers(task: Task, baselines: ModuleType | None) -> Iterator[tuple[str, Maker | str]]:
+    """Each variant asked for: what makes it, from the text on, or why there is none."""
+    known: dict[str, Maker] = {
         "eager": lambda: _of(task, "reference"),
         "compile": lambda: _compiled(task),
         "torch": lambda: _of(task, "torch"),
         "c": lambda: _of(task, "c"),
     }
-    terms = getattr(baselines, "TERMS", {}).get(name)
-    if terms is not None:
-        makers["terms"] = lambda: terms
-    return {variant: makers[variant] for variant in task.variants if variant in makers}
+    terms = getattr(baselines, "TERMS", {}).get(loaded(task).name)
+    for variant in task.variants:
+        if variant == "terms":
+            yield variant, (lambda: terms) if terms is not None else "no sum of library calls is known for this objective"
+        elif variant == "c" and (task.device != "cpu" or not is_available("c")):
+            yield variant, "it needs the CPU and a C compiler"
+        else:
+            yield variant, known[variant]
 
 
 def _of(task: Task, backend: str) -> Loss:
@@ -71,8 +80,9 @@ def _compiled(task: Task) -> Loss:
 
 
 def exact(task: Task, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The gradients in double precision at the very same numbers."""
-    objective = loaded(task, "torch")
+    """The gradients in double precision at the very same numbers; block by block where eager torch would take too much."""
+    entries = sum(prod(tensor.shape) for tensor in batch.values())
+    objective = loaded(task, "reference" if entries <= PLAIN else "torch")
     wide = {n: x.detach().double().requires_grad_(x.requires_grad) if x.is_floating_point() else x for n, x in batch.items()}
     objective(wide).loss.backward()
     return {name: x.grad for name, x in wide.items() if x.grad is not None}

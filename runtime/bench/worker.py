@@ -1,4 +1,4 @@
-"""One measurement, in a process of its own: a task on stdin, events as lines of JSON on stdout."""
+"""Measurements in one process: tasks as lines of JSON on stdin, events as lines of JSON on stdout."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
 
 import lossc
+from lossc.compiler.program import Program
 from lossc.compiler.table import class_axes
 from lossc.runtime.bench.memory import peak
 from lossc.runtime.bench.rows import Row, Task
-from lossc.runtime.bench.subjects import Batch, Loss, drawn, exact, loaded, losses, module_of
+from lossc.runtime.bench.subjects import Batch, Loss, Maker, drawn, exact, loaded, makers, module_of
 
 _PIECE = 1 << 22
 """Entries that are compared at once."""
+
+FEWEST, MOST = 3, 50
+"""Rounds, where their number is not asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,50 +39,86 @@ class Subject:
 
 
 def main() -> None:
-    task = Task.of(json.loads(sys.stdin.read()))
     warnings.simplefilter("ignore")
-    for row in rows(task):
-        _send({"event": "row", "row": row.to_record()})
+    for line in sys.stdin:
+        for row in rows(Task.of(json.loads(line))):
+            _send({"event": "row", "row": row.to_record()})
+        _send({"event": "done"})
+        gc.collect()
 
 
-def rows(task: Task) -> Iterable[Row]:
+def rows(task: Task) -> Iterator[Row]:
     """The rows of a task, once all variants have taken turns."""
     baselines = module_of(task.baselines)
     device = torch.device(task.device)
-    _say("drawing the batch")
     batch = drawn(task, baselines)
-    name = loaded(task).name
-    makers = losses(task, baselines)
-    _warm_up(makers)
+    objective = loaded(task)
+    name = objective.name
+    _send({"event": "extents", "text": _extents(objective.program, batch)})
+    made = dict(_made(task, makers(task, baselines)))
     _say("gradients in double precision")
     g64 = exact(task, batch)
-    subjects = {variant: _subject(variant, make, batch, g64, device) for variant, make in makers.items()}
+    subjects = dict(_subjects(made, batch, g64, device))
     del g64
     gc.collect()
-    best = _best({"floor": _floor(task, batch), **{variant: s.step for variant, s in subjects.items()}}, task.repeats, device)
+    steps = {"floor": floor(task, batch), **{variant: subject.step for variant, subject in subjects.items()}}
+    best = _best(steps, task, device)
     for variant, subject in subjects.items():
         yield Row(
             name, "logits", variant, task.dtype, task.allocator, best[variant] * 1e3, best["floor"] * 1e3,
             subject.peak_bytes, subject.grad_error, max(0.0, subject.first - best[variant]),
         )  # fmt: skip
+    torch.compiler.reset()
 
 
-def _warm_up(makers: Mapping[str, object]) -> None:
-    """What every program of its kind pays once: imports, and torch's compiler if it is needed."""
+def _extents(program: Program, batch: Batch) -> str:
+    """`b=4, t=256, v=32000`."""
+    sizes = {axis: n for name, info in program.tensors.items() for axis, n in zip(info.order, batch[name].shape, strict=True)}
+    return ", ".join(f"{axis}={n}" for axis, n in sizes.items())
+
+
+def _made(task: Task, found: Iterator[tuple[str, Maker | str]]) -> Iterator[tuple[str, Maker]]:
+    """The variants that there are, once what every program of their kind pays once is paid."""
+    _warm_up()
+    for variant, maker in found:
+        if isinstance(maker, str):
+            _send({"event": "left out", "text": f"{variant}: {maker}"})
+            continue
+        if variant == "compile":
+            _say("starting torch.compile")
+            _warm_up_compiler(task.device)
+        yield variant, maker
+
+
+@cache
+def _warm_up() -> None:
     objective = lossc.loads("mse", setting="regression", backend="reference")
     objective(pred=torch.zeros(2, 2, requires_grad=True), target=torch.ones(2, 2)).loss.backward()
-    if "compile" in makers:
-        _say("starting torch.compile")
-        torch.compile(lambda x: (x * 2).sum(), dynamic=False)(torch.ones(3, requires_grad=True)).backward()
 
 
-def _subject(
-    variant: str, make: Callable[[], Loss], batch: Batch, g64: Mapping[str, Tensor], device: torch.device
-) -> Subject:  # fmt: skip
-    _say(f"{variant}: first pass")
+@cache
+def _warm_up_compiler(device: str) -> None:
+    compiled = torch.compile(lambda x: (x * 2).sum(), dynamic=False)
+    compiled(torch.ones(3, requires_grad=True, device=device)).backward()
+
+
+def _subjects(
+    made: Mapping[str, Maker], batch: Batch, g64: Mapping[str, Tensor], device: torch.device
+) -> Iterator[tuple[str, Subject]]:  # fmt: skip
+    """Each variant after its first passes; one that cannot run is left out."""
+    for variant, make in made.items():
+        _say(f"{variant}: first pass")
+        try:
+            yield variant, _subject(make, batch, g64, device)
+        except Exception as problem:
+            text = (str(problem).strip().splitlines() or [""])[0]
+            _send({"event": "left out", "text": f"{variant}: {type(problem).__name__}: {text}"})
+
+
+def _subject(make: Maker, batch: Batch, g64: Mapping[str, Tensor], device: torch.device) -> Subject:
+    gc.collect()
     start = time.perf_counter()
-    loss = make()
-    step = _stepping(loss, batch)
+    step = _stepping(make(), batch)
     step()
     _wait(device)
     subject = Subject(step, time.perf_counter() - start)
@@ -113,34 +154,57 @@ def _error(found: Tensor | None, exact: Tensor) -> float:
     return (difference / size) ** 0.5 if size else float(difference > 0)
 
 
-def _floor(task: Task, batch: Batch) -> Callable[[], None]:
+def floor(task: Task, batch: Batch) -> Callable[[], None]:
     """Reads every stream over the classes and writes every gradient, by copies into buffers that exist."""
     program = loaded(task).program
     axes = set(class_axes(program))
-    wide = [batch[name] for name, info in program.tensors.items() if len(info.order) > 1 and axes & set(info.order)]
+    names = [name for name, info in program.tensors.items() if len(info.order) > 1 and axes & set(info.order)]
+    wide = [batch[name] for name in names] or list(batch.values())
     written = [(tensor.detach(), torch.zeros_like(tensor)) for tensor in wide if tensor.requires_grad]
-    read = [tensor.detach() for tensor in wide if not tensor.requires_grad]
+    read = [_words(tensor.detach()) for tensor in wide if not tensor.requires_grad]
 
     def step() -> None:
         for tensor, buffer in written:
             buffer.copy_(tensor)
         for tensor in read:
-            tensor.amax(-1) if tensor.is_floating_point() else tensor.any(-1)
+            tensor.max()
 
     return step
 
 
-def _best(steps: Mapping[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, float]:
+def _words(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor as numbers that are read as fast as they come."""
+    flat = tensor.contiguous().flatten().view(torch.uint8)
+    whole = flat.numel() // 4 * 4
+    return flat[:whole].view(torch.int32) if whole else flat
+
+
+def _best(steps: Mapping[str, Callable[[], None]], task: Task, device: torch.device) -> dict[str, float]:
     """The shortest time of each step; all take turns, so that a busy machine slows all alike."""
     best = dict.fromkeys(steps, float("inf"))
-    for number in range(repeats):
-        _say(f"round {number + 1} of {repeats}")
+    start = time.perf_counter()
+    done = 0
+    _say("taking turns")
+    while done < _rounds(task, done, time.perf_counter() - start):
         for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            _wait(device)
-            best[name] = min(best[name], time.perf_counter() - start)
+            best[name] = min(best[name], _timed(step, device))
+        done += 1
     return best
+
+
+def _rounds(task: Task, done: int, seconds: float) -> int:
+    """How many rounds there are to be in all, as far as is known after some."""
+    if task.repeats is not None:
+        return task.repeats
+    fitting = int(task.seconds / (seconds / done)) if done else FEWEST
+    return min(max(fitting, FEWEST), MOST)
+
+
+def _timed(step: Callable[[], None], device: torch.device) -> float:
+    start = time.perf_counter()
+    step()
+    _wait(device)
+    return time.perf_counter() - start
 
 
 def _wait(device: torch.device) -> None:

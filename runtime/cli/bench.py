@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
-from lossc.runtime.cli.options import SetOption, SpecsArgument, command_span, overrides, program_of
+from lossc.runtime.cli.options import SetOption, command_span, overrides, program_of
 from lossc.runtime.cli.plan import parse_sizes
 
 if TYPE_CHECKING:
-    from lossc.runtime.bench import Row, Task
+    from lossc.runtime.bench import Note, Row
 
 _EPILOG = """Example: `lossc bench benchmarks/o3_ce_smoothing_z_entropy.loss --sizes v=32000,b=4,t=256 --chart o3.png`"""
 
@@ -24,7 +25,7 @@ def register(application: typer.Typer) -> None:
 
 
 def bench(
-    files: SpecsArgument,
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Specs, `.loss` or `.yaml`.")],
     sizes: Annotated[
         str | None, typer.Option("--sizes", metavar="AXIS=N,...", help="Extents of axes; others are small.")
     ] = None,
@@ -33,7 +34,12 @@ def bench(
     variants: Annotated[
         str, typer.Option("--variants", help="Of eager, compile, terms, torch, c: those to compare.")
     ] = "eager,compile,terms,torch,c",
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds; the best of each variant counts.")] = 7,
+    repeats: Annotated[
+        int | None, typer.Option("--repeats", min=1, help="Rounds; the best of each variant counts.", show_default="as fit")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="What rounds fit in, for each objective, type and allocator.")
+    ] = 4.0,
     ignored: Annotated[float, typer.Option("--ignored", min=0, max=1, help="Share of rows that the masks exclude.")] = 0.0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda.")] = "cpu",
     baselines: Annotated[
@@ -45,30 +51,40 @@ def bench(
 ) -> None:
     """Measure time, memory, accuracy and compilation of an objective against eager PyTorch and torch.compile."""
     from lossc.runtime.bench import ALLOCATORS, DTYPES, VARIANTS, Task, measured
+    from lossc.runtime.cli.bench_view import View, print_table
 
-    extents = parse_sizes(sizes)
-    chosen = {"--dtype": _listed(dtype, DTYPES), "--allocator": _listed(allocator, ALLOCATORS),
-              "--variants": _listed(variants, VARIANTS)}  # fmt: skip
-    tasks: list[Task] = []
-    for file in files:
-        axes = program_of(file, set).axes
-        known = {axis: extent for axis, extent in extents.items() if axis in axes}
-        if len(files) == 1 and len(known) < len(extents):
-            raise LosscError([_unknown(axis, axes) for axis in extents if axis not in axes])
-        for number in chosen["--dtype"]:
-            for memory in chosen["--allocator"]:
-                tasks.append(Task(
-                    file, overrides(set), known, number, memory, tuple(chosen["--variants"]), repeats, device,
-                    None if baselines is None else str(baselines), ignored,
-                ))  # fmt: skip
-    with _View(len(tasks)) as view:
-        rows = list(measured(tasks, view))
     if chart is not None:
-        _draw(rows, chart)
+        _require_matplotlib(chart)
+    extents, chosen = parse_sizes(sizes), _listed(variants, VARIANTS)
+    numbers, memories = _listed(dtype, DTYPES), _listed(allocator, ALLOCATORS)
+    known = {file: _known(file, extents, set, alone=len(files) == 1) for file in files}
+    tasks = [
+        Task(
+            file, overrides(set), known[file], number, memory, tuple(chosen), repeats, seconds, device,
+            None if baselines is None else str(baselines), ignored,
+        )
+        for memory in memories for file in files for number in numbers
+    ]  # fmt: skip
+    view = View(tasks)
+    rows = list(view.rows(measured(tasks)))
     if json_output:
         typer.echo(json.dumps({"rows": [row.to_record() for row in rows]}, indent=2))
-    else:
-        _print(rows)
+    elif rows:
+        print_table(rows, (f"{name}: {text}" for name, text in view.extents.items()))
+    for text in view.left_out:
+        print(f"left out  {text}", file=sys.stderr)
+    if chart is not None and rows:
+        _draw(rows, chart)
+    if view.failed:
+        raise LosscError([_failure(note) for note in view.failed])
+
+
+def _known(file: str, extents: dict[str, int], items: list[str] | None, *, alone: bool) -> dict[str, int]:
+    """The extents of axes that an objective has; for a single file others are E805."""
+    axes = program_of(file, items).axes
+    if alone and any(axis not in axes for axis in extents):
+        raise LosscError([_unknown(axis, axes) for axis in extents if axis not in axes])
+    return {axis: extent for axis, extent in extents.items() if axis in axes}
 
 
 def _listed(text: str, known: Iterable[str]) -> list[str]:
@@ -76,7 +92,7 @@ def _listed(text: str, known: Iterable[str]) -> list[str]:
     unknown = [item for item in found if item not in known]
     if unknown or not found:
         raise LosscError([_unknown(item, known) for item in unknown or [text]])
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _unknown(item: str, known: Iterable[str]) -> Diagnostic:
@@ -86,56 +102,14 @@ def _unknown(item: str, known: Iterable[str]) -> Diagnostic:
     return error("E805", f"`{item}` is not known here", command_span(item), help=help_)
 
 
-# ------------------------------------------------------------------------------------------------ what is shown
+def _failure(note: Note) -> Diagnostic:
+    task = note.task
+    help_ = "with smaller `--sizes` it needs less memory; `--variants` leaves some out"
+    return error("E808", f"the measurement ended early: {note.text}",
+                 command_span(f"{task.file} {task.dtype} {task.allocator}"), help=help_)  # fmt: skip
 
 
-class _View:
-    """A bar of processes with what the present one is at; nothing where the output is not a terminal."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True)
-        self._bar = Progress(
-            BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=total)
-        self._seen: list[Task] = []
-
-    def __enter__(self) -> _View:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, task: Task, text: str) -> None:
-        if task not in self._seen:
-            self._seen.append(task)
-        label = f"{Path(task.file).stem}  {task.dtype}  {task.allocator}: {text}"
-        self._bar.update(self._task, completed=len(self._seen) - 1, description=label)
-
-
-def _print(rows: Sequence[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("objective", "type", "allocator", "variant", box=None, pad_edge=False)
-    for title in ("ms", "x floor", "peak MiB", "gradient error", "cold s"):
-        table.add_column(title, justify="right")
-    for row in rows:
-        table.add_row(
-            row.objective, row.dtype, row.allocator, row.variant, f"{row.ms:.2f}", f"{row.ms / row.floor_ms:.2f}",
-            f"{row.peak_bytes / 2**20:.0f}", f"{row.grad_error:.1e}", f"{row.compile_s:.2f}",
-        )  # fmt: skip
-    console = Console()
-    console.width = max(console.width, 120)
-    console.print(table)
-
-
-def _draw(rows: Sequence[Row], path: Path) -> None:
+def _require_matplotlib(path: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
@@ -145,6 +119,9 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
                 help="install it with `pip install 'lossc[train]'`",
             )
         ])  # fmt: skip
+
+
+def _draw(rows: Sequence[Row], path: Path) -> None:
     from lossc.runtime.bench.chart import draw
 
     draw(rows, path)
