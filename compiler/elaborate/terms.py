@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossc.compiler import core
+from lossc.compiler import intervals as iv
 from lossc.compiler.elaborate.arithmetic import choice
 from lossc.compiler.elaborate.binding import bind_axes
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.misfit import accepted, found, wanted
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds, read_type
+from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.mentions import axes_made, formal_axes
 from lossc.compiler.primitives import PRIMITIVES
@@ -340,8 +342,9 @@ def formal_value(ctx: Context, formal: syntax.Formal) -> Value:
 
 
 def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value:
-    """`f'(u)`: the symbolic derivative of a one-argument term, at u."""
+    """`f'(u, …)`: the symbolic derivative of a term by its first argument, at u and the other arguments."""
     from lossc.compiler.derivative import derivative
+    from lossc.compiler.simplify import Simplifier
 
     given = ctx.frame.values.get(head.id)
     term = given.term if isinstance(given, Value) else ctx.frame.terms.get(head.id)
@@ -349,24 +352,38 @@ def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value
         term = built_in(ctx, head.id) if head.id in PRIMITIVES else None
     if term is None:
         return ctx.wrong("E107", f"there is no term `{head.id}` to differentiate", head.span)
-    required = [formal for formal in term.declaration.formals if formal.default is None]
-    if len(expr.arguments) != 1 or len(required) > 1 or formal_axes(term.declaration):
-        return ctx.wrong("E210", f"`{head.id}'` is the derivative of a term of one argument without axes", expr.span,
+    if not expr.arguments or expr.arguments[0].name is not None or formal_axes(term.declaration):
+        return ctx.wrong("E210", f"`{head.id}'` is the derivative of a term without axes by its first argument", expr.span,
                          notes=declared_note(Value(core.ZERO, declared=term.span)))  # fmt: skip
-    at = ctx.value(expr.arguments[0].value)
-    if at.wrong:
+    values = [ctx.value(argument.value) for argument in expr.arguments]
+    if any(value.wrong for value in values):
         return WRONG
+    at = values[0]
     if term is ABSTRACT:
         return Value(core.Call("abstract", (at.node,)), REAL, at.present)
-    unknown = core.Input("'", tuple(sorted(at.axes)), "real", at.node.domain)
-    frame = Frame("term", own=False, values={"'": Value(unknown)}, terms={head.id: term}, objective=ctx.session.top)
-    inner = ctx.inside(frame, quiet=True)
-    value = call(
-        inner, term, None, syntax.Call(syntax.Name(head.id), (syntax.Argument(syntax.Name("'")),), span=expr.span)
+    unknown = core.Input("'", tuple(sorted(at.axes)), "real", _promised(ctx, term, at))
+    names = [f"{number}'" for number in range(len(values))]
+    known = dict(zip(names, [Value(unknown), *values[1:]], strict=True))
+    frame = Frame("term", own=False, values={**known}, terms={head.id: term}, objective=ctx.session.top)
+    arguments = tuple(
+        replace(argument, value=syntax.Name(name, span=argument.value.span))
+        for name, argument in zip(names, expr.arguments, strict=True)
     )
+    inner = ctx.inside(frame, quiet=True)
+    value = call(inner, term, None, syntax.Call(syntax.Name(head.id), arguments, span=expr.span))
     if value.wrong:
         return WRONG
     node = value.node
     for _ in range(head.primes):
         node = derivative(node, unknown)
-    return Value(core.substitute(node, {unknown: at.node}), REAL, at.present)
+    node = Simplifier()(node)  # what cancels does so before an exp is put in
+    present = core.all_of(*(value.present for value in values))
+    return Value(core.substitute(node, {unknown: at.node}), REAL, present)
+
+
+def _promised(ctx: Context, term: TermSymbol, at: Value) -> Interval:
+    """The domain of the first argument of a term: what its signature says, where the value may be no less."""
+    type_ = term.declaration.formals[0].type if term.declaration.formals else None
+    read = read_type(ctx, type_) if type_ is not None else None
+    stated = read[0].bounds if read is not None and read[0].name in NUMBERS else iv.REAL
+    return stated if stated.within(at.node.domain) else at.node.domain

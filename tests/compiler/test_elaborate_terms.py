@@ -5,6 +5,8 @@ Nodes are hash-consed, so a call and its equation written out are one and the sa
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -157,13 +159,25 @@ def test_terms_and_functions_as_arguments() -> None:
 def test_the_derivative_of_a_term() -> None:
     text = "{0}minimize\n  loss : mean[b]({1})\n"
     head = "axis b : batch\ninput x : real[b]\nterm f(u : positive) = u^3 + log(u)\n"
+    head += "param w : real = 3\nterm g(u : positive, a : real, c : real = 1) = c * u^a\n"
     values = torch.tensor([0.5, 2.0], dtype=torch.float64)
     for written, expected in (
         ("f'(x^2 + 1)", lambda u: 3 * u**2 + 1 / u),
         ("f''(x^2 + 1)", lambda u: 6 * u - 1 / u**2),
+        ("g'(x^2 + 1, w)", lambda u: 3 * u**2),
+        ("g''(x^2 + 1, c = x^2, a = w)", lambda u: 6 * u * (u - 1)),
     ):
         found = lossc.loads(text.format(head, written))(x=values).loss
         assert found.item() == pytest.approx(expected(values**2 + 1).mean().item(), rel=1e-12)
+
+
+def test_what_cancels_in_a_derivative_does_so_before_an_exponential() -> None:
+    text = "axis b : batch\ninput r : real[b]\nterm f(u : positive) = u * log(u) - (u + 1) * log((u + 1) / 2)\n"
+    r = torch.tensor([-1000.0, 0.0, 1000.0], requires_grad=True)
+    loss = lossc.loads(text + "minimize\n  loss : sum[b](f'(exp(r)))")(r=r).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(-1000 + 2 * math.log(2))
+    assert r.grad is not None and r.grad.tolist() == [1, 0.5, 0]
 
 
 def test_a_choice_is_given_by_its_word() -> None:
