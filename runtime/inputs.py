@@ -17,6 +17,7 @@ from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
 from lossc.runtime.layouts import Layout, flattened, stacked, unfolded
+from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, problem, shown
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -51,7 +52,7 @@ def _expected(info: TensorInfo | LetInfo, role: str) -> Expected:
 class Admitted:
     """Tensors that fit: dimensions as declared, numbers in one type, data detached; and the extents of their axes."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor | Linear]
     sizes: dict[str, int]
     like: Tensor
 
@@ -113,17 +114,17 @@ class Door:
             help_.append(f"or give what is computed from it: {', '.join(self.instead[name])}")
         return problem("E701", f"the tensor `{name}` is missing", declared=expected.span, help=help_)
 
-    def _arranged(self, given: Mapping[str, object], problems: list[Diagnostic]) -> dict[str, Tensor]:
+    def _arranged(self, given: Mapping[str, object], problems: list[Diagnostic]) -> dict[str, Tensor | Linear]:
         """Every tensor with the dimensions of its declaration."""
         extents = {axis: len(positions) for axis, positions in self.positions.items()} | self.sizes
         for name, value in given.items():
             order = self.expected[name].order
-            if isinstance(value, Tensor) and value.dim() == len(order):
+            if isinstance(value, Tensor | Linear) and value.dim() == len(order):
                 extents.update(zip(order, value.shape, strict=True))
             elif isinstance(value, Layout):
                 pairs = zip(value.groups, value.tensor.shape, strict=True)
                 extents.update({group[0]: extent for group, extent in pairs if len(group) == 1})
-        found: dict[str, Tensor] = {}
+        found: dict[str, Tensor | Linear] = {}
         for name, value in given.items():
             try:
                 found[name] = self._one(name, value, extents)
@@ -131,7 +132,7 @@ class Door:
                 problems.extend(wrong.diagnostics)
         return found
 
-    def _one(self, name: str, value: object, extents: Mapping[str, int]) -> Tensor:
+    def _one(self, name: str, value: object, extents: Mapping[str, int]) -> Tensor | Linear:
         expected = self.expected[name]
         order = expected.order
         if expected.kind == "weights":
@@ -145,16 +146,16 @@ class Door:
                 return stacked(
                     name, value, order, axis, positions, kind=expected.kind, growing=self.growing
                 )  # fmt: skip
-        if isinstance(value, Tensor) and value.dim() == len(order):
+        if isinstance(value, Tensor | Linear) and value.dim() == len(order):
             return value
-        code, found = ("E703", shown(value)) if isinstance(value, Tensor) else ("E708", type(value).__name__)
+        code, found = ("E703", shown(value)) if isinstance(value, Tensor | Linear) else ("E708", type(value).__name__)
         dimensions = f"{len(order)} dimension{'' if len(order) == 1 else 's'}"
         message = f"`{name}` must be a tensor with {dimensions}: {', '.join(order) or 'a scalar'}"
         raise LosscError([problem(code, message, found=found, declared=expected.span, help=_layout_help(value, order))])
 
     # -------------------------------------------------------------------------------------- types and extents
 
-    def _wrong_type(self, name: str, tensor: Tensor) -> Iterator[Diagnostic]:
+    def _wrong_type(self, name: str, tensor: Tensor | Linear) -> Iterator[Diagnostic]:
         expected = self.expected[name]
         is_bool, is_integer = tensor.dtype == torch.bool, tensor.dtype in _INTEGERS
         match expected.kind:
@@ -169,7 +170,7 @@ class Door:
             found = str(tensor.dtype).removeprefix("torch.")
             yield problem("E705", f"`{name}` {must}", found=found, declared=expected.span, help=f"pass `{name}.{pass_}()`")
 
-    def _extents(self, tensors: Mapping[str, Tensor], problems: list[Diagnostic]) -> dict[str, int]:
+    def _extents(self, tensors: Mapping[str, Tensor | Linear], problems: list[Diagnostic]) -> dict[str, int]:
         """The extent of every axis; two tensors that disagree about one are reported."""
         sizes: dict[str, int] = {}
         first: dict[str, str] = {}
@@ -191,13 +192,13 @@ class Door:
             message = f"`{name}` has {extent} along `{axis}`, which has the positions {', '.join(positions)}"
             yield problem("E707", message, declared=self.expected[name].span)
 
-    def _check_labels(self, tensors: Mapping[str, Tensor], sizes: dict[str, int], check: bool) -> Iterator[Diagnostic]:
+    def _check_labels(self, tensors: Mapping[str, Tensor | Linear], sizes: dict[str, int], check: bool) -> Iterator[Diagnostic]:
         """Labels lie below the extent of the axis that they point into; the extent that only labels tell is found here."""
         labels = {name: axis for name in tensors if (axis := self.expected[name].codomain) is not None}
         told = {axis for axis in labels.values() if axis not in sizes}
         for name, axis in labels.items():
             tensor = tensors[name]
-            if not (check or axis in told):
+            if isinstance(tensor, Linear) or not (check or axis in told):
                 continue
             largest = int(tensor.max()) if tensor.numel() else -1
             if axis in told:
@@ -210,7 +211,7 @@ class Door:
 
     # -------------------------------------------------------------------------------------- conversion
 
-    def _like(self, tensors: Mapping[str, Tensor]) -> Tensor:
+    def _like(self, tensors: Mapping[str, Tensor | Linear]) -> Tensor:
         """A scalar of the computation's type: double where an input (without inputs: anything) is, else single."""
         numbers = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
         inputs = [tensor for name, tensor in numbers.items() if self.expected[name].role != "data"]
@@ -218,7 +219,7 @@ class Door:
         device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
         return torch.zeros((), dtype=torch.float64 if double else torch.float32, device=device)
 
-    def _converted(self, name: str, tensor: Tensor, like: Tensor, native: bool) -> Tensor:
+    def _converted(self, name: str, tensor: Tensor | Linear, like: Tensor, native: bool) -> Tensor | Linear:
         expected = self.expected[name]
         if tensor.device != like.device:
             message = f"`{name}` is on {tensor.device}, and other tensors of this call are on {like.device}"
@@ -226,6 +227,8 @@ class Door:
         if expected.role == "data" and tensor.requires_grad:
             self._report_detached(name)
             tensor = tensor.detach()
+        if isinstance(tensor, Linear):
+            return tensor.under_autocast()
         if expected.kind == "mask" or (native and tensor.is_floating_point()):
             return tensor
         return tensor.to(torch.int64 if expected.kind == "label" else like.dtype)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
-from torch import Tensor
+import torch
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, Note, error
 from lossc.grammar.source import Source, Span
 
 _BATCH = Span(Source("<batch>", ""), 0, 0)
+
+
+class Shaped(Protocol):
+    """A tensor, or what stands for one."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def shape(self) -> torch.Size: ...
 
 
 class LosscWarning(UserWarning):
@@ -31,6 +42,6 @@ def fail(
     return LosscError([problem(code, message, found=found, declared=declared, help=help)])
 
 
-def shown(tensor: Tensor) -> str:
+def shown(tensor: Shaped) -> str:
     """A tensor's type and shape, for a message: `float32[4, 7]`."""
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

@@ -35,6 +35,7 @@ class Variant:
         runnable = executable(program, roots, seen, procedure, backend)
         self.run = runnable.run
         self.native = runnable.native
+        self.heads = runnable.heads
         self.required = procedure.names("tensor")
         self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in runnable.bound)
         self.minima = tuple(procedure.minima.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,27 +15,34 @@ from lossc.compiler.table import Table
 from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.choose import Automatic, Chosen
 from lossc.runtime.backends.chunked import Chunked
-from lossc.runtime.backends.fused import Fused, Operator, Weigh
+from lossc.runtime.backends.engines import Closed, Engine, Kernels
+from lossc.runtime.backends.fused import Fused, Operator
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Seam
+from lossc.runtime.backends.seam import Seam, Weigh
 
 BACKENDS = ("auto", "reference", "torch", "c")
 
 OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {"auto": Chosen, "torch": Chunked, "c": Compiled}
 """What runs a statistic table, by backend."""
 
+ENGINES: dict[str, Callable[[Any], Engine]] = {
+    "auto": lambda operator: Kernels(operator.compiled), "torch": Closed, "c": Kernels,
+}  # fmt: skip
+"""What computes with blocks of scores that a head makes, from the operator of a table."""
+
 
 class Runnable(Protocol):
     """`run` takes what is `bound`, in order, and returns the outputs by name.
 
     `weigh` tells the dL/d output that is expected from the outputs that are known early. The tensors `native` may be of
-    another floating type than the computation.
+    another floating type than the computation; with `heads` a tensor may be a `Linear`.
     """
 
     bound: tuple[Bound, ...]
     native: frozenset[str]
+    heads: bool
 
-    def run(self, values: list[Tensor | int], weigh: Weigh | None = None) -> dict[str, Tensor]: ...
+    def run(self, values: list[Any], weigh: Weigh | None = None) -> dict[str, Tensor]: ...
 
 
 def executable(
@@ -47,7 +54,7 @@ def executable(
     parts = None if backend == "reference" else cut(program, roots, seen)
     if parts is None or not parts.tables:
         return Executable(whole)
-    fused = Fused(parts, whole, program.spans, OPERATORS[backend])
+    fused = Fused(parts, whole, program.spans, OPERATORS[backend], ENGINES[backend])
     return Automatic(fused, whole) if backend == "auto" else fused
 
 

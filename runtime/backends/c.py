@@ -20,11 +20,10 @@ from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
-from lossc.runtime.backends.fused import Weights
 from lossc.runtime.backends.kernel_calls import KernelCalls, in_double
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.operators import RowOperators, row_operators
-from lossc.runtime.backends.seam import Environment, Gradients, Seam
+from lossc.runtime.backends.seam import Environment, Gradients, Seam, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
 
@@ -80,7 +79,7 @@ class Compiled:
         try:
             return self._run(environment, weights or {})
         except (NoKernelError, ToolchainError) as reason:
-            self._give_up(reason)
+            self.give_up(reason)
             return self.other.run(environment)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -91,7 +90,7 @@ class Compiled:
                 compiler()
                 self._operators = tuple(row_operators(calls) for calls in self.plan() or ())
             except (NoKernelError, ToolchainError) as reason:
-                self._give_up(reason)
+                self.give_up(reason)
         return bool(self._operators)
 
     def _traced(self, environment: Environment) -> dict[str, Tensor]:
@@ -102,7 +101,13 @@ class Compiled:
         roots = self.seam.chained(in_double(known))
         return {name: _in_type(root, environment.like) for name, root in roots.items()}
 
-    def _give_up(self, reason: Exception) -> None:
+    @property
+    def able(self) -> bool:
+        """Whether kernels may be had, as far as is known."""
+        return not self._unable
+
+    def give_up(self, reason: Exception) -> None:
+        """Runs as `torch` does from now on."""
         self._unable = True
         if isinstance(reason, ToolchainError):
             _warn_once(f"the backend `c` is not available, `torch` runs in its place: {reason}")

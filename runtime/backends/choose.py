@@ -21,10 +21,11 @@ from torch import Tensor
 from lossc.compiler.emission import Procedure
 from lossc.compiler.table import Table
 from lossc.runtime.backends.c import Compiled
-from lossc.runtime.backends.fused import Fused, Weigh, Weights
+from lossc.runtime.backends.fused import Fused, formed
 from lossc.runtime.backends.once import transforming
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, Seam
+from lossc.runtime.backends.seam import Environment, Seam, Weigh, Weights
+from lossc.runtime.linear import Linear
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
 
@@ -83,11 +84,11 @@ class Chosen:
     """Runs one table on the backend of its size; an `Operator`."""
 
     def __init__(self, table: Table, seam: Seam) -> None:
-        self._c = Compiled(table, seam)
-        self._torch = self._c.other
+        self.compiled = Compiled(table, seam)
+        self._torch = self.compiled.other
         self._axis = table.axis
         self._wide = tuple(tuple(sorted(s.leaf.axes)) for s in table.streams if s.shape == "dense")
-        self.native, self.roots = self._c.native, self._c.roots
+        self.native, self.roots = self.compiled.native, self.compiled.roots
 
     def choice(self, sizes: Mapping[str, int], device: str) -> str:
         """The backend for these extents."""
@@ -97,23 +98,25 @@ class Chosen:
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
         """The roots of the table."""
         backend = self.choice(environment.sizes, environment.like.device.type)
-        return self._c.run(environment, weights) if backend == "c" else self._torch.run(environment)
+        return self.compiled.run(environment, weights) if backend == "c" else self._torch.run(environment)
 
 
 class Automatic:
     """A program that runs as the reference where all of it is small, and else on the backends of its tables."""
+
+    heads = True
 
     def __init__(self, fused: Fused, whole: Procedure) -> None:
         self._fused = fused
         self._whole = Executable(whole)
         self.bound, self.native = fused.bound, fused.native
 
-    def run(self, values: list[Tensor | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
+    def run(self, values: list[Tensor | Linear | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs by name."""
-        environment = self._fused.environment(values)
+        environment, heads = self._fused.environment(values), self._fused.given_heads(values)
         device = environment.like.device.type
         operators = [operator for operator in self._fused.operators if isinstance(operator, Chosen)]
         small = not [each for each in operators if each.choice(environment.sizes, device) != "reference"]
         if small or transforming():
-            return self._whole.run(environment.bind(self._whole.bound))
-        return self._fused.run_in(environment, weigh)
+            return self._whole.run(formed(environment, heads).bind(self._whole.bound))
+        return self._fused.run_in(environment, weigh, heads)

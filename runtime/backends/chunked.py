@@ -88,7 +88,7 @@ class Chunked:
         """The statistics; they and the row values between sweeps are added to what the call knows."""
         call.exact = call.like.device.type != "cpu" or torch.compiler.is_compiling()
         self._sweep(call)
-        if not call.exact and not self._is_finite(call):
+        if not call.exact and not self.is_finite(call):
             call.exact = True
             self._sweep(call)
         return [call.tensors[f"@{s.name}"] for s in self.delivered(call.gradient)]
@@ -104,7 +104,7 @@ class Chunked:
         for after in range(level, self._levels + 1):
             call.tensors |= self._row_values.known(after, call)
 
-    def _is_finite(self, call: Call) -> bool:
+    def is_finite(self, call: Call) -> bool:
         """Whether all statistics and row values are finite: then so is every entry that they were made of."""
         names = [s.name for s in self.delivered(call.gradient)] + [scalar.name for scalar in self.table.scalars]
         numbers = [value for name in names if (value := call.tensors[f"@{name}"]).is_floating_point()]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from lossc.compiler.core import Node
@@ -12,20 +13,16 @@ from lossc.compiler.cut import SEEN, Cut
 from lossc.compiler.emission import Bound, Procedure, emit
 from lossc.compiler.table import Table
 from lossc.grammar.source import Span
+from lossc.runtime.backends.engines import Engine
+from lossc.runtime.backends.heads import Headed
 from lossc.runtime.backends.once import refuse_transforms
 from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, Seam
+from lossc.runtime.backends.seam import Environment, Seam, Weigh, Weights
+from lossc.runtime.linear import Linear
 
 DIRECT = ("tensor", "parameter", "centred")
 """Providers of streams that need no operation of their own."""
-
-
-Weights = Mapping[str, float]
-"""The dL/d output that is expected of outputs."""
-
-Weigh = Callable[[Mapping[str, Tensor]], Weights]
-"""From outputs that are known early, such as denominators, to the dL/d output that is expected of others."""
 
 
 class Operator(Protocol):
@@ -49,37 +46,78 @@ class Fused:
     `whole` is the program as the reference runs it.
     """
 
+    heads = True
+    """Whether a tensor may be a `Linear`."""
+
     def __init__(
-        self, parts: Cut, whole: Procedure, spans: dict[Node, Span], operator: Callable[[Table, Seam], Operator]
-    ) -> None:
+        self, parts: Cut, whole: Procedure, spans: dict[Node, Span], operator: Callable[[Table, Seam], Operator],
+        engine: Callable[[Operator], Engine],
+    ) -> None:  # fmt: skip
         seams = tuple(Seam(table, seen=_masks(table), spans=spans) for table in parts.tables)
         self.operators = tuple(operator(seam.table, seam) for seam in seams)
         self._providers = tuple(tuple(_providers(table, spans)) for table in parts.tables)
         self._rest = Executable(emit(parts.rest, seen=parts.rest_seen, spans=spans))
         self._cut = parts
+        self._seams = seams
+        self._engine = engine
+        self._headed: dict[int, Headed] = {}
         every = [whole, self._rest.procedure, *(p.executable.procedure for group in self._providers for p in group)]
         every += [procedure for seam in seams for procedure in seam.procedures]
         self.bound = tuple(_joined(every, frozenset(parts.made)))
         self.native = frozenset().union(*(operator.native for operator in self.operators))
 
-    def run(self, values: list[Tensor | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
+    def run(self, values: list[Tensor | Linear | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs of all tables and of the rest."""
-        return self.run_in(self.environment(values), weigh)
+        return self.run_in(self.environment(values), weigh, self.given_heads(values))
 
-    def run_in(self, environment: Environment, weigh: Weigh | None = None) -> dict[str, Tensor]:
+    def run_in(
+        self, environment: Environment, weigh: Weigh | None = None, heads: Mapping[str, Linear] | None = None
+    ) -> dict[str, Tensor]:
         """The same, from what is bound by name."""
         refuse_transforms()
-        outputs = self._rest.run(environment.bind(self._rest.bound))
-        weights = weigh(outputs) if weigh is not None and environment.like.device.type == "cpu" else {}
-        for providers, operator in zip(self._providers, self.operators, strict=True):
-            inner = environment
-            for provider in providers:
-                inner = inner.having({f"@{provider.name}": provider.run(inner)})
-            outputs |= operator.run(inner, {name: weight for name, weight in weights.items() if name in operator.roots})
+        if heads and torch.compiler.is_compiling():
+            environment, heads = formed(environment, heads), None
+        whole = {name: head for name, head in (heads or {}).items() if name in self._rest.procedure.names("tensor")}
+        outputs = self._rest.run(formed(environment, whole).bind(self._rest.bound))
+        early = environment.like.device.type == "cpu" or bool(heads)
+        weights = weigh(outputs) if weigh is not None and early else {}
+        for at, operator in enumerate(self.operators):
+            expected = {name: weight for name, weight in weights.items() if name in operator.roots}
+            outputs |= self._operate(at, environment, expected, heads or {})
         return outputs
 
-    def environment(self, values: list[Tensor | int]) -> Environment:
-        """What is bound, by name."""
+    def _operate(
+        self, at: int, environment: Environment, expected: Weights, heads: Mapping[str, Linear]
+    ) -> dict[str, Tensor]:
+        """The roots of one table."""
+        read = {name: head for name, head in heads.items() if name in self._reads(at)}
+        if read and (headed := self.headed(at)).takes(read):
+            return headed.run(environment, read, expected)
+        inner = formed(environment, read)
+        for provider in self._providers[at]:
+            inner = inner.having({f"@{provider.name}": provider.run(inner)})
+        return self.operators[at].run(inner, expected)
+
+    def headed(self, at: int) -> Headed:
+        """What runs a table some of whose scores come from heads."""
+        if at not in self._headed:
+            axes = {(str(entry.kind), entry.name): entry.axes for entry in self.bound if entry.kind in ("tensor", "param")}
+            seam = self._seams[at]
+            engine = self._engine(self.operators[at])
+            self._headed[at] = Headed(seam.table, seam, self._providers[at], engine, axes)
+        return self._headed[at]
+
+    def _reads(self, at: int) -> frozenset[str]:
+        """The tensors of the batch that a table reads."""
+        streams = {stream.name for stream in self._seams[at].table.streams if stream.provider == "tensor"}
+        return frozenset(streams.union(*({read.name for read in p.reads} for p in self._providers[at])))
+
+    def given_heads(self, values: Sequence[Tensor | Linear | int]) -> dict[str, Linear]:
+        """The heads among what is bound."""
+        return {entry.name: value for entry, value in zip(self.bound, values, strict=True) if isinstance(value, Linear)}
+
+    def environment(self, values: Sequence[Tensor | Linear | int]) -> Environment:
+        """What is bound, by name; heads only tell their extents."""
         tensors: dict[str, Tensor] = {}
         params: dict[str, Tensor] = {}
         sizes: dict[str, int] = {}
@@ -87,6 +125,8 @@ class Fused:
         for entry, value in zip(self.bound, values, strict=True):
             if isinstance(value, int):
                 sizes[entry.name] = value
+            elif isinstance(value, Linear):
+                sizes |= dict(zip(entry.axes, value.shape, strict=True))
             elif entry.kind == "like":
                 like = value
             else:
@@ -94,6 +134,11 @@ class Fused:
                 sizes |= dict(zip(entry.axes, value.shape, strict=True))
         assert like is not None
         return Environment(tensors, params, self._cut.with_made(sizes), like)
+
+
+def formed(environment: Environment, heads: Mapping[str, Linear]) -> Environment:
+    """The same with the scores of heads as tensors."""
+    return environment.having({name: head.logits() for name, head in heads.items()}) if heads else environment
 
 
 def _providers(table: Table, spans: dict[Node, Span]) -> Iterator[Provider]:

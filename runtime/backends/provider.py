@@ -6,7 +6,7 @@ it, even if the row is garbage under a mask, on which the operation has no finit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,18 @@ class Provider:
         tensors = {read.name: value for read, value in zip(self.reads, values, strict=True) if not read.param}
         params = {read.name: value for read, value in zip(self.reads, values, strict=True) if read.param}
         return self.value(Environment(tensors, params, sizes, like))
+
+    def slopes(self, environment: Environment, upstream: Tensor) -> Iterator[tuple[Read, Tensor]]:
+        """The gradient of each tensor and parameter that it reads, from that of its value."""
+        values = [read.of(environment) for read in self.reads]
+        with torch.enable_grad():
+            held = [value.detach().requires_grad_(value.is_floating_point()) for value in values]
+            provided = self.of(held, dict(environment.sizes), environment.like)
+        wanted = [(read, value) for read, value in zip(self.reads, held, strict=True) if value.requires_grad]
+        found = torch.autograd.grad(provided, [value for _, value in wanted], upstream.to(provided.dtype), allow_unused=True)
+        for (read, _), gradient in zip(wanted, found, strict=True):
+            if gradient is not None:
+                yield read, self.hidden(gradient, read, upstream)
 
     def hidden(self, gradient: Tensor, read: Read, upstream: Tensor) -> Tensor:
         """The gradient, 0 along `apart` wherever the upstream gradient is 0."""

@@ -33,6 +33,8 @@ class Executable:
     native: frozenset[str] = frozenset()
     """The tensors that may be of another floating type than the computation."""
 
+    heads = False
+
     def __init__(self, procedure: Procedure) -> None:
         self.procedure = procedure
         self.bound: tuple[Bound, ...] = procedure.bound

@@ -7,7 +7,7 @@ also passes gradient to the row values that stand in its body.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,13 @@ from lossc.compiler.table import Statistic, Table
 from lossc.compiler.table.lowering import differentiable_leaf
 from lossc.grammar.source import Span
 from lossc.runtime.backends.reference import Executable
+
+
+Weights = Mapping[str, float]
+"""The dL/d output that is expected of outputs."""
+
+Weigh = Callable[[Mapping[str, Tensor]], Weights]
+"""From outputs that are known early, such as denominators, to the dL/d output that is expected of others."""
 
 
 @dataclass(frozen=True)
@@ -272,4 +279,4 @@ class _Attached(torch.autograd.Function):
         return gradient, torch.where(gradient != 0, gradient * slope, 0.0), None
 
 
-__all__ = ["SEEN", "Environment", "Gradients", "Seam", "in_type", "shaped", "with_masks"]
+__all__ = ["SEEN", "Environment", "Gradients", "Seam", "Weigh", "Weights", "in_type", "shaped", "with_masks"]

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Denominators",
+    "Linear",
     "LosscError",
     "LosscWarning",
     "Objective",
@@ -26,6 +27,7 @@ __all__ = [
 
 _HOMES = {
     "Denominators": "lossc.runtime.result",
+    "Linear": "lossc.runtime.linear",
     "LosscError": "lossc.grammar.diagnostics",
     "LosscWarning": "lossc.runtime.messages",
     "Objective": "lossc.runtime.objective",
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from lossc.grammar.diagnostics import LosscError
     from lossc.runtime.examples import example_inputs
     from lossc.runtime.layouts import axes
+    from lossc.runtime.linear import Linear
     from lossc.runtime.load import load, loads
     from lossc.runtime.messages import LosscWarning
     from lossc.runtime.objective import Objective

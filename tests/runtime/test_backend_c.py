@@ -34,7 +34,7 @@ def only_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     def gave_up(self: Compiled, reason: Exception) -> None:
         raise AssertionError(f"no kernel: {reason}")
 
-    monkeypatch.setattr(Compiled, "_give_up", gave_up)
+    monkeypatch.setattr(Compiled, "give_up", gave_up)
 
 
 @cache

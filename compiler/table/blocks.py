@@ -1,0 +1,106 @@
+"""What a statistic table allows to be done block of rows by block of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lossc.compiler.core import Along, Call, Input, Map, Node, Reduce, Rename, Select, Slice, all_of, apply, walk
+from lossc.compiler.table.extract import across
+from lossc.compiler.table.model import Table
+
+Path = frozenset[Node]
+"""Masks that all hold."""
+
+MOST_PATHS = 64
+"""Ways from a root to a statistic beyond which every row counts as needed."""
+
+
+def mixed(table: Table) -> frozenset[str]:
+    """The row axes along which what stands in bodies mixes entries; a block is whole along them."""
+    nodes = [scalar.value for scalar in table.scalars] + [entry.node for entry in table.computed]
+    nodes += [stream.source for stream in table.streams if stream.provider not in ("tensor", "parameter", "centred")]
+    return frozenset().union(*(across(part) for part in walk(*nodes))) - {table.axis}
+
+
+def independent(value: Node) -> frozenset[str]:
+    """The axes along which a value is a plain sum, so that the sums of blocks along them add up to it."""
+    match value:
+        case Reduce(op="sum", over=over, groups=None):
+            return frozenset(over) - frozenset().union(*(across(part) for part in walk(*value.children)))
+        case Map(function="add", arguments=arguments):
+            return frozenset.intersection(*(independent(argument) for argument in arguments))
+        case Map(function="mul" | "div", arguments=arguments):
+            moving = [argument for argument in arguments if any(isinstance(part, Input) for part in walk(argument))]
+            if moving == [arguments[0]] or (value.function == "mul" and len(moving) == 1):
+                return independent(moving[0])
+    return frozenset()
+
+
+def needed(table: Table) -> Node | None:
+    """A mask over rows outside of which no statistic counts in any root; None where every row may count."""
+    statistics = frozenset(f"@{statistic.name}" for statistic in table.statistics)
+    paths: set[Path] = set()
+    for root in table.seam:
+        paths |= frozenset(_paths(root.value, statistics))
+        if frozenset() in paths or len(paths) > MOST_PATHS:
+            return None
+    ways = [all_of(*sorted(path, key=lambda mask: mask.digest)) for path in sorted(paths, key=_order)]
+    found: Node | None = None
+    for way in ways:
+        assert way is not None
+        found = way if found is None else apply("or", found, way)
+    return found
+
+
+def _order(path: Path) -> list[bytes]:
+    return sorted(mask.digest for mask in path)
+
+
+def _paths(root: Node, statistics: frozenset[str]) -> Iterator[Path]:
+    """The masks on each way from a root to a statistic."""
+    seen: set[tuple[Node, Path]] = set()
+    stack: list[tuple[Node, Path]] = [(root, frozenset())]
+    while stack:
+        node, path = stack.pop()
+        if (node, path) in seen or len(seen) > 64 * MOST_PATHS:
+            continue
+        seen.add((node, path))
+        if isinstance(node, Input) and node.name in statistics:
+            yield path
+        for child, more in _below(node):
+            kept = path if not more else path | {mask for mask in more if _is_known(mask, statistics)}
+            stack.append((child, _lowered(kept, node, child)))
+    if len(seen) > 64 * MOST_PATHS:
+        yield frozenset()
+
+
+def _below(node: Node) -> Iterator[tuple[Node, tuple[Node, ...]]]:
+    """The parts of a node, each with the masks outside of which it is not seen."""
+    match node:
+        case Map(function="where", arguments=(condition, then, otherwise)):
+            yield condition, ()
+            yield then, (condition,)
+            yield otherwise, (apply("not", condition),)
+        case Reduce(body=body, where=Node() as where):
+            yield body, (where,)
+            yield from ((child, ()) for child in node.children if child is not body)
+        case _:
+            yield from ((child, ()) for child in node.children)
+
+
+def _is_known(mask: Node, statistics: frozenset[str]) -> bool:
+    """Whether a mask depends on no statistic."""
+    return not any(isinstance(part, Input) and part.name in statistics for part in walk(mask))
+
+
+def _lowered(path: Path, node: Node, child: Node) -> Path:
+    """The masks that speak of the same entries in a part as in the whole."""
+    taken: frozenset[str] = frozenset()
+    match node:
+        case Select(axis=axis):
+            taken = frozenset((axis,))
+        case Slice() | Rename() | Along() | Call():
+            taken = across(node)
+        case Reduce(groups=(_, group)):
+            taken = frozenset((group,))
+    return frozenset(mask for mask in path if mask.axes <= child.axes - taken)

@@ -1,0 +1,77 @@
+"""What computes with a block of scores: statistics, and dL/d stream from dL/d statistic.
+
+The compiled kernels where they can be had, and else the closed form in torch operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from lossc.compiler.kernels import NoKernelError
+from lossc.runtime.backends.c import Compiled, Visit
+from lossc.runtime.backends.chunked import Chunked
+from lossc.runtime.backends.passes import Call
+from lossc.runtime.backends.seam import Environment
+from lossc.runtime.backends.toolchain import ToolchainError
+
+Weights = Mapping[str, Tensor]
+"""dL/d statistic by the name of the statistic."""
+
+
+class Engine(Protocol):
+    """`statistics` are by the names of their leaves, with whatever else `gradients` needs to know; both without graph."""
+
+    def statistics(self, known: Environment) -> dict[str, Tensor]: ...
+
+    def gradients(self, known: Environment, weights: Weights, wanted: frozenset[str]) -> dict[str, Tensor]: ...
+
+
+class Closed:
+    """The closed form in torch operations."""
+
+    def __init__(self, chunked: Chunked) -> None:
+        self._chunked = chunked
+
+    def statistics(self, known: Environment) -> dict[str, Tensor]:
+        call = self._call(known)
+        self._chunked.forward(call)
+        return {name: value for name, value in call.tensors.items() if name not in known.tensors}
+
+    def gradients(self, known: Environment, weights: Weights, wanted: frozenset[str]) -> dict[str, Tensor]:
+        call = self._call(known)
+        call.exact = not self._chunked.is_finite(call)
+        delivered = {s.name for s in self._chunked.delivered(True)}
+        given = {name: weight.to(known.like.dtype) for name, weight in weights.items() if name in delivered}
+        sources = [source for source in self._chunked.sources if source.stream in wanted]
+        return self._chunked.backward(call, sources, given) if given and sources else {}
+
+    def _call(self, known: Environment) -> Call:
+        rows = self._chunked.rows(known.sizes, known.like)
+        return Call(dict(known.tensors), dict(known.params), known.sizes, known.like, True, rows)
+
+
+class Kernels:
+    """Compiled kernels; where there are none for the table, or no compiler, the closed form from then on."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self._closed = Closed(compiled.other)
+
+    def statistics(self, known: Environment) -> dict[str, Tensor]:
+        if known.like.device.type == "cpu" and self._compiled.able:
+            try:
+                return self._compiled.statistics(known, Visit({}), frozenset())
+            except (NoKernelError, ToolchainError) as reason:
+                self._compiled.give_up(reason)
+        return self._closed.statistics(known)
+
+    def gradients(self, known: Environment, weights: Weights, wanted: frozenset[str]) -> dict[str, Tensor]:
+        if known.like.device.type == "cpu" and self._compiled.able:
+            return self._compiled.gradients(known, weights, wanted)
+        return self._closed.gradients(known, weights, wanted)
+
+
+__all__ = ["Closed", "Engine", "Kernels"]

@@ -1,0 +1,140 @@
+"""The products of a linear head, block of rows by block of rows, and those of its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lossc.runtime.backends.pool import POOL
+from lossc.runtime.linear import Linear
+
+SLICE_BYTES = 4 << 20
+"""Of a product that is added to an accumulator of another type: it stays in the cache."""
+
+KEPT = 0.9
+"""The share of needed rows above which all rows are multiplied."""
+
+
+class Projection:
+    """One head during one call, without graph. Rows are those of `hidden`, flattened.
+
+    Gradients are added up in at least single precision: a 16-bit product of each block, rounded once, then summed.
+    """
+
+    def __init__(self, head: Linear, like: Tensor) -> None:
+        self.head = head
+        self.dtype = head.hidden.dtype
+        self.classes, self.features = head.weight.shape
+        self.weight = head.weight.to(self.dtype)
+        self.bias = None if head.bias is None else head.bias.to(self.dtype)
+        self.scale = float(head.scale)
+        self._wide = like.dtype
+        self._begun = False
+
+    # -------------------------------------------------------------------------------------- scores
+
+    def scores(self, hidden: Tensor, rows: Tensor | None) -> Tensor:
+        """The scores of a block, [rows, classes]; those of rows that are not among `rows` are 0."""
+        if rows is None:
+            return self._product(hidden, _empty((hidden.shape[0], self.classes), self.dtype, hidden))
+        scores = _empty((hidden.shape[0], self.classes), self.dtype, hidden).zero_()
+        if rows.numel():
+            made = self._product(hidden[rows], _empty((rows.numel(), self.classes), self.dtype, hidden))
+            scores.index_copy_(0, rows, made)
+        return scores
+
+    def _product(self, hidden: Tensor, out: Tensor) -> Tensor:
+        torch.mm(hidden, self.weight.T, out=out)
+        if self.bias is not None:
+            out += self.bias
+        if self.scale != 1.0:
+            out *= self.scale
+        cap = self.head.softcap
+        return out if cap is None else out.div_(cap).tanh_().mul_(cap)
+
+    # -------------------------------------------------------------------------------------- gradients
+
+    def start(self, wanted: frozenset[str]) -> dict[str, Tensor]:
+        """What the gradients of the wanted parts are added up in."""
+        shapes = {"hidden": self.head.hidden.shape, "weight": self.head.weight.shape, "scale": ()}
+        if self.bias is not None:
+            shapes["bias"] = self.bias.shape
+        types = {"hidden": self.dtype}
+        device = self.weight.device
+        found = {name: torch.zeros(shapes[name], dtype=types.get(name, self._wide), device=device)
+                 for name in wanted if name != "weight"}  # fmt: skip
+        if "weight" in wanted:
+            found["weight"] = _empty(tuple(shapes["weight"]), self._wide, self.weight)
+        return found
+
+    def finish(self, total: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradients, once every block has been added."""
+        if "weight" in total and not self._begun:
+            total["weight"].zero_()
+        return dict(total)
+
+    def add(self, total: Mapping[str, Tensor], block: tuple[Tensor, Tensor, Tensor], place: Tensor | None,
+            rows: Tensor | None) -> None:  # fmt: skip
+        """Adds what a block contributes: its hidden states, scores (which are overwritten) and dL/d scores.
+
+        `place` is where the gradient of the block's hidden states goes.
+        """
+        hidden, scores, slope = block
+        if self.head.softcap is not None:
+            slope.mul_(scores.div_(self.head.softcap).square_().neg_().add_(1))
+        if rows is not None:
+            hidden, slope = hidden[rows], slope[rows]
+        if not hidden.shape[0]:
+            return
+        if "scale" in total or place is not None:
+            self._towards_hidden(total, hidden, slope, place, rows)
+        if "scale" in total and self.bias is not None:
+            total["scale"] += (slope.sum(0, dtype=self._wide) * self.bias.to(self._wide)).sum()
+        if "bias" in total:
+            total["bias"].add_(slope.sum(0, dtype=self._wide), alpha=self.scale)
+        if "weight" in total:
+            self._towards_weight(total["weight"], hidden, slope)
+
+    def _towards_hidden(
+        self, total: Mapping[str, Tensor], hidden: Tensor, slope: Tensor, place: Tensor | None, rows: Tensor | None
+    ) -> None:
+        found = slope @ self.weight
+        if "scale" in total:
+            total["scale"] += (found.to(self._wide) * hidden.to(self._wide)).sum()
+        if place is not None:
+            found = found if self.scale == 1.0 else found * self.scale
+            if rows is None:
+                place.add_(found)
+            else:
+                place.index_add_(0, rows, found)
+
+    def _towards_weight(self, total: Tensor, hidden: Tensor, slope: Tensor) -> None:
+        begun, self._begun = self._begun, True
+        if total.dtype == slope.dtype:
+            torch.addmm(total, slope.T, hidden, beta=int(begun), alpha=self.scale, out=total)
+            return
+        classes = max(1, SLICE_BYTES // (self.features * slope.element_size()))
+        made = _empty((min(classes, self.classes), self.features), slope.dtype, slope)
+        for start in range(0, self.classes, classes):
+            part = slope[:, start : start + classes]
+            out = made[: part.shape[1]]
+            torch.mm(part.T, hidden, out=out)
+            place = total[start : start + classes]
+            if begun:
+                place.add_(out, alpha=self.scale)
+            else:
+                torch.mul(out, self.scale, out=place)
+
+
+def needed_rows(mask: Tensor | None) -> Tensor | None:
+    """The places of the rows that count; None where nearly all do."""
+    if mask is None:
+        return None
+    rows = mask.flatten().nonzero().flatten()
+    return None if rows.numel() >= KEPT * mask.numel() else rows
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
+    return POOL.empty(shape, dtype) if like.device.type == "cpu" else torch.empty(shape, dtype=dtype, device=like.device)

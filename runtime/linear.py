@@ -1,0 +1,111 @@
+"""Logits that are never formed: a linear head handed over in place of its product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lossc.runtime.messages import fail, shown
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """The scores of a linear head, given in place of a tensor of scores:
+
+        logits = cap(scale * (hidden @ weight.T + bias)),    cap(x) = softcap * tanh(x / softcap) or x
+
+        objective(logits=lossc.Linear(hidden, lm_head.weight), labels=labels)
+
+    `hidden` has the axes of the scores, but for the last, and then its features; `weight` is [classes, features], `bias`
+    [classes]. `scale` is a number or a tensor with one entry, such as a learned inverse temperature; `softcap` a number.
+    Every part that requires gradient gets it, in its own type; one that does not costs nothing. A backend that fuses goes
+    through blocks of rows, so that no more than a block of scores is ever in memory; the others form the product.
+
+    Two heads may meet in one objective (`logits` and `teacher`), each with its own hidden states.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: Tensor | float = 1.0
+    softcap: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "weight", "bias", "scale"):
+            part = getattr(self, name)
+            if not isinstance(part, Tensor) and not (name == "scale" and isinstance(part, int | float)):
+                if name != "bias" or part is not None:
+                    raise fail("E722", f"`{name}` of a head must be a tensor", found=type(part).__name__)
+            elif isinstance(part, Tensor) and not part.is_floating_point():
+                raise fail("E722", f"`{name}` of a head must hold real numbers", found=shown(part))
+        if self.weight.dim() != 2 or self.hidden.dim() < 1 or self.hidden.shape[-1] != self.weight.shape[1]:
+            found = f"hidden is {shown(self.hidden)}, weight is {shown(self.weight)}"
+            raise fail("E722", "`hidden` must end with the features that `weight` [classes, features] takes", found=found)
+        if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
+            found = f"bias is {shown(self.bias)}, weight is {shown(self.weight)}"
+            raise fail("E722", "`bias` must have one entry for each class", found=found)
+        if isinstance(self.scale, Tensor) and self.scale.numel() != 1:
+            raise fail("E722", "`scale` of a head must have one entry", found=shown(self.scale))
+        if self.softcap is not None and not self.softcap > 0:
+            raise fail("E722", "`softcap` of a head must be positive", found=str(self.softcap))
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the scores."""
+        return torch.Size((*self.hidden.shape[:-1], self.weight.shape[0]))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the scores."""
+        return self.hidden.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.hidden.device
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """The tensors that it is made of, by name."""
+        found = {"hidden": self.hidden, "weight": self.weight, "bias": self.bias, "scale": self.scale}
+        return {name: part for name, part in found.items() if isinstance(part, Tensor)}
+
+    def dim(self) -> int:
+        return self.hidden.dim()
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def is_floating_point(self) -> bool:
+        return True
+
+    def with_parts(self, parts: dict[str, Tensor]) -> Linear:
+        """The same head over other tensors."""
+        return replace(self, **parts)  # type: ignore[arg-type]
+
+    @property
+    def requires_grad(self) -> bool:
+        return any(part.requires_grad for part in self.parts.values())
+
+    def detach(self) -> Linear:
+        """The same head without gradient."""
+        return self.with_parts({name: part.detach() for name, part in self.parts.items()})
+
+    def under_autocast(self) -> Linear:
+        """The head whose product is of the type that autocast asks for, where it is on."""
+        device = self.device.type
+        if not torch.is_autocast_enabled(device) or self.dtype == torch.float64:
+            return self
+        return replace(self, hidden=self.hidden.to(torch.get_autocast_dtype(device)))
+
+    def logits(self) -> Tensor:
+        """The scores, as a tensor."""
+        dtype = self.hidden.dtype
+        bias = None if self.bias is None else self.bias.to(dtype)
+        scores = functional.linear(self.hidden, self.weight.to(dtype), bias)
+        if isinstance(self.scale, Tensor) or self.scale != 1:
+            scale = self.scale
+            scores = scores * (scale.to(scores.device, dtype).reshape(()) if isinstance(scale, Tensor) else scale)
+        return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
