@@ -351,11 +351,14 @@ def _class_axes(frame: Frame) -> Iterable[str]:
                     yield symbol.frame.axes[name].name
 
 
+LATER = ("grad", "worst", "root", "model", "extern", "abstract")
+"""Calls that no later stage compiles."""
+
+
 def _not_compiled(node: core.Node) -> bool:
     return (
         isinstance(node, core.Draw)
-        or (isinstance(node, core.Call) and node.function != "norm")
-        or (isinstance(node, core.Param) and node.role == "run")
+        or (isinstance(node, core.Call) and node.function.partition(":")[0] in LATER)
     )
 
 

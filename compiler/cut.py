@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lossc.compiler.core import Node, walk
-from lossc.compiler.emission import made_extents
+from lossc.compiler.emission import Extent, made_extents
 from lossc.compiler.program import Program
 from lossc.compiler.table import Table, class_axes, statistic_table
 
@@ -24,19 +24,24 @@ class Cut:
     tables: tuple[Table, ...]
     rest: dict[str, Node]
     rest_seen: dict[str, Node]
-    made: dict[str, str | int]
+    made: dict[str, Extent]
 
     def with_made(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Extents with those of the axes that are made of others."""
         found = dict(sizes)
         for axis in self.made:
-            source: str | int = axis
-            while isinstance(source, str) and source in self.made:
-                source = self.made[source]
-            extent = source if isinstance(source, int) else found.get(source)
+            extent = self._extent(axis, found)
             if extent is not None:
                 found.setdefault(axis, extent)
         return found
+
+    def _extent(self, source: Extent, known: Mapping[str, int]) -> int | None:
+        while isinstance(source, str) and source in self.made:
+            source = self.made[source]
+        if isinstance(source, tuple):
+            extents = [extent for part in source if (extent := self._extent(part, known)) is not None]
+            return min(extents) if len(extents) == len(source) else None
+        return source if isinstance(source, int) else known.get(source)
 
 
 def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | None = None) -> Cut:

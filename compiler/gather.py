@@ -46,7 +46,7 @@ ALONG = (
     "sort",
     "topk",
 )
-LINEAR = ("dot", "norm", "cov", "svdvals", "logdet", "trace", "solve", "sinkhorn")
+LINEAR = ("dot", "norm", "cov", "svdvals", "eigvals", "logdet", "trace", "solve", "sinkhorn")
 SEARCHES = ("grad", "worst", "root")
 PLAIN = ("sg", "fill", "ramp", "normal", "uniform", "total", "limit")
 POSITIONS = ("index", "size", "count")

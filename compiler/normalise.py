@@ -187,8 +187,8 @@ class Normaliser:
                 return old in self.batch
             case core.Size(axis=axis):
                 return axis in self.batch
-            case core.Call(consumed=consumed, function=function):
-                return function != "norm" or bool(self.batch & set(consumed))
+            case core.Call(consumed=consumed, produced=produced):
+                return bool(self.batch & {*consumed, *produced})
         return False
 
 

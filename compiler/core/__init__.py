@@ -25,7 +25,7 @@ from lossc.compiler.core.build import (
     sub,
     where,
 )
-from lossc.compiler.core.leaves import Const, Draw, Index, Input, Param, Size
+from lossc.compiler.core.leaves import RUN, Const, Draw, Index, Input, Param, Size
 from lossc.compiler.core.node import NO_AXES, Axes, Node
 from lossc.compiler.core.operations import Along, AlongOp, Call, Map, Reduce, ReduceOp, Rename, Select, Slice, StopGrad
 from lossc.compiler.core.traverse import rewrite, substitute, walk
@@ -36,6 +36,7 @@ __all__ = [
     "NO_AXES",
     "ONE",
     "PI",
+    "RUN",
     "ZERO",
     "Along",
     "AlongOp",

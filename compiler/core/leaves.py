@@ -51,9 +51,13 @@ class Const(Node):
             return math.inf if cast(Fraction, self.value) > 0 else -math.inf
 
 
+RUN = "run:"
+"""What the names of values of the run begin with; no name that is declared does."""
+
+
 @dataclass(frozen=True, eq=False)
 class Param(Node):
-    """A run-time value: `param` (fixed for a run), `learn` (trained), `state`, or `run` (`step`, `progress`)."""
+    """A run-time value: `param` (fixed for a run), `learn` (trained), `state`, or `run` (`run:step`, `run:progress`)."""
 
     name: str
     role: Literal["param", "learn", "state", "run"] = "param"

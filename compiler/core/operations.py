@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lossc.compiler import intervals as iv
@@ -258,7 +258,9 @@ class StopGrad(Node):
 class Call(Node):
     """A function that is not elementwise and not a reduction: linear algebra, a model, an extern, a search.
 
-    `consumed` axes are removed, `produced` ones added; `text` carries fixed options of the function.
+    `consumed` axes are removed, `produced` ones added. `order` are the axes that the bracket of the function names, in that
+    order; `names` says of each argument by which name it is given ("": by its place; "where": a mask); `text` carries what
+    else is fixed.
     """
 
     function: str
@@ -267,10 +269,16 @@ class Call(Node):
     produced: tuple[str, ...] = ()
     bounds: Interval = iv.REAL
     text: str = ""
+    order: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def _axes(self) -> Axes:
         inner = NO_AXES.union(*(child.axes for child in self.arguments))
         return (inner - frozenset(self.consumed)) | frozenset(self.produced)
+
+    def given(self, name: str) -> Node | None:
+        """The argument that is given by a name."""
+        return next((argument for argument, own in zip(self.arguments, self.names, strict=False) if own == name), None)
 
     def _domain(self) -> Interval:
         return self.bounds
@@ -280,4 +288,4 @@ class Call(Node):
         return self.arguments
 
     def rebuild(self, children: tuple[Node, ...]) -> Node:
-        return Call(self.function, children, self.consumed, self.produced, self.bounds, self.text)
+        return replace(self, arguments=children)

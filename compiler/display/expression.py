@@ -34,7 +34,7 @@ class _Reader:
     def expression(self, node: Node) -> Expr:
         match node:
             case core.Input(name=name) | core.Param(name=name):
-                return Name(name)
+                return Name(name.removeprefix(core.RUN))
             case core.Const():
                 return _constant(node)
             case core.Index(axis=axis):
@@ -58,9 +58,8 @@ class _Reader:
                 return Bracket(self._part(body), (selector,))
             case core.Rename(body=body, old=old, new=new):
                 return Bracket(self._part(body), (Selector("rename", old, new=new),))
-            case core.Call(function=function, arguments=arguments, consumed=consumed, produced=produced):
-                head = _bracketed(function, consumed, produced)
-                return Call(head, tuple(Argument(self._part(argument)) for argument in arguments))
+            case core.Call():
+                return self._of_call(node)
         return _ELLIPSIS
 
     def _part(self, node: Node) -> Expr:
@@ -156,16 +155,28 @@ class _Reader:
             arguments.append(Argument(self._part(node.fill), "fill"))
         return Call(Bracket(Name(node.op), (selector,), self._mask(node.where)), tuple(arguments))
 
+    def _of_call(self, node: core.Call) -> Expr:
+        names = node.names or ("",) * len(node.arguments)
+        where = node.given("where")
+        arguments = tuple(
+            Argument(self._part(argument), name or None)
+            for argument, name in zip(node.arguments, names, strict=True)
+            if name != "where"
+        )
+        return Call(_bracketed(node, self._mask(where)), arguments)
+
     def _mask(self, mask: Node | None) -> Expr | None:
         return None if mask is None else self._part(mask)
 
 
-def _bracketed(function: str, consumed: tuple[str, ...], produced: tuple[str, ...]) -> Expr:
-    selectors = [Selector("axis", axis) for axis in consumed]
-    for i, new in enumerate(produced):
-        old = consumed[-1 - i] if i < len(consumed) else new
-        selectors.append(Selector("rename", old, new=new))
-    return Bracket(Name(function), tuple(selectors)) if selectors else Name(function)
+def _bracketed(node: core.Call, where: Expr | None) -> Expr:
+    """The function with the axes that its bracket names, of which the last may become a new one."""
+    selectors = [Selector("axis", axis) for axis in node.order]
+    new = [axis for axis in node.produced if axis not in node.order]
+    if new and selectors:
+        selectors[-1] = Selector("rename", node.order[-1], new=new[0])
+    head = Name(node.function)
+    return Bracket(head, tuple(selectors), where) if selectors or where is not None else head
 
 
 def _chain(factors: list[Expr]) -> Expr:

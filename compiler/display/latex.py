@@ -16,7 +16,8 @@ _UNDER = {
     "std": r"\operatorname*{std}", "var": r"\operatorname*{var}", "median": r"\operatorname*{median}",
 }  # fmt: skip
 
-_OPERATORS = {"log_softmax": r"\log\operatorname{softmax}"}
+_OPERATORS = {"log_softmax": r"\log\operatorname{softmax}", "logdet": r"\log\det", "trace": r"\operatorname{tr}",
+              "cov": r"\operatorname{Cov}"}  # fmt: skip
 
 _SET_OFF = ("exp", "expm1", "log1mexp", "logaddexp", "softplus", "sqrt", "abs", "floor", "ceil", "max", "min", "clip",
             "relu", "atan2", "log1p", "sigmoid", "normcdf", "lgamma", "log_normcdf", "digamma", "trigamma",

@@ -6,9 +6,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
-from lossc.compiler.elaborate import arithmetic, reductions, selections, special, terms
+from lossc.compiler.elaborate import arithmetic, linear, reductions, selections, special, terms
 from lossc.compiler.elaborate.context import Context, axes_text
 from lossc.compiler.elaborate.declarations import value_of
+from lossc.compiler.elaborate.of_the_run import run_value
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.unknown import unknown_function, unknown_value
 from lossc.compiler.gather import ALONG, BUILT_IN, LINEAR, REDUCTIONS, SEARCHES
@@ -89,7 +90,7 @@ def name(ctx: Context, expr: syntax.Name) -> Value:
     if constant is not None:
         return Value(constant)
     if expr.id in ("step", "progress"):
-        return special.run_value(ctx, expr)
+        return run_value(expr.id)
     term = ctx.frame.terms.get(expr.id)
     if term is not None:
         term.used = True
@@ -146,7 +147,7 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
     if head.id in ALONG:
         return reductions.along(ctx, head.id, bracket, expr)
     if head.id in LINEAR:
-        return special.linear(ctx, head.id, bracket, expr)
+        return linear.linear(ctx, head.id, bracket, expr)
     if head.id in SEARCHES:
         return special.search(ctx, head.id, bracket, expr)
     return ctx.wrong("E306", f"`{head.id}` works entry by entry and takes no axes", bracket.span,

@@ -9,20 +9,13 @@ from lossc.compiler import core
 from lossc.compiler import intervals as iv
 from lossc.compiler.core import Node
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
+from lossc.compiler.elaborate.of_the_run import ramp
 from lossc.compiler.elaborate.signature import take
 from lossc.compiler.elaborate.types import WEIGHTS_AXIS, read_type
-from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import NUMBERS, REAL
 from lossc.compiler.symbols import Frame, ValueSymbol
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
-
-
-def run_value(ctx: Context, expr: syntax.Name) -> Value:
-    """`step` (from 0) and `progress` (0 to 1) of the run."""
-    ctx.uncompiled(f"`{expr.id}`", expr.span)
-    bounds = iv.UNIT if expr.id == "progress" else Interval(0, iv.INF, integer=True)
-    return Value(core.Param(expr.id, "run", (), bounds))
 
 
 def extent(ctx: Context, name: str, bracket: syntax.Bracket) -> Value:
@@ -46,7 +39,7 @@ def plain(ctx: Context, name: str, call: syntax.Call) -> Value:
         case "total":
             return _total(ctx, call)
         case "ramp":
-            return _ramp(ctx, call)
+            return ramp(ctx, call)
         case "limit":
             return _limit(ctx, call)
     return _draw(ctx, name, call)
@@ -84,22 +77,6 @@ def _total(ctx: Context, call: syntax.Call) -> Value:
         return ctx.wrong("E204", "two groups of weights with different patterns meet here", given.span("w"),
                          help="operations act leaf by leaf, so both must have the same pattern")  # fmt: skip
     return Value(core.Reduce("sum", over, value.node), REAL, value.present)
-
-
-def _ramp(ctx: Context, call: syntax.Call) -> Value:
-    """`ramp(a -> b, over = n)`: linear in the step from a to b, then b."""
-    first = call.arguments[0] if call.arguments else None
-    over = next((argument for argument in call.arguments[1:] if argument.name == "over"), None)
-    if first is None or first.to is None or over is None or len(call.arguments) != 2:
-        return ctx.wrong("E201", "`ramp` takes two values and a number of steps", call.span,
-                         help="write `ramp(0 -> 1, over = 1000)`")  # fmt: skip
-    start, stop, steps = ctx.value(first.value), ctx.value(first.to), ctx.value(over.value)
-    if start.wrong or stop.wrong or steps.wrong:
-        return WRONG
-    ctx.uncompiled("`ramp`", call.span)
-    step = core.Param("step", "run", (), Interval(0, iv.INF, integer=True))
-    share = core.apply("clip", core.div(step, steps.node), core.ZERO, core.ONE)
-    return Value(core.add(start.node, core.mul(core.sub(stop.node, start.node), share)))
 
 
 def _limit(ctx: Context, call: syntax.Call) -> Value:
@@ -224,71 +201,3 @@ def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
 def replace_values(frame: Frame, values: dict[str, Any]) -> Frame:
     """The same frame with other values; the original is not touched."""
     return Frame(frame.kind, frame.own, frame.prefix, values, frame.terms, frame.axes, frame.settings, frame.objective)
-
-
-# ------------------------------------------------------------------------------------------------ linear algebra
-
-_SIGNATURES: dict[str, tuple[tuple[str, ...], int, int]] = {
-    "dot": (("x", "y"), 2, 1), "norm": (("x",), 1, 1), "cov": (("x",), 1, 2), "svdvals": (("x",), 1, 2),
-    "logdet": (("x",), 1, 2), "trace": (("x",), 1, 2), "solve": (("a", "b"), 2, 2), "sinkhorn": (("cost", "eps"), 2, 2),
-}  # fmt: skip
-"""Arguments, how many of them are required, and how many axes the bracket names."""
-
-
-def linear(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
-    names, required, number = _SIGNATURES[name]
-    given = take(ctx, name, call, names, required)
-    if given is None:
-        return WRONG
-    if len(bracket.selectors) != number or bracket.where is not None:
-        return ctx.wrong("E306", f"`{name}` names {number} ax{'es' if number > 1 else 'is'}", bracket.span)
-    axes: list[str] = []
-    made: list[str] = []
-    for selector in bracket.selectors:
-        axis = ctx.axis(selector.name, selector.span)
-        if axis is None:
-            return WRONG
-        if not any(axis.name in given.values[n].axes for n in names[:required]):
-            return ctx.wrong("E304", f"`{name}` works along `{selector.name}`, which its argument does not have",
-                             selector.span, label=describe(ctx, given.values[names[0]]))  # fmt: skip
-        axes.append(axis.name)
-        if selector.form == "rename" and selector.new is not None:
-            new = ctx.new_axis(selector.new, selector.span)
-            if new is None:
-                return WRONG
-            made.append(new.name)
-    values = [given.values[n] for n in names if n in given.values]
-    present = core.all_of(*(value.present for value in values))
-    if name == "dot":
-        return _along_vector(ctx, "dot", axes[0], core.mul(values[0].node, values[1].node), present)
-    if name == "norm":
-        return _along_vector(ctx, "norm", axes[0], values[0].node, present)
-    ctx.uncompiled(f"`{name}`", call.span)
-    consumed, produced = _shape(name, axes, made)
-    return Value(core.Call(name, tuple(value.node for value in values), consumed, produced, text=",".join(axes)))
-
-
-def _along_vector(ctx: Context, name: str, axis: str, node: Node, present: Node | None) -> Value:
-    """A sum of products, or the Euclidean norm, over the entries that exist."""
-    from lossc.compiler.elaborate.reductions import Scope, reduce
-
-    scope = Scope((axis,), None)
-    if name == "dot":
-        return reduce(ctx, "sum", scope, Value(node, REAL, present))
-    if present is not None and axis in present.axes:
-        node = core.where(present, node, core.ZERO)
-        present = core.Reduce("any", (axis,), present)
-    return Value(core.Call("norm", (node,), (axis,), (), iv.NONNEG), REAL, present)
-
-
-def _shape(name: str, axes: list[str], made: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    match name:
-        case "cov":
-            return (axes[0],), tuple(made)
-        case "svdvals":
-            return tuple(axes), tuple(made)
-        case "logdet" | "trace":
-            return tuple(axes), ()
-        case "solve":
-            return (axes[0],), ()
-    return (), ()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lossc.compiler.core import Along, Const, Input, Node, Param, Rename, Slice, walk
-from lossc.compiler.emission.builder import Builder
+from lossc.compiler.core import Along, Call, Const, Input, Node, Param, Rename, Slice, walk
+from lossc.compiler.emission.builder import Builder, Extent
 from lossc.compiler.emission.emitter import Emitter
 from lossc.compiler.emission.guards import ALL, extended
 from lossc.compiler.emission.prepare import prepared, recursion_for
 from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Procedure, Slot
 from lossc.grammar.source import Span
 
-__all__ = ["Bound", "Emitted", "Instruction", "Procedure", "Slot", "axis_order", "emit", "made_extents"]
+__all__ = ["Bound", "Emitted", "Extent", "Instruction", "Procedure", "Slot", "axis_order", "emit", "made_extents"]
 
 
 def emit(
@@ -52,14 +52,16 @@ def axis_order(roots: Iterable[Node]) -> dict[str, int]:
         axes.extend(sorted(node.axes))
         if isinstance(node, Rename):
             axes.extend((node.old, node.new))
+        elif isinstance(node, Call):
+            axes.extend((*node.order, *node.produced))
     return {axis: at for at, axis in enumerate(dict.fromkeys(axes))}
 
 
-def made_extents(roots: Iterable[Node]) -> dict[str, str | int]:
-    """The axes made inside the program, each with the axis that it came from or its extent."""
+def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
+    """The axes made inside the program, each with what its extent is that of (of several axes: the least), or its extent."""
     nodes = list(walk(*roots))
     own = {axis for node in nodes if isinstance(node, Input) for axis in node.order}
-    found: dict[str, str | int] = {}
+    found: dict[str, Extent] = {}
     for node in nodes:
         match node:
             case Rename(old=old, new=new) if new not in own:
@@ -70,4 +72,6 @@ def made_extents(roots: Iterable[Node]) -> dict[str, str | int]:
                 found.setdefault(new, axis)
             case Along(op="topk", option=Const() as number, new=str() as new) if new not in own:
                 found.setdefault(new, int(float(number)))
+            case Call(function="svdvals" | "eigvals", order=order, produced=(new,)) if new not in own:
+                found.setdefault(new, order)
     return found

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Scalar, Slot, ValueType
+
+
+Extent: TypeAlias = "str | int | tuple[str, ...]"
+"""Of an axis that is made: a number, or the extent of another axis, or the least of several."""
 
 
 class Builder:
@@ -12,7 +17,7 @@ class Builder:
 
     def __init__(self, order: dict[str, int]) -> None:
         self.order = order
-        self.extents: dict[str, str | int] = {}
+        self.extents: dict[str, Extent] = {}
         self.bound: dict[tuple[str, str], Bound] = {}
         self.instructions: list[Instruction] = []
         self._known: dict[object, Slot] = {}
@@ -37,9 +42,13 @@ class Builder:
 
     def size(self, axis: str) -> Slot | int:
         """The extent of an axis: that of the axis it was made from, a number, or bound by the caller."""
-        source: str | int = axis
+        source: Extent = axis
         while isinstance(source, str) and source in self.extents:
             source = self.extents[source]
+        if isinstance(source, tuple):
+            least = self.call("operations.least", [self.size(part) for part in source], ()).at
+            assert isinstance(least, Slot)
+            return least
         return source if isinstance(source, int) else self.bind("size", source)
 
     def call(

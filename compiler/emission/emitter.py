@@ -32,6 +32,7 @@ from lossc.compiler.core import (
 )
 from lossc.compiler.emission.along import emit_along
 from lossc.compiler.emission.builder import Builder
+from lossc.compiler.emission.calls import emit_call
 from lossc.compiler.emission.facts import is_small_power, leaf, may_be_infinite, may_vanish, safe_number
 from lossc.compiler.emission.guards import (
     ALL,
@@ -160,12 +161,8 @@ class Emitter:
                 return emit_reduce(self, node, guard)
             case Along():
                 return emit_along(self, node, guard)
-            case Call(function="norm", arguments=(body,), consumed=over):
-                value = self.number(body, guard)
-                value = self.builder.expanded(value, over)
-                dims = tuple(value.axes.index(axis) for axis in over)
-                kept = [axis for axis in value.axes if axis not in over]
-                return self.builder.call("operations.norm", (value.at,), kept, dims=dims)
+            case Call():
+                return emit_call(self, node, guard) or self.unsupported(node, f"`{_title(node)}`")
         return self.unsupported(node, f"`{_title(node)}`")
 
     def number(self, node: Node, guard: Guard) -> Emitted:

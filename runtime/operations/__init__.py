@@ -41,12 +41,14 @@ from lossc.runtime.operations.layout import (
     expand,
     index,
     integer,
+    least,
     number,
     shifted_mask,
     suffix_any,
     take,
 )
 from lossc.runtime.operations.linear import norm
+from lossc.runtime.operations.matrices import eigvals, logdet, solve, svdvals
 from lossc.runtime.operations.reductions import (
     group_sum,
     masked_all,
@@ -64,6 +66,7 @@ from lossc.runtime.operations.reductions import (
     masked_var,
 )
 from lossc.runtime.operations.statistics import centre, exponential, ties
+from lossc.runtime.operations.transport import sinkhorn
 
 __all__ = [
     "add",
@@ -75,15 +78,18 @@ __all__ = [
     "cummax",
     "cumprod",
     "cumsum",
+    "eigvals",
     "expand",
     "exponential",
     "group_sum",
     "index",
     "integer",
+    "least",
     "log1mexp",
     "log_normcdf",
     "log_softmax",
     "logaddexp",
+    "logdet",
     "logsigmoid",
     "masked_all",
     "masked_any",
@@ -109,10 +115,13 @@ __all__ = [
     "scan",
     "shift",
     "shifted_mask",
+    "sinkhorn",
     "softmax",
     "softplus",
+    "solve",
     "sort",
     "suffix_any",
+    "svdvals",
     "take",
     "ties",
     "topk",

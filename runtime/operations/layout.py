@@ -41,6 +41,11 @@ def index(size: int, like: Tensor) -> Tensor:
     return torch.arange(size, dtype=torch.int64, device=like.device)
 
 
+def least(*sizes: int) -> int:
+    """The smallest of some extents."""
+    return min(sizes)
+
+
 def take(x: Tensor, at: Tensor) -> Tensor:
     """The entry of x[.., n] at at[.., k..] along its last dimension.
 

@@ -91,7 +91,7 @@ def test_what_has_no_operator() -> None:
     label = Input("g", ("b",), "label")
     x = Input("x", ("b", "d"))
     assert core_text(Reduce("sum", ("b",), x, None, (label, "k"))) == "sum[b by g](x)"
-    assert core_text(Call("cov", (x,), ("b",), ("e",))) == "cov[b, b -> e](x)"
+    assert core_text(Call("svdvals", (x,), ("b", "d"), ("k",), order=("b", "d"))) == "svdvals[b, d -> k](x)"
     assert core_text(Draw("normal", ("b", "d"), 0)) == "normal(b, d)"
 
 
