@@ -197,7 +197,8 @@ def power(x: Interval, y: Interval) -> Interval:
         within_unit = x.hi <= 1 and y.nonneg
         lo = 0.0 if y.lo == -INF or y.hi == INF else min(corners)
         hi = 1.0 if within_unit else max(corners)
-        return Interval(lo, hi, lo_open=lo == 0 and x.positive)
+        below_one = within_unit and y.positive and 1 not in x
+        return Interval(lo, hi, lo_open=lo == 0 and x.positive, hi_open=below_one)
     return REAL
 
 

@@ -11,6 +11,7 @@ from lossc.compiler.constants import constant_value, exact_bits
 from lossc.compiler.core import Const, Map, Node
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.types import domain_text
+from lossc.compiler.finite import finite_domain
 from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.primitives import PRIMITIVES
@@ -335,7 +336,8 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interv
                   label=describe(ctx, value), notes=declared_note(value))  # fmt: skip
         return False
     singular = domain.lo if domain.lo > -iv.INF else domain.hi
-    touches = singular in actual or not actual.within(domain)
+    finite = finite_domain(value.node)
+    touches = singular in finite or not finite.within(domain)
     if touches and value.node not in ctx.nonzero and name in ("log", "log2", "log1p", "xlogy"):
         help_ = "restrict it with `clip`, or exclude those entries with `where` or `if`"
         if value.kind.name == "logits":

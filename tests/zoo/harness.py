@@ -42,7 +42,10 @@ ODD = {"b": 1, "t": 3, "pair": 1, "q": 1, "sample": 3, "k": 1, "d": 5, "v": 11}
 
 @dataclass(frozen=True)
 class Oracle:
-    """A work of the zoo with its closed form. `steps` and `rate` are those of `test_it_trains`."""
+    """A work of the zoo with its closed form. `steps` and `rate` are those of `test_it_trains`.
+
+    `stays` is empty, or what the plan says of the vocabulary-sized value that cannot be fused away.
+    """
 
     reference: str
     batch: Batches
@@ -54,6 +57,7 @@ class Oracle:
     steps: int
     rate: float
     tolerance: float
+    stays: str
 
     @property
     def family(self) -> str:
@@ -78,6 +82,7 @@ def oracle(
     steps: int = 20,
     rate: float = 0.05,
     tolerance: float = 1e-9,
+    stays: str = "",
 ) -> Callable[[ClosedForm], ClosedForm]:
     """Declares the closed form of a work: `closed_form(tensors, **params) -> loss`.
 
@@ -89,8 +94,9 @@ def oracle(
         reference = f"zoo/{closed_form.__module__.rpartition('.')[2]}/{name}"
         assert reference not in ORACLES, f"two oracles of {reference}"
         ORACLES[reference] = Oracle(
-            reference, batch, closed_form, tuple(params), tuple(variants), prepare, load or {}, steps, rate, tolerance
-        )
+            reference, batch, closed_form, tuple(params), tuple(variants), prepare, load or {}, steps, rate, tolerance,
+            stays,
+        )  # fmt: skip
         return closed_form
 
     return declared
@@ -119,6 +125,16 @@ def of_setting(
         return hidden(ignored(found)) if variant == "masked" else found
 
     return batch
+
+
+def advanced(steps: int) -> Callable[[Objective, Tensors], None]:
+    """Brings an objective to where so many steps of its run are done."""
+
+    def prepare(objective: Objective, tensors: Tensors) -> None:
+        for _ in range(steps):
+            objective.advance()
+
+    return prepare
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def test_fuses(reference: str) -> None:
     program = loaded(one, params).program
     planned = plan(simplify(program).program)
     assert planned.axes
-    assert planned.largest is None, planned.largest
+    assert one.stays in planned.largest.reason if one.stays and planned.largest else planned.largest is None
     for variant in one.variants:
         tensors = one.batch(5, variant)
         objectives = {backend: loaded(one, params, backend) for backend in ("reference", "torch", "c")}
