@@ -1,0 +1,47 @@
+"""Closed forms of the family `information`, each from the formula of its paper."""
+
+from __future__ import annotations
+
+import torch
+from tests.oracles.batches import uniform
+from tests.zoo.harness import Tensors, oracle
+from torch import Tensor
+
+
+def bottleneck(seed: int, variant: str) -> Tensors:
+    b, p, d = (2, 3, 1) if variant == "odd" else (6, 2, 3)
+    return {
+        "x": uniform(b, p, seed=seed),
+        "t": uniform(b, d, seed=seed + 1),
+        "yhat": uniform(b, seed=seed + 2),
+        "y": uniform(b, seed=seed + 3),
+    }
+
+
+def gram(x: Tensor, y: Tensor, sigma: float) -> Tensor:
+    """exp(-|x_i - y_j|^2 / (2 sigma^2))."""
+    x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
+    return torch.exp(-((x[:, None] - y[None, :]) ** 2).sum(-1) / (2 * sigma**2))
+
+
+def quadratic_information(k: Tensor, t: Tensor) -> Tensor:
+    """log2(tr(K T) / n^2) + log2(sum K sum T / n^4) - 2 log2(1' K T 1 / n^3)."""
+    n, one = len(k), torch.ones(len(k), dtype=k.dtype)
+    joint, marginal, cross = torch.trace(k @ t) / n**2, k.sum() * t.sum() / n**4, one @ k @ t @ one / n**3
+    return torch.log2(joint) + torch.log2(marginal) - 2 * torch.log2(cross)
+
+
+@oracle("cs_ib", batch=bottleneck, params=[{}, {"sigma": 0.5, "beta": 2.0}], variants=("plain", "odd"))
+def cs_ib(tensors: Tensors, sigma: float = 1.0, beta: float = 0.01) -> Tensor:
+    """D_CS(p(y|x); q(yhat|x)) + beta I_CS(x; t) / sqrt(I_CS(x; x) I_CS(t; t)) of the Gram matrices."""
+    x, y, yhat = tensors["x"], tensors["y"], tensors["yhat"]
+    k, t = gram(x, x, sigma), gram(tensors["t"], tensors["t"], sigma)
+    d = (k**2).sum(1)
+
+    def conditional(other: Tensor) -> Tensor:
+        return torch.log2(((k * other).sum(1) / d).sum())
+
+    divergence = conditional(gram(y, y, sigma)) + conditional(gram(yhat, yhat, sigma))
+    divergence = divergence - 2 * conditional(gram(yhat, y, sigma))
+    scale = torch.sqrt(quadratic_information(k, k)) * torch.sqrt(quadratic_information(t, t))
+    return divergence + beta * quadratic_information(k, t) / scale
