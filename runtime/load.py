@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from numbers import Real
 from os import PathLike
+from typing import Any
 
 from lossc.compiler.check import check_source
 from lossc.compiler.program import Program
@@ -25,22 +26,25 @@ _YAML = re.compile(r"^lossc\s*:", re.MULTILINE)
 
 def load(
     path: str | PathLike[str], /, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
-    check_labels: bool = True, **params: object,
+    check_labels: bool = True, total_steps: int | None = None, **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a `.loss` or `.yaml` file, some of its parameters given other values.
 
     `zoo/preference/dpo_shift` means that work of the zoo (`lossc list --zoo`) where there is no such file here.
     `sizes` gives extents of axes that no tensor has; `check_labels = False` leaves out the check that labels are in range,
-    which waits for the device. LosscError holds every problem of the file.
+    which waits for the device. `total_steps` is the length of the run, for `progress`. LosscError holds every problem of
+    the file.
     """
     file = located(str(path))
     source = Source(str(file), file.read_text(encoding="utf-8"))
-    return _objective(source, params, backend=backend, sizes=sizes, check_labels=check_labels)
+    return _objective(
+        source, params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps
+    )  # fmt: skip
 
 
 def loads(
     text: str, /, setting: str | None = None, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
-    check_labels: bool = True, **params: object,
+    check_labels: bool = True, total_steps: int | None = None, **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a whole text, or of an expression in a setting: `loads("dpo + 0.2*sft", setting="pairs")`."""
     name = "<text>.yaml" if _is_yaml(text) else "<text>"
@@ -49,7 +53,9 @@ def loads(
         file = prompt_file(text, setting, problems)
         problems.raise_errors()
         name, text = "<prompt>", print_text(file)
-    return _objective(Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels)
+    return _objective(
+        Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps
+    )  # fmt: skip
 
 
 def _is_yaml(text: str) -> bool:
@@ -65,12 +71,10 @@ def program_of_text(text: str) -> Program:
     return _program(Source("<objective>", text), {})
 
 
-def _objective(
-    source: Source, params: Mapping[str, object], *, backend: str, sizes: Mapping[str, int] | None, check_labels: bool
-) -> Objective:
+def _objective(source: Source, params: Mapping[str, object], **options: Any) -> Objective:
     written = {name: text for name, value in params.items() if (text := _written(value)) is not None}
     program = _program(source, written)
-    objective = Objective(program, backend=backend, sizes=sizes, check_labels=check_labels)
+    objective = Objective(program, **options)
     objective.set(**{name: value for name, value in params.items() if name not in written})
     return objective
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from lossc.compiler.constants import constant_value
+from lossc.compiler.core import RUN
 from lossc.compiler.program import ParamInfo, Program
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.assemble import assembled, weights
 from lossc.runtime.backends import BACKENDS, Weigh
+from lossc.runtime.clock import Clock, checked_total
 from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.inputs import Admitted, Door
 from lossc.runtime.messages import LosscWarning, fail
@@ -37,9 +39,11 @@ class Objective(nn.Module):
     - `denominators(…)` computes the denominators alone, from only the tensors that they need.
     - `set(beta=0.2)` gives parameters other values, which recompiles nothing.
     """
+    - `advance()` is called once behind each optimiser step: then `step`, `progress` and ramps go on.
 
     def __init__(
-        self, program: Program, *, backend: str = "auto", sizes: Mapping[str, int] | None = None, check_labels: bool = True
+        self, program: Program, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
+        check_labels: bool = True, total_steps: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if backend not in BACKENDS:
@@ -52,6 +56,9 @@ class Objective(nn.Module):
         self.text = program.canonical
         self._warned_coupled = False
         self._build(program)
+        self._clock = Clock()
+        if total_steps is not None:
+            self.total_steps = total_steps
         self.learn = nn.ParameterDict()
         for info in self._learned():
             self.learn[info.name.replace(".", "/")] = nn.Parameter(self._initial(info))
@@ -100,6 +107,26 @@ class Objective(nn.Module):
         return {name: tensor.tolist() for name, tensor in {**self._settings.tensors, **held}.items()}
 
     def variant(self, *names: str) -> Variant:
+    # -------------------------------------------------------------------------------------- the run
+
+    @property
+    def step(self) -> int:
+        """How many optimiser steps are done: how often `advance` was called."""
+        return self._clock.step
+
+    @property
+    def total_steps(self) -> int | None:
+        """The number of steps of the run, which `progress` needs; None where it is not known."""
+        return self._clock.total
+
+    @total_steps.setter
+    def total_steps(self, steps: int) -> None:
+        self._clock.go_to(self._clock.step, checked_total(steps))
+
+    def advance(self) -> None:
+        """Ends a step: to be called once behind each step of the optimiser, on every rank."""
+        self._clock.advance()
+
         """The program that a call runs which is given these names in place of what they are computed from."""
         return self._variant("full", names)
 
@@ -196,9 +223,7 @@ class Objective(nn.Module):
         return values
 
     def _parameter(self, name: str, axes: tuple[str, ...], admitted: Admitted) -> Tensor:
-        key = name.replace(".", "/")
-        value = self.learn[key] if key in self.learn else self._settings.tensors[name]
-        value = value.to(device=admitted.like.device, dtype=admitted.like.dtype)
+        value = self._held(name).to(device=admitted.like.device, dtype=admitted.like.dtype)
         extents = [self._extent(axis, admitted) for axis in axes]
         if value.dim() and list(value.shape) != extents:
             message = f"the parameter `{name}` has {list(value.shape)} entries, and {', '.join(axes)} {extents}"
@@ -207,6 +232,14 @@ class Objective(nn.Module):
 
     def _extent(self, axis: str, admitted: Admitted) -> int:
         if axis not in admitted.sizes:
+    def _held(self, name: str) -> Tensor:
+        """The value of a parameter, or of what follows the run."""
+        key = name.replace(".", "/")
+        if key in self.learn:
+            learned: Tensor = self.learn[key]
+            return learned
+        return self._clock.value(name) if name.startswith(RUN) else self._settings.tensors[name]
+
             names = self._door.having(axis)
             help_ = f"pass one of {', '.join(names)}" if names else f"pass `sizes={{{axis!r}: …}}` when loading"
             raise fail("E714", f"the extent of `{axis}` is not known from the tensors given", help=help_)
@@ -226,7 +259,9 @@ class Objective(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """What is saved beside the learned tensors: the text and the parameters, as bytes in a tensor."""
-        kept = {"text": self.text, "parameters": self._settings.chosen, "backend": self.backend}
+        kept = {
+            "text": self.text, "parameters": self._settings.chosen, "backend": self.backend, **self._clock.record()
+        }  # fmt: skip
         return torch.frombuffer(bytearray(json.dumps(kept, ensure_ascii=True).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -236,6 +271,7 @@ class Objective(nn.Module):
         self._settings.restore(kept["parameters"])
 
     def __getstate__(self) -> dict[str, Any]:
+        self._clock.restore(kept)
         derived = ("_program", "_lets", "_door", "_settings", "_variants")
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lossc.compiler.emission import Instruction, Procedure, Slot
+from lossc.compiler.program import Program
 from lossc.runtime import operations, template
 from lossc.runtime.objective import Objective
 from lossc.runtime.variants import Variant
@@ -65,7 +66,7 @@ def _tables(objective: Objective, variant: Variant) -> str:
             tensors.append((entry.name, info.role, entry.type, entry.axes, info.kind.codomain))
     numbers = objective.values()
     parameters = [
-        (entry.name, numbers[entry.name], program.params[entry.name].role == "learn", entry.axes)
+        (entry.name, numbers.get(entry.name, 0.0), _role(program, entry.name), entry.axes)
         for entry in bound
         if entry.kind == "param"
     ]
@@ -76,11 +77,15 @@ def _tables(objective: Objective, variant: Variant) -> str:
     return "\n\n".join([
         _table("TENSORS", "name, role, type, axes, the axis that a label points into", tensors),
         _table("UNUSED", "tensors that may be passed and are not needed", unused),
-        _table("PARAMETERS", "name, value, learned, axes", parameters),
+        _table("PARAMETERS", "name, value, role, axes", parameters),
         f"EXTENTS: dict[str, int] = {extents!r}",
         _table("SIZES", "axes of which the program is given the extent", variant.procedure.names("size")),
         _table("TERMS", "name, sign in the loss (0: a monitor), number of parts", terms),
     ])  # fmt: skip
+
+
+def _role(program: Program, name: str) -> str:
+    return program.params[name].role if name in program.params else "run"
 
 
 def _table(name: str, comment: str, rows: Iterable[object]) -> str:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 TENSORS: tuple[tuple[str, str, str, tuple[str, ...], str | None], ...] = ()
 """Of each tensor: its name, `input` or `data`, its type, its axes, and the axis that a label points into."""
 
-PARAMETERS: tuple[tuple[str, float | list[float], bool, tuple[str, ...]], ...] = ()
-"""Of each parameter: its name, its value, whether it is learned, and its axes."""
+PARAMETERS: tuple[tuple[str, float | list[float], str, tuple[str, ...]], ...] = ()
+"""Of each parameter: its name, its value, `param`, `learn` (trained) or `run` (follows the run), and its axes."""
 
 EXTENTS: dict[str, int] = {}
 """Extents of axes that are known beforehand."""
@@ -48,18 +48,25 @@ class Result(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The objective: `Objective()(**tensors).loss.backward()`; parameters may be given other values."""
+    """The objective: `Objective()(**tensors).loss.backward()`; parameters may be given other values.
 
-    def __init__(self, **values: float | list[float]) -> None:
+    `advance()` is called once behind each optimiser step; `total_steps` is the length of the run, for what needs it.
+    """
+
+    step: Tensor
+
+    def __init__(self, total_steps: int | None = None, **values: float | list[float]) -> None:
         super().__init__()
-        unknown = set(values) - {name for name, *_ in PARAMETERS}
+        unknown = set(values) - {name for name, _, role, _ in PARAMETERS if role != "run"}
         if unknown:
             raise TypeError(f"there is no parameter {sorted(unknown)}")
+        self.total_steps = total_steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.learned = nn.ParameterList()
         self.values: list[Tensor] = []
-        for name, value, learned, axes in PARAMETERS:
+        for name, value, role, axes in PARAMETERS:
             tensor = torch.tensor(values.get(name, value), dtype=torch.float64)
-            if learned:
+            if role == "learn":
                 start = tensor.float().expand([EXTENTS[axis] for axis in axes]).clone()
                 self.learned.append(nn.Parameter(start))
             self.values.append(tensor)
@@ -68,12 +75,24 @@ class Objective(nn.Module):
         like, ready, extents = admitted(tensors)
         learned = iter(self.learned)
         parameters = []
-        for (_, _, is_learned, axes), value in zip(PARAMETERS, self.values, strict=True):
-            chosen = next(learned) if is_learned else value
+        for (name, _, role, axes), value in zip(PARAMETERS, self.values, strict=True):
+            chosen = next(learned) if role == "learn" else self.of_the_run(name) if role == "run" else value
             parameters.append(chosen.to(like).expand([extents[axis] for axis in axes]))
         with torch.autocast(like.device.type, enabled=False):
             parts = program(like, ready, parameters, [extents[axis] for axis in SIZES])
         return combined(like, parts)
+
+    def advance(self) -> None:
+        """Ends a step of the optimiser."""
+        self.step += 1
+
+    def of_the_run(self, name: str) -> Tensor:
+        """The number of steps done, or the share of the run that is done."""
+        if name == "run:step":
+            return self.step.double()
+        if self.total_steps is None:
+            raise TypeError("this objective needs the length of the run: Objective(total_steps=…)")
+        return (self.step.double() / self.total_steps).clamp(max=1.0)
 
 
 def admitted(given: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], dict[str, int]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from lossc.compiler.program import Program
 from lossc.grammar.diagnostics import LosscError, error
@@ -93,11 +93,21 @@ class ObjectiveTrainer(Trainer):
     ) -> None:  # fmt: skip
         super().__init__(
             model=trainee, args=arguments, data_collator=collate, train_dataset=train, eval_dataset=held_out,  # type: ignore[arg-type]
-            callbacks=callbacks,
+            callbacks=[_Steps(trainee.objective), *callbacks],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
         self.trainee = trainee
         self.folder = folder
+class _Steps(TrainerCallback):
+    """Ends each step of the objective behind that of the optimiser, before anything is saved."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        self.objective = objective
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.objective.advance()  # type: ignore[operator]
+
+
         self.keep = keep
         self.on_reading = on_reading
         self.held_out = held_out
