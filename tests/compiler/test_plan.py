@@ -6,16 +6,17 @@ import pytest
 
 from lossc.compiler.check import check_source
 from lossc.compiler.plan import Plan, plan
+from lossc.compiler.plan.budget import BLOCK_BYTES, block_rows
 from lossc.compiler.simplify import simplify
 from lossc.compiler.table import class_axes
 from lossc.grammar.source import Source
 
-HEAD = "objective example\n\nuse std.settings.{setting}\nuse std.ce\nuse std.divergence\n\nminimize\n"
+HEAD = "objective example\n\nuse std.settings.{setting}\nuse std.{modules}\nuse std.divergence\n\nminimize\n"
 SIZES = {"b": 2, "t": 4, "v": 8}
 
 
-def plan_of(*terms: str, setting: str = "tokens", sizes: dict[str, int] | None = None) -> Plan:
-    text = HEAD.format(setting=setting) + "".join(f"  term{n} : {term}\n" for n, term in enumerate(terms))
+def plan_of(*terms: str, setting: str = "tokens", sizes: dict[str, int] | None = None, modules: str = "ce") -> Plan:
+    text = HEAD.format(setting=setting, modules=modules) + "".join(f"  term{n} : {term}\n" for n, term in enumerate(terms))
     checked = check_source(Source("example.loss", text))
     assert checked.program is not None, [problem.message for problem in checked.problems.errors]
     return plan(simplify(checked.program).program, sizes)
@@ -37,6 +38,56 @@ def test_streams_are_read_once_unless_rows_are_coupled() -> None:
     (axis,) = plan_of("mean[b](log(1 + sum[t where mask](ce(logits, labels))))", sizes=SIZES).axes
     assert axis.coupled == ("term0",)
     assert axis.visits[0].reads == 2
+    assert [each.kind for each in axis.passes] == ["statistics", "gradient"]
+
+
+def test_a_row_is_visited_once_where_the_weights_of_the_terms_are_known_beforehand() -> None:
+    (axis,) = plan_of("mean[b, t where mask](ce(logits, labels))", "mean[b, t where mask](z_loss(logits))").axes
+    (each,) = axis.passes
+    assert (each.kind, each.sweeps, each.reads, each.gradients) == ("visit", 2, ("logits",), ("logits",))
+    assert axis.once
+    weighted = "sum[b, t where mask](ce(logits, labels)) / sum[b, t where mask](entropy(logits))"
+    (axis,) = plan_of(weighted).axes
+    assert not axis.once
+    assert axis.late == ("term0",)
+    assert "known only with all statistics" in plan_of(weighted).render()
+
+
+def test_a_monitor_does_not_decide_the_schedule() -> None:
+    text = HEAD.format(setting="tokens", modules="ce") + (
+        "  fit : mean[b, t where mask](ce(logits, labels))\n\nmonitor\n  odd : log(mean[b, t where mask](entropy(logits)))\n"
+    )
+    program = check_source(Source("example.loss", text)).program
+    assert program is not None
+    (axis,) = plan(simplify(program).program).axes
+    assert axis.once and not axis.coupled
+
+
+def test_bytes_are_those_of_every_pass() -> None:
+    (once,) = plan_of("mean[b, t where mask](kl(teacher, logits))", setting="distill", sizes=SIZES).axes
+    dense, rows = 2 * 4 * 8 * 4, 2 * 4
+    assert (once.moved, once.floor, once.gradients, once.rows, once.classes) == (3 * dense, 3 * dense, dense, rows, 8)
+    assert once.workspace == 8 * rows * len([s for s in once.table.statistics if s.purpose != "merge"])
+    (twice,) = plan_of("mean[b](log(1 + sum[t where mask](ce(logits, labels))))", sizes=SIZES).axes
+    assert (twice.moved, twice.floor) == (3 * dense, 2 * dense)
+    (unknown,) = plan_of("mean[b, t where mask](kl(teacher, logits))", setting="distill").axes
+    assert unknown.moved is None and unknown.workspace is None
+
+
+def test_blocks_are_those_of_the_backend() -> None:
+    pytest.importorskip("torch")
+    from lossc.runtime.backends import chunked
+
+    assert BLOCK_BYTES == {"cpu": chunked.CPU_BYTES, "other devices": chunked.DEVICE_BYTES}
+    assert block_rows(128256 * 4, "cpu") == 16
+    text = plan_of("mean[b, t where mask](ce(logits, labels))", sizes={"b": 8, "t": 1024, "v": 128256}).render()
+    assert "backend torch on the CPU: 512 blocks of 16 rows, 8 MiB a value" in text
+
+
+def test_the_products_of_all_pairs_remain() -> None:
+    found = plan_of("mean[b](info_nce(s))", setting="embeddings", sizes={"b": 16, "d": 4}, modules="contrastive")
+    assert found.largest is not None
+    assert (found.largest.reason, found.largest.bytes) == ("the products of all pairs are formed", 16 * 16 * 4)
 
 
 def test_a_teacher_has_no_gradient_written() -> None:
@@ -67,6 +118,7 @@ def test_terms_without_a_class_axis_are_named() -> None:
     assert found.rows_only == ("fit",)
     assert not found.axes
     assert "without a class axis: fit" in found.render()
+    assert found.widest is not None and set(found.widest.axes) == {"b", "k"}
 
 
 def test_class_axes_are_those_of_distributions_and_normalisers() -> None:

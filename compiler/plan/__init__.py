@@ -1,0 +1,14 @@
+"""How an objective is computed: statistics, programs, schedule, bytes, and what stays vocabulary-sized.
+
+| module | what it has |
+|---|---|
+| `model` | the plan as plain data |
+| `build` | from a program and extents to its plan |
+| `budget` | how many bytes a block of rows may take |
+| `show` | the plan as text and as a record |
+"""
+
+from lossc.compiler.plan.build import plan
+from lossc.compiler.plan.model import AxisPlan, Intermediate, Pass, Plan, Visit
+
+__all__ = ["AxisPlan", "Intermediate", "Pass", "Plan", "Visit", "plan"]

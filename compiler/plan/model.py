@@ -1,0 +1,126 @@
+"""A plan as plain data. Bytes are those of fp32 (row statistics: fp64), None where an extent is not given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lossc.compiler.table import Table
+
+Axes = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One program over the rows of a batch: it reads streams and writes statistics and gradients.
+
+    A `visit` does all three with each row while that is in the cache, in `sweeps` over its classes.
+    """
+
+    kind: Literal["visit", "statistics", "gradient"]
+    rows: Axes
+    sweeps: int
+    reads: tuple[str, ...]
+    statistics: tuple[str, ...]
+    gradients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """How often a dense stream is gone through: read `reads` times, its gradient written or not."""
+
+    stream: str
+    axes: Axes
+    reads: int
+    writes: int
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Intermediate:
+    """A vocabulary-sized value that is written out, and why."""
+
+    name: str
+    axes: Axes
+    reason: str
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class AxisPlan:
+    """The plan of one class axis.
+
+    `coupled` are the terms whose gradient needs every row before it starts, `late` those whose weight in the loss is known
+    only after the statistics; with either, rows are visited twice. `reason` says why there is no kernel.
+    """
+
+    table: Table
+    coupled: tuple[str, ...]
+    late: tuple[str, ...]
+    passes: tuple[Pass, ...]
+    visits: tuple[Visit, ...]
+    intermediates: tuple[Intermediate, ...]
+    workspace: int | None
+    rows: int | None
+    classes: int | None
+    reason: str = ""
+
+    @property
+    def once(self) -> bool:
+        """Whether each row is visited once."""
+        return all(each.kind != "gradient" for each in self.passes)
+
+    @property
+    def moved(self) -> int | None:
+        """Bytes of streams read and gradients written."""
+        return _sum(visit.bytes and visit.bytes * (visit.reads + visit.writes) for visit in self.visits)
+
+    @property
+    def floor(self) -> int | None:
+        """Bytes of one read of each stream and one write of each gradient."""
+        return _sum(visit.bytes and visit.bytes * (1 + visit.writes) for visit in self.visits)
+
+    @property
+    def gradients(self) -> int | None:
+        """Bytes of the gradients."""
+        return _sum(visit.bytes and visit.bytes * visit.writes for visit in self.visits)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a program; `rows_only` are terms and monitors without a class axis, `widest` the largest value in them."""
+
+    name: str
+    axes: tuple[AxisPlan, ...]
+    rows_only: tuple[str, ...]
+    widest: Intermediate | None
+    sizes: Mapping[str, int]
+    positions: Mapping[str, Axes]
+
+    @property
+    def largest(self) -> Intermediate | None:
+        """The largest vocabulary-sized intermediate that remains."""
+        every = [entry for plan in self.axes for entry in plan.intermediates]
+        return max(every, key=lambda entry: (entry.bytes or 0, len(entry.axes)), default=None)
+
+    def render(self) -> str:
+        """The plan as text."""
+        from lossc.compiler.plan.show import render_plan
+
+        return render_plan(self)
+
+    def to_record(self) -> dict[str, object]:
+        """The plan as a JSON object."""
+        from lossc.compiler.plan.show import plan_record
+
+        return plan_record(self)
+
+
+def _sum(amounts: object) -> int | None:
+    total = 0
+    for amount in amounts:  # type: ignore[attr-defined]
+        if amount is None:
+            return None
+        total += amount
+    return total
