@@ -21,6 +21,7 @@ from lossc.runtime.backends import BACKENDS, Weigh
 from lossc.runtime.clock import Clock, checked_total
 from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.inputs import Admitted, Door
+from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, fail
 from lossc.runtime.parameters import Parameters
 from lossc.runtime.result import Denominators, Result
@@ -38,8 +39,8 @@ class Objective(nn.Module):
       one, `values` keeps the entries that each term sums.
     - `denominators(…)` computes the denominators alone, from only the tensors that they need.
     - `set(beta=0.2)` gives parameters other values, which recompiles nothing.
-    """
     - `advance()` is called once behind each optimiser step: then `step`, `progress` and ramps go on.
+    """
 
     def __init__(
         self, program: Program, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
@@ -55,10 +56,10 @@ class Objective(nn.Module):
         self.check_labels = check_labels
         self.text = program.canonical
         self._warned_coupled = False
-        self._build(program)
         self._clock = Clock()
         if total_steps is not None:
             self.total_steps = total_steps
+        self._build(program)
         self.learn = nn.ParameterDict()
         for info in self._learned():
             self.learn[info.name.replace(".", "/")] = nn.Parameter(self._initial(info))
@@ -106,7 +107,6 @@ class Objective(nn.Module):
         held = {info.name: self.learn[info.name.replace(".", "/")] for info in self._learned()}
         return {name: tensor.tolist() for name, tensor in {**self._settings.tensors, **held}.items()}
 
-    def variant(self, *names: str) -> Variant:
     # -------------------------------------------------------------------------------------- the run
 
     @property
@@ -127,6 +127,7 @@ class Objective(nn.Module):
         """Ends a step: to be called once behind each step of the optimiser, on every rank."""
         self._clock.advance()
 
+    def variant(self, *names: str) -> Variant:
         """The program that a call runs which is given these names in place of what they are computed from."""
         return self._variant("full", names)
 
@@ -208,12 +209,13 @@ class Objective(nn.Module):
                 raise fail("E712", f"`topk` asks for {least} of the {admitted.sizes[axis]} entries of `{axis}`")
         return admitted
 
-    def _bound(self, variant: Variant, admitted: Admitted) -> list[Tensor | int]:
+    def _bound(self, variant: Variant, admitted: Admitted) -> list[Tensor | Linear | int]:
         """What the procedure is given, in its order."""
-        values: list[Tensor | int] = []
+        values: list[Tensor | Linear | int] = []
         for kind, name, axes in variant.bound:
             if kind == "tensor":
-                values.append(admitted.tensors[name])
+                tensor = admitted.tensors[name]
+                values.append(tensor.logits() if isinstance(tensor, Linear) and not variant.heads else tensor)
             elif kind == "param":
                 values.append(self._parameter(name, axes, admitted))
             elif kind == "size":
@@ -230,8 +232,6 @@ class Objective(nn.Module):
             raise fail("E704", message, declared=self._program.params[name].span)
         return value.expand(extents)
 
-    def _extent(self, axis: str, admitted: Admitted) -> int:
-        if axis not in admitted.sizes:
     def _held(self, name: str) -> Tensor:
         """The value of a parameter, or of what follows the run."""
         key = name.replace(".", "/")
@@ -240,6 +240,8 @@ class Objective(nn.Module):
             return learned
         return self._clock.value(name) if name.startswith(RUN) else self._settings.tensors[name]
 
+    def _extent(self, axis: str, admitted: Admitted) -> int:
+        if axis not in admitted.sizes:
             names = self._door.having(axis)
             help_ = f"pass one of {', '.join(names)}" if names else f"pass `sizes={{{axis!r}: …}}` when loading"
             raise fail("E714", f"the extent of `{axis}` is not known from the tensors given", help=help_)
@@ -269,9 +271,9 @@ class Objective(nn.Module):
         if kept["text"] != self.text:
             raise fail("E717", f"this state was saved by another objective than `{self.name}`")
         self._settings.restore(kept["parameters"])
+        self._clock.restore(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        self._clock.restore(kept)
         derived = ("_program", "_lets", "_door", "_settings", "_variants")
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}

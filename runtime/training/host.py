@@ -82,6 +82,16 @@ class Totals:
         return Reading(loss=loss, terms=terms, monitors=monitors, **place)
 
 
+class _Steps(TrainerCallback):
+    """Ends each step of the objective behind that of the optimiser, before anything is saved."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        self.objective = objective
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.objective.advance()  # type: ignore[operator]
+
+
 class ObjectiveTrainer(Trainer):
     """The Trainer with an Objective for its loss; `window` is the step that is being made."""
 
@@ -98,16 +108,6 @@ class ObjectiveTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.trainee = trainee
         self.folder = folder
-class _Steps(TrainerCallback):
-    """Ends each step of the objective behind that of the optimiser, before anything is saved."""
-
-    def __init__(self, objective: nn.Module) -> None:
-        self.objective = objective
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.objective.advance()  # type: ignore[operator]
-
-
         self.keep = keep
         self.on_reading = on_reading
         self.held_out = held_out
