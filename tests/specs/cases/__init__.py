@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from tests.specs.cases import ce, contrastive, divergence, policy, preference, regression, regularise, settings
+from tests.specs.cases import (
+    ce,
+    contrastive,
+    dependence,
+    divergence,
+    policy,
+    preference,
+    regression,
+    regularise,
+    settings,
+)
 from tests.specs.cases.model import Case
 
 CASES: dict[str, Case] = {
     case.name: case
-    for family in (ce, divergence, preference, policy, regression, contrastive, regularise, settings)
+    for family in (ce, divergence, preference, policy, regression, contrastive, dependence, regularise, settings)
     for case in family.CASES
 }

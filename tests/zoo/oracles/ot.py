@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import combinations
 
 import torch
-from tests.oracles.batches import uniform
+from tests.oracles.batches import classes, scores, uniform
+from tests.specs.variants import ignored
 from tests.zoo.harness import Tensors, oracle
 from torch import Tensor
 
@@ -45,3 +46,30 @@ def sparsity_constrained_ot(tensors: Tensors, gamma: float = 0.1, k: int = CARDI
         columns = [sparse_conjugate(u - c[:, j], b[j], gamma, k) for j in range(len(b))]
         duals.append((u * a).sum() - torch.stack(columns).sum())
     return -torch.stack(duals).mean()
+
+
+def distilled(seed: int, variant: str) -> Tensors:
+    b, v = (1, 3) if variant == "odd" else (5, 4)
+    batch: Tensors = classes(seed, b, v) | {"teacher": scores(b, v, seed=seed + 4)}
+    return ignored(batch) if variant == "masked" else batch
+
+
+def normalised_plan(cost: Tensor, eps: float, steps: int) -> Tensor:
+    """exp(-cost / eps) with its rows, then its columns, divided by their sums, `steps` times."""
+    plan = torch.exp(-cost / eps)
+    for _ in range(steps):
+        plan = plan / plan.sum(1, keepdim=True)
+        plan = plan / plan.sum(0, keepdim=True)
+    return plan
+
+
+@oracle("sinkd", batch=distilled, params=[{}, {"alpha": 0.3, "beta": 0.7, "tau": 1.5, "eps": 0.4}])
+def sinkd(tensors: Tensors, alpha: float = 0.8, beta: float = 0.0016, tau: float = 3.0, eps: float = 0.1) -> Tensor:
+    """(1 - alpha) CE + alpha CE(softmax(teacher / tau), student / tau) + beta <K, D> of the whole batch."""
+    z, teacher, labels = tensors["logits"], tensors["teacher"], tensors["labels"]
+    rows = labels >= 0
+    s, t = torch.softmax(z / 2, -1), torch.softmax(teacher / 2, -1)
+    cost = (s[:, None] - t[None, :]).abs().sum(-1)
+    loss = (1 - alpha) * torch.nn.functional.cross_entropy(z[rows], labels[rows])
+    loss = loss - alpha * (torch.softmax(teacher / tau, -1) * torch.log_softmax(z / tau, -1)).sum(-1).mean()
+    return loss + beta * (normalised_plan(cost, eps, 20) * cost).sum()
