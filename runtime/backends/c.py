@@ -20,10 +20,11 @@ from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
+from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.kernel_calls import KernelCalls, in_double
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.operators import RowOperators, row_operators
-from lossc.runtime.backends.seam import Environment, Gradients, Seam, Weights
+from lossc.runtime.backends.seam import Gradients, Seam, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
 

@@ -1,8 +1,8 @@
 """What `auto` runs: by size, from the measured table `measured.json`, which `benchmarks/thresholds.py` writes.
 
 The first backend of a device's list is taken whose sizes are reached and which is there; below all of them the reference,
-whose single operations cost less than the calls of the others. On devices that have not been measured `torch` is taken
-where memory matters.
+whose single operations cost less than the calls of the others. Under `torch.compile` another list is read, since there the
+reference is compiled as well. On devices that have not been measured `torch` is taken where memory matters.
 """
 
 from __future__ import annotations
@@ -19,39 +19,46 @@ import torch
 from torch import Tensor
 
 from lossc.compiler.emission import Procedure
+from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Table
 from lossc.runtime.backends.c import Compiled
+from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.fused import Fused, formed
 from lossc.runtime.backends.once import transforming
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, Seam, Weigh, Weights
-from lossc.runtime.linear import Linear
+from lossc.runtime.backends.seam import Seam, Weigh, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
+from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning
 
 FILE = Path(__file__).parent / "measured.json"
 
 
+DEVICES = ("cpu", "compiled", "other")
+"""The lists: on the CPU, on the CPU under `torch.compile`, on other devices."""
+
+
 @dataclass(frozen=True)
 class Threshold:
-    """A backend is taken from `entries` of the widest stream on, if there are at least `classes`."""
+    """A backend is taken from `entries` of the widest stream on, with at least so many `classes` and `sums` over them."""
 
     backend: str
     entries: int
     classes: int
+    sums: int = 1
 
 
 @cache
 def thresholds() -> dict[str, tuple[Threshold, ...]]:
     """The committed table, by device."""
     record = json.loads(FILE.read_text(encoding="utf-8"))
-    return {device: tuple(Threshold(**entry) for entry in record[device]) for device in ("cpu", "other")}
+    return {device: tuple(Threshold(**entry) for entry in record[device]) for device in DEVICES}
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def candidates(device: str) -> list[tuple[str, int, int]]:
+def candidates(device: str) -> list[tuple[str, int, int, int]]:
     """The thresholds of a device; what a trace needs of them is a constant of it."""
-    return [(each.backend, each.entries, each.classes) for each in thresholds()["cpu" if device == "cpu" else "other"]]
+    return [(each.backend, each.entries, each.classes, each.sums) for each in thresholds()[device]]
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -71,13 +78,28 @@ def _is_available(backend: str) -> bool:
     return True
 
 
-def choice(device: str, entries: int, classes: int) -> str:
-    """The backend for a table whose widest stream has this many entries."""
-    served: list[tuple[str, int, int]] = candidates(device)
-    for backend, least, fewest in served:
-        if entries >= least and classes >= fewest and is_available(backend):
+def choice(device: str, entries: int, classes: int, sums: int = 1, *, kernels: bool = True) -> str:
+    """The backend for a table whose widest stream has this many entries; without `kernels` there is no `c` for it."""
+    listed = "other" if device != "cpu" else "compiled" if torch.compiler.is_compiling() else "cpu"
+    served: list[tuple[str, int, int, int]] = candidates(listed)
+    for backend, least, fewest, added in served:
+        able = kernels or backend != "c"
+        if able and entries >= least and classes >= fewest and sums >= added and is_available(backend):
             return backend
     return "reference"
+
+
+def sums(table: Table) -> int:
+    """The sums over classes of a table."""
+    return len([s for s in table.statistics if s.op == "sum" and s.purpose != "merge"])
+
+
+def has_kernels(table: Table) -> bool:
+    """Whether `c` computes a table."""
+    try:
+        return bool(kernels(table))
+    except NoKernelError:
+        return False
 
 
 class Chosen:
@@ -86,14 +108,14 @@ class Chosen:
     def __init__(self, table: Table, seam: Seam) -> None:
         self.compiled = Compiled(table, seam)
         self._torch = self.compiled.other
-        self._axis = table.axis
+        self._axis, self._sums, self._kernels = table.axis, sums(table), has_kernels(table)
         self._wide = tuple(tuple(sorted(s.leaf.axes)) for s in table.streams if s.shape == "dense")
         self.native, self.roots = self.compiled.native, self.compiled.roots
 
     def choice(self, sizes: Mapping[str, int], device: str) -> str:
         """The backend for these extents."""
         entries = max([0, *[prod([sizes[axis] for axis in axes]) for axes in self._wide]])
-        return choice(device, entries, sizes[self._axis])
+        return choice(device, entries, sizes[self._axis], self._sums, kernels=self._kernels)
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
         """The roots of the table."""

@@ -19,10 +19,11 @@ from lossc.compiler.core import Input
 from lossc.compiler.emission import emit
 from lossc.compiler.sweeps import coefficient, gradient_sweeps, statistic_stages
 from lossc.compiler.table import Statistic, Table
+from lossc.runtime.backends.environment import Environment, shaped
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.passes import Call, GradientPass, Source, StatisticPass, Target
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, Seam, shaped
+from lossc.runtime.backends.seam import Seam
 
 CPU_BYTES = 8 << 20
 """Of one value over a block on the CPU: a few of them stay in the cache."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from lossc.compiler.kernels import NoKernelError
 from lossc.runtime.backends.c import Compiled, Visit
 from lossc.runtime.backends.chunked import Chunked
+from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.passes import Call
-from lossc.runtime.backends.seam import Environment
 from lossc.runtime.backends.toolchain import ToolchainError
 
 Weights = Mapping[str, Tensor]
@@ -22,7 +22,13 @@ Weights = Mapping[str, Tensor]
 
 
 class Engine(Protocol):
-    """`statistics` are by the names of their leaves, with whatever else `gradients` needs to know; both without graph."""
+    """`statistics` are by the names of their leaves, with whatever else `gradients` needs to know; both without graph.
+
+    `axes` are those of whatever else there is.
+    """
+
+    @property
+    def axes(self) -> Mapping[str, tuple[str, ...]]: ...
 
     def statistics(self, known: Environment) -> dict[str, Tensor]: ...
 
@@ -34,6 +40,7 @@ class Closed:
 
     def __init__(self, chunked: Chunked) -> None:
         self._chunked = chunked
+        self.axes = {f"@{scalar.name}": tuple(sorted(scalar.leaf.axes)) for scalar in chunked.table.scalars}
 
     def statistics(self, known: Environment) -> dict[str, Tensor]:
         call = self._call(known)
@@ -59,6 +66,11 @@ class Kernels:
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
         self._closed = Closed(compiled.other)
+
+    @property
+    def axes(self) -> Mapping[str, tuple[str, ...]]:
+        flags = {calls.flags: calls.kernel.rows for calls in self._compiled.plan() or ()} if self._compiled.able else {}
+        return {**self._closed.axes, **flags}
 
     def statistics(self, known: Environment) -> dict[str, Tensor]:
         if known.like.device.type == "cpu" and self._compiled.able:

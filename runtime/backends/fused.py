@@ -14,11 +14,12 @@ from lossc.compiler.emission import Bound, Procedure, emit
 from lossc.compiler.table import Table
 from lossc.grammar.source import Span
 from lossc.runtime.backends.engines import Engine
+from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.heads import Headed
 from lossc.runtime.backends.once import refuse_transforms
 from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, Seam, Weigh, Weights
+from lossc.runtime.backends.seam import Seam, Weigh, Weights
 from lossc.runtime.linear import Linear
 
 DIRECT = ("tensor", "parameter", "centred")

@@ -26,17 +26,21 @@ from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.blocks import independent, mixed, needed
 from lossc.runtime.backends.blocks import Block, cut, part
 from lossc.runtime.backends.engines import Engine
+from lossc.runtime.backends.environment import Environment, shaped
 from lossc.runtime.backends.kernel_calls import in_double
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.projection import Projection, needed_rows
 from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, Seam, shaped
+from lossc.runtime.backends.seam import Seam
 from lossc.runtime.linear import Linear
 
-CPU_BYTES = 128 << 20
+CPU_BYTES = 112 << 20
 DEVICE_BYTES = 512 << 20
-"""For the scores of a block and their gradients, of all heads together."""
+"""For the scores of a block, of all heads together; their gradients take their place."""
+
+SLICE_BYTES = 8 << 20
+"""For the gradients of scores before they take their place."""
 
 CPU_ROWS = 256
 DEVICE_ROWS = 1024
@@ -74,6 +78,7 @@ class Headed:
         self.rows = tuple(dict.fromkeys(axis for s in table.streams for axis in sorted(s.leaf.axes) if axis != table.axis))
         self.values = {f"@{s.name}": s.rows for s in table.statistics}
         self.values |= {f"@{p.name}": p.axes for p in self.providers if table.axis not in p.axes}
+        self.delivered_axes = {f"@{p.name}": p.axes for p in self.providers}
         self._whole = mixed(table)
         self._sums = {root.name: independent(root.value) for root in table.seam}
         self.moving = {root.name for root in table.seam if _moves(root.value)}
@@ -117,10 +122,12 @@ class Headed:
 
     # -------------------------------------------------------------------------------------- schedule
 
-    def schedule(self, sizes: Mapping[str, int], heads: Mapping[str, Linear], expected: Iterable[str]) -> Schedule:
+    def schedule(
+        self, sizes: Mapping[str, int], heads: Mapping[str, Linear], keys: Iterable[Key], expected: Iterable[str]
+    ) -> Schedule:
         """Blocks within the budget; gradients are formed with a block where every root that moves is expected."""
-        free = tuple(axis for axis in self._order(heads) if axis not in self._whole)
-        most = self._most_rows(sizes, heads)
+        free = self.free(heads)
+        most = self._most_rows(sizes, heads, keys)
         expected = frozenset(expected)
         if expected and expected >= self.moving:
             apart = frozenset.intersection(frozenset(free), *(self._sums[name] for name in self.moving))
@@ -130,18 +137,25 @@ class Headed:
                 return Schedule(axes, max(1, most // inner), early=True)
         return Schedule(free, max(1, most // self._inner(free, sizes)), early=False)
 
+    def free(self, heads: Iterable[str]) -> Axes:
+        """The row axes along which nothing is mixed, in the order of the dimensions of hidden states."""
+        return tuple(axis for axis in self._order(heads) if axis not in self._whole)
+
     def _inner(self, axes: Axes, sizes: Mapping[str, int]) -> int:
         return max(1, prod(sizes[axis] for axis in self.rows if axis not in axes))
 
-    def _order(self, heads: Mapping[str, Linear]) -> Axes:
+    def _order(self, heads: Iterable[str]) -> Axes:
         """The row axes, those of hidden states in the order of their dimensions."""
         named = [axis for name in heads for axis in self.axes["tensor", name][:-1]]
         return tuple(dict.fromkeys(axis for axis in (*named, *self.rows) if axis in self.rows))
 
-    def _most_rows(self, sizes: Mapping[str, int], heads: Mapping[str, Linear]) -> int:
+    def _most_rows(self, sizes: Mapping[str, int], heads: Mapping[str, Linear], keys: Iterable[Key]) -> int:
         device = next(iter(heads.values())).device.type
         budget, least = (CPU_BYTES, CPU_ROWS) if device == "cpu" else (DEVICE_BYTES, DEVICE_ROWS)
-        row = sum(2 * head.dtype.itemsize * sizes[self.table.axis] for head in heads.values())
+        row, rows = _row_bytes(heads), prod(sizes[axis] for axis in self.rows)
+        spared = sum(_widening(head) for name, head in heads.items() if (name, "weight") in keys)
+        if rows * row <= budget + spared:
+            return max(1, rows)
         return max(least, budget // max(1, row))
 
     # -------------------------------------------------------------------------------------- rows that count
@@ -152,6 +166,16 @@ class Headed:
             return None
         found, axes = known.run(self._needed)["needed"]
         return shaped(found, axes, order, known.sizes) if set(axes) <= set(order) else None
+
+
+def _row_bytes(heads: Mapping[str, Linear]) -> int:
+    """Of the scores of one row."""
+    return sum(head.dtype.itemsize * head.weight.shape[0] for head in heads.values())
+
+
+def _widening(head: Linear) -> int:
+    """Bytes by which what the gradient of the weight is added up in, where there are several blocks, is larger than it."""
+    return head.weight.numel() * max(0, 4 - head.dtype.itemsize)
 
 
 def _key(stream: Stream) -> Key:
@@ -183,10 +207,11 @@ class Passage:
     def forward(self) -> dict[str, Tensor]:
         """The roots of the table."""
         owner, known = self.owner, self.known
-        plan = owner.schedule(known.sizes, self.heads, self.expected)
-        total = Total(self) if plan.early else None
+        plan = owner.schedule(known.sizes, self.heads, self.keys, self.expected)
+        blocks = list(self._blocks(plan))
+        total = Total(self, whole=len(blocks) == 1) if plan.early else None
         found: dict[str, Tensor] = {}
-        for block in self._blocks(plan):
+        for block in blocks:
             visit = BlockVisit(self, block)
             values = visit.values()
             if total is not None:
@@ -207,14 +232,16 @@ class Passage:
         ratio = _ratio(self.expected, upstream) if taken is not None else None
         if taken is not None and ratio is not None:
             return taken if abs(ratio - 1.0) <= CLOSE else {key: value.mul_(ratio) for key, value in taken.items()}
-        taken = None
-        owner, total = self.owner, Total(self)
+        del taken
+        owner = self.owner
+        blocks = list(self._blocks(owner.schedule(self.known.sizes, self.heads, self.keys, ())))
+        total = Total(self, whole=len(blocks) == 1)
         exact = {name: gradient.double() for name, gradient in upstream.items()}
         seam = owner.seam.gradients(
             in_double(self.known), exact, tensors=[*self._tensors, *(f"@{name}" for name in owner.delivered)], params=self._params
         )
         total.rows(seam.tensors, seam.params, {})
-        for block in self._blocks(owner.schedule(self.known.sizes, self.heads, ())):
+        for block in blocks:
             visit = BlockVisit(self, block)
             visit.values()
             values = {name: part(x, owner.values[f"@{name}"], block) for name, x in seam.statistics.items()}
@@ -269,51 +296,87 @@ class BlockVisit:
         self.call, self.block = call, block
         self.scores: dict[str, Tensor] = {}
         self.rows: dict[str, Tensor | None] = {}
-        sizes = {**call.known.sizes, **{axis: length for axis, (_, length) in block.items()}}
-        axes = call.owner.axes
-        tensors = {name: part(x, axes["tensor", name], block) for name, x in call.known.tensors.items()
-                   if ("tensor", name) in axes}  # fmt: skip
-        params = {name: part(x, axes["param", name], block) for name, x in call.known.params.items()}
-        self.known = Environment(tensors, params, sizes, call.known.like)
+        self.axes = {name: axes for (kind, name), axes in call.owner.axes.items() if kind == "tensor"}
+        known = replace(call.known, tensors={name: x for name, x in call.known.tensors.items() if name in self.axes})
+        self.known = self._narrowed(known, block)
         for name in call.heads:
             self._multiply(name)
 
+    def _narrowed(self, known: Environment, block: Block) -> Environment:
+        """What is known of a block."""
+        sizes = {**known.sizes, **{axis: length for axis, (_, length) in block.items()}}
+        tensors = {name: part(x, self.axes[name], block) for name, x in known.tensors.items()}
+        params = {name: part(x, self.call.owner.axes["param", name], block) for name, x in known.params.items()}
+        return Environment(tensors, params, sizes, known.like)
+
     def _multiply(self, name: str) -> None:
         """The scores of one head."""
-        order = self.call.owner.axes["tensor", name]
-        hidden = self.hidden(name)
+        order = self.axes[name]
         self.rows[name] = needed_rows(self.call.owner.needed(self.known, order[:-1]))
-        self.scores[name] = self.call.projection(name).scores(hidden, self.rows[name])
-        shape = [self.known.sizes[axis] for axis in order]
-        self.known = self.known.having({name: self.scores[name].view(shape)})
+        scores = self.call.projection(name).scores(self.hidden(name), self.rows[name])
+        self.scores[name] = scores.view([self.known.sizes[axis] for axis in order])
+        self.known = self.known.having({name: self.scores[name]})
 
     def hidden(self, name: str) -> Tensor:
         """The hidden states of a head, flattened."""
-        rows = self.call.owner.axes["tensor", name][:-1]
-        hidden = part(self.call.heads[name].hidden, rows, self.block)
+        hidden = part(self.call.heads[name].hidden, self.axes[name][:-1], self.block)
         return hidden.reshape(-1, hidden.shape[-1])
 
     def values(self) -> dict[str, Tensor]:
         """Statistics and delivered values; they are known from then on."""
+        owner = self.call.owner
         found: dict[str, Tensor] = {}
-        for provider in self.call.owner.providers:
+        for provider in owner.providers:
             found[f"@{provider.name}"] = provider.value(self.known)
             self.known = self.known.having(found)
-        found |= self.call.owner.engine.statistics(self.known)
+        found |= owner.engine.statistics(self.known)
         self.known = self.known.having(found)
+        self.axes |= {**owner.engine.axes, **owner.values, **owner.delivered_axes}
         return found
 
     def spread(self, weights: Mapping[str, Tensor], total: Total) -> None:
-        """Adds the gradients of a block to the total, from dL/d statistic and dL/d delivered value."""
-        owner = self.call.owner
-        slopes = owner.engine.gradients(self.known, weights, self.call.wanted)
+        """Adds the gradients of a block to the total, from dL/d statistic and dL/d delivered value.
+
+        Slice by slice the gradients of scores take their place.
+        """
+        sizes = self.known.sizes
+        order = tuple(axis for axis in self.call.owner.free(self.call.heads) if axis in self.block)
+        inner = prod(sizes[axis] for axis in self.call.owner.rows if axis not in order)
+        rows = max(1, SLICE_BYTES // (_row_bytes(self.call.heads) * max(1, inner)))
+        for piece in cut(order, sizes, rows):
+            given = {name: part(x, self.axes[f"@{name}"], piece) for name, x in weights.items()}
+            self._spread(self._narrowed(self.known, piece), given, _inside(self.block, piece), piece, total)
+        for name in self.call.heads:
+            total.settle(name, self)
+
+    def _spread(
+        self, known: Environment, weights: Mapping[str, Tensor], block: Block, piece: Block, total: Total
+    ) -> None:
+        """The same for a piece of the block, which is `block` of all rows."""
+        owner, call = self.call.owner, self.call
+        slopes = owner.engine.gradients(known, weights, call.wanted)
         slopes |= {name: weights[name] for name in owner.delivered if name in weights}
-        for key, gradient in _through(owner.providers, self.known, slopes):
-            total.add(key, gradient, self.block)
-        for name, gradient in slopes.items():
-            if name in owner.direct:
-                total.add(owner.direct[name], gradient, self.block)
-        total.settle(self)
+        of_scores: dict[str, Tensor] = {}
+        direct = ((owner.direct[name], slope) for name, slope in slopes.items() if name in owner.direct)
+        for key, gradient in (*direct, *_through(owner.providers, known, slopes)):
+            name = key[1]
+            if key[0] == "tensor" and name in call.heads:
+                of_scores[name] = gradient if name not in of_scores else of_scores[name] + gradient
+            else:
+                total.add(key, gradient, block)
+        for name in call.heads:
+            scores = part(self.scores[name], self.axes[name], piece)
+            slope = of_scores.get(name)
+            if slope is None:
+                scores.zero_()
+            else:
+                scores.copy_(call.projection(name).uncapped(slope.to(scores.dtype), scores))
+
+
+def _inside(outer: Block, inner: Block) -> Block:
+    """A block of a block, as a block of the whole."""
+    starts = {axis: start for axis, (start, _) in outer.items()}
+    return {**outer, **{axis: (starts.get(axis, 0) + start, length) for axis, (start, length) in inner.items()}}
 
 
 def _through(
@@ -331,33 +394,26 @@ def _through(
 
 
 class Total:
-    """Gradients while blocks are added to them."""
+    """Gradients while blocks are added to them; `whole` where there is one block."""
 
-    def __init__(self, call: Passage) -> None:
+    def __init__(self, call: Passage, *, whole: bool) -> None:
         self.call = call
         self.sums: dict[Key, Tensor] = {}
-        self.parts = {}
-        self._slopes: dict[str, Tensor] = {}
+        self.parts: dict[str, dict[str, Tensor]] = {}
         for name in call.heads:
             wanted = frozenset(key for kind, key in call.keys if kind == name)
-            self.parts[name] = call.projection(name, fresh=True).start(wanted)
+            self.parts[name] = call.projection(name, fresh=True).start(wanted, whole=whole)
 
     def add(self, key: Key, gradient: Tensor, block: Block) -> None:
-        """Adds dL/d tensor over a block; that of scores waits for `settle`."""
-        kind, name = key
-        if kind == "tensor" and name in self.call.heads:
-            held = self._slopes.get(name)
-            self._slopes[name] = gradient if held is None else held + gradient
-        elif key in self.call.keys:
-            axes = self.call.owner.axes[key]
-            part(self._sum(key), axes, block).add_(gradient)
+        """Adds dL/d tensor over a block, if it is asked for."""
+        if key in self.call.keys:
+            part(self._sum(key), self.call.owner.axes[key], block).add_(gradient)
 
     def rows(self, tensors: Mapping[str, Tensor], params: Mapping[str, Tensor], block: Block) -> None:
         """Adds the gradients of what stands on rows."""
         for kind, held in (("tensor", tensors), ("param", params)):
             for name, gradient in held.items():
-                if (kind, name) in self.call.keys:
-                    part(self._sum((kind, name)), self.call.owner.axes[kind, name], block).add_(gradient)
+                self.add((kind, name), gradient, block)
 
     def _sum(self, key: Key) -> Tensor:
         if key not in self.sums:
@@ -366,23 +422,20 @@ class Total:
             self.sums[key] = torch.zeros(source.shape, dtype=self.call.known.like.dtype, device=source.device)
         return self.sums[key]
 
-    def settle(self, visit: BlockVisit) -> None:
-        """Takes dL/d scores of a block to the parts of the heads."""
-        for name, slope in self._slopes.items():
-            scores, hidden = visit.scores[name], visit.hidden(name)
-            place = None
-            if "hidden" in self.parts[name]:
-                axes = self.call.owner.axes["tensor", name][:-1]
-                place = part(self.parts[name]["hidden"], axes, visit.block)
-            flat = None if place is None else torch.zeros_like(hidden)
-            slope = slope.reshape(scores.shape).to(scores.dtype)
-            self.call.projection(name).add(self.parts[name], (hidden, scores, slope), flat, visit.rows[name])
-            if place is not None and flat is not None:
-                place.copy_(flat.view(place.shape))
-        self._slopes = {}
+    def settle(self, name: str, visit: BlockVisit) -> None:
+        """Takes dL/d scores of a block, which stand in their place, to the parts of a head."""
+        hidden, parts = visit.hidden(name), self.parts[name]
+        if not parts:
+            return
+        found = torch.zeros_like(hidden) if "hidden" in parts else None
+        slope = visit.scores[name].view(hidden.shape[0], -1)
+        self.call.projection(name).add(parts, hidden, slope, found, visit.rows[name])
+        if found is not None:
+            place = part(parts["hidden"], visit.axes[name][:-1], visit.block)
+            place.copy_(found.view(place.shape))
 
     def finish(self) -> dict[Key, Tensor]:
-        """The gradients by input, in the type of each."""
+        """The gradients by input."""
         found = dict(self.sums)
         for name, parts in self.parts.items():
             found |= {(name, key): value for key, value in self.call.projection(name).finish(parts).items()}

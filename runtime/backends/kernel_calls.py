@@ -14,10 +14,10 @@ from lossc.compiler.emission import emit
 from lossc.compiler.kernels import Argument, Kernel
 from lossc.compiler.kernels.c import Function, Slot
 from lossc.compiler.table import Statistic, Stream
+from lossc.runtime.backends.environment import Environment, shaped
 from lossc.runtime.backends.native import TYPES, Native, Operand
 from lossc.runtime.backends.pool import POOL
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, shaped
 
 Axes = tuple[str, ...]
 STORED = {"argmax": torch.int64, "any": torch.bool}

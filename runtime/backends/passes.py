@@ -12,8 +12,8 @@ from torch import Tensor
 from lossc.compiler.sweeps import Contribution, GradientSweep, Sweep
 from lossc.compiler.table import Table
 from lossc.runtime.backends.blocks import Block, BlockProgram, Buffers, cut, part
+from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.pool import POOL
-from lossc.runtime.backends.seam import Environment
 
 Axes = tuple[str, ...]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -17,9 +18,9 @@ from lossc.compiler.core import Node, walk
 from lossc.compiler.emission import emit
 from lossc.compiler.table.extract import across
 from lossc.grammar.source import Span
+from lossc.runtime.backends.environment import Environment, shaped
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.seam import Environment, shaped
 
 Axes = tuple[str, ...]
 
@@ -77,7 +78,7 @@ class Provider:
 
     def slopes(self, environment: Environment, upstream: Tensor) -> Iterator[tuple[Read, Tensor]]:
         """The gradient of each tensor and parameter that it reads, from that of its value."""
-        values = [read.of(environment) for read in self.reads]
+        values = self.sheltered([read.of(environment) for read in self.reads], upstream)
         with torch.enable_grad():
             held = [value.detach().requires_grad_(value.is_floating_point()) for value in values]
             provided = self.of(held, dict(environment.sizes), environment.like)
@@ -89,15 +90,43 @@ class Provider:
 
     def hidden(self, gradient: Tensor, read: Read, upstream: Tensor) -> Tensor:
         """The gradient, 0 along `apart` wherever the upstream gradient is 0."""
-        if not read.apart:
-            return gradient
+        return torch.where(self.reached(gradient, read, upstream), gradient, 0.0) if read.apart else gradient
+
+    def reached(self, value: Tensor, read: Read, upstream: Tensor) -> Tensor:
+        """Where along `apart` a gradient arrives, in the shape of what is read."""
         over = [at for at, axis in enumerate(self.axes) if axis not in read.apart]
         reached = upstream != 0
         for dim in reversed(over):
             reached = reached.any(dim)
         order = tuple(axis for axis in self.axes if axis in read.apart)
-        sizes = dict(zip(read.axes, gradient.shape, strict=True))
-        return torch.where(shaped(reached, order, read.axes, sizes), gradient, 0.0)
+        return shaped(reached, order, read.axes, dict(zip(read.axes, value.shape, strict=True)))
+
+    def sheltered(self, values: Sequence[Tensor], upstream: Tensor) -> list[Tensor]:
+        """What is read, with a reached entry in place of those that no gradient reaches where these meet all of another
+        tensor: garbage of one row would make the gradient of every prototype NaN, 0 times NaN."""
+        rows = {axis for read in self.reads for axis in read.apart}
+        if all(rows <= frozenset(read.axes) for read, value in zip(self.reads, values, strict=True) if _floating(value)):
+            return list(values)
+        pairs = zip(self.reads, values, strict=True)
+        return [self.stand_in(v, read, upstream) if read.apart and _floating(v) else v for read, v in pairs]
+
+    def stand_in(self, value: Tensor, read: Read, upstream: Tensor) -> Tensor:
+        """`value`, with that of the first reached entry along `apart` wherever no gradient arrives."""
+        apart = [dim for dim, axis in enumerate(read.axes) if axis in read.apart]
+        front = list(range(len(apart)))
+        reached = self.reached(value, read, upstream)
+        if not value.numel():
+            return value
+        count = prod(value.shape[dim] for dim in apart)
+        places = reached.movedim(apart, front).reshape(count, -1).any(1)
+        found = value.movedim(apart, front).flatten(0, len(apart) - 1)[places.to(torch.uint8).argmax()]
+        for dim in apart:
+            found = found.unsqueeze(dim)
+        return torch.where(reached, value, found)
+
+
+def _floating(value: Tensor) -> bool:
+    return value.is_floating_point()
 
 
 class Provided(torch.autograd.Function):
@@ -114,8 +143,9 @@ class Provided(torch.autograd.Function):
         (upstream,) = gradients
         like, *values = ctx.saved_tensors
         needed = ctx.needs_input_grad[3:]
+        safe = ctx.provider.sheltered(values, upstream)
         with torch.enable_grad():
-            held = [value.detach().requires_grad_(need) for value, need in zip(values, needed, strict=True)]
+            held = [value.detach().requires_grad_(need) for value, need in zip(safe, needed, strict=True)]
             provided = ctx.provider.of(held, ctx.sizes, like)
         wanted = [value for value, need in zip(held, needed, strict=True) if need]
         found = iter(torch.autograd.grad(provided, wanted, upstream, allow_unused=True, create_graph=False))

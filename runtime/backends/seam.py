@@ -17,61 +17,20 @@ from torch import Tensor
 from lossc.compiler.core import Input, Node, Param, walk
 from lossc.compiler.cut import SEEN
 from lossc.compiler.derivative import derivative
-from lossc.compiler.emission import Bound, Procedure, emit
+from lossc.compiler.emission import Procedure, emit
 from lossc.compiler.faults import InternalError
 from lossc.compiler.table import Statistic, Table
 from lossc.compiler.table.lowering import differentiable_leaf
 from lossc.grammar.source import Span
+from lossc.runtime.backends.environment import Environment, shaped
+from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable
-
 
 Weights = Mapping[str, float]
 """The dL/d output that is expected of outputs."""
 
 Weigh = Callable[[Mapping[str, Tensor]], Weights]
 """From outputs that are known early, such as denominators, to the dL/d output that is expected of others."""
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What procedures are given: tensors (statistics and row values of a table under `@name`), parameters and extents.
-
-    A tensor of the batch has the dimensions of its declaration, one of a table its axes in alphabetical order. It may have
-    another floating type than the computation.
-    """
-
-    tensors: Mapping[str, Tensor]
-    params: Mapping[str, Tensor]
-    sizes: Mapping[str, int]
-    like: Tensor
-
-    def bind(self, entries: Iterable[Bound]) -> list[Tensor | int]:
-        return [self._value(entry) for entry in entries]
-
-    def _value(self, entry: Bound) -> Tensor | int:
-        match entry.kind:
-            case "tensor":
-                return in_type(self.tensors[entry.name], self.like)
-            case "param":
-                return self.params[entry.name]
-            case "size":
-                return self.sizes[entry.name]
-        return self.like
-
-    def leaf(self, node: Input | Param) -> Tensor:
-        """The tensor or parameter of that name, in the type of the computation."""
-        return in_type((self.params if isinstance(node, Param) else self.tensors)[node.name], self.like)
-
-    def run(self, executable: Executable) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
-        """The outputs of a procedure, each with the axes of its dimensions."""
-        outputs = executable.procedure.outputs
-        return {
-            name: (tensor, outputs[name].axes) for name, tensor in executable.run(self.bind(executable.bound)).items()
-        }
-
-    def having(self, tensors: Mapping[str, Tensor]) -> Environment:
-        """The same with further tensors."""
-        return replace(self, tensors={**self.tensors, **tensors})
 
 
 @dataclass(frozen=True)
@@ -95,17 +54,20 @@ class Scalars:
         single = {name: values[name] for name, found in slopes.items() if found is not None}
         self._leaves = {name: tuple(found) for name, found in slopes.items() if found is not None}
         self._values = Executable(emit(single))
-        self._mixed = Executable(emit({name: value for name, value in values.items() if name not in single}))
+        self._mixed = tuple(
+            Provider(name, value, tuple(sorted(value.axes)), {}) for name, value in values.items() if name not in single
+        )
         named = {f"{name} {at}": slope for name in single for at, slope in enumerate((slopes[name] or {}).values())}
         self._slopes = Executable(emit(named))
 
     @property
     def procedures(self) -> tuple[Procedure, ...]:
-        return tuple(each.procedure for each in (self._values, self._mixed, self._slopes))
+        mixed = (provider.executable for provider in self._mixed)
+        return tuple(each.procedure for each in (self._values, self._slopes, *mixed))
 
     def run(self, environment: Environment) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
         """Each row value with the axes of its dimensions."""
-        found = environment.run(self._mixed)
+        found = {provider.name: (provider.run(environment), provider.axes) for provider in self._mixed}
         with torch.no_grad():
             values, slopes = environment.run(self._values), environment.run(self._slopes)
         for name, (computed, axes) in values.items():
@@ -238,20 +200,6 @@ def _slopes(receiving: Iterable[tuple[Statistic, tuple[str, ...]]]) -> dict[str,
     return {f"{s.name} {slope.of}": slope.value for s, _ in receiving for slope in s.sensitivities}
 
 
-def in_type(tensor: Tensor, like: Tensor) -> Tensor:
-    """Numbers in the type of the computation; masks and labels as they are."""
-    return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
-
-
-def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: Mapping[str, int]) -> Tensor:
-    """The tensor with exactly the dimensions `want`, repeated along those that it lacks."""
-    tensor = tensor.permute([have.index(axis) for axis in want if axis in have])
-    for at, axis in enumerate(want):
-        if axis not in have:
-            tensor = tensor.unsqueeze(at)
-    return tensor.expand([sizes[axis] for axis in want])
-
-
 def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_()
 
@@ -279,4 +227,4 @@ class _Attached(torch.autograd.Function):
         return gradient, torch.where(gradient != 0, gradient * slope, 0.0), None
 
 
-__all__ = ["SEEN", "Environment", "Gradients", "Seam", "Weigh", "Weights", "in_type", "shaped", "with_masks"]
+__all__ = ["SEEN", "Gradients", "Seam", "Weigh", "Weights", "with_masks"]

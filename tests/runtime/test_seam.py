@@ -9,7 +9,8 @@ from lossc.compiler.check import check_source
 from lossc.compiler.simplify import simplify
 from lossc.compiler.table import program_roots, statistic_table
 from lossc.grammar.source import Source
-from lossc.runtime.backends.seam import Environment, Seam
+from lossc.runtime.backends.environment import Environment
+from lossc.runtime.backends.seam import Seam
 from lossc.runtime.table_interpreter import sweep
 
 HEAD = "objective o\nuse std.settings.distill\nuse std.divergence (js)\nlearn heat : positive\n"

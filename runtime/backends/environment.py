@@ -1,0 +1,68 @@
+"""What procedures are run in: the tensors, parameters and extents that they are given by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from lossc.compiler.core import Input, Param
+from lossc.compiler.emission import Bound
+from lossc.runtime.backends.reference import Executable
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What procedures are given: tensors (statistics and row values of a table under `@name`), parameters and extents.
+
+    A tensor of the batch has the dimensions of its declaration, one of a table its axes in alphabetical order. It may have
+    another floating type than the computation.
+    """
+
+    tensors: Mapping[str, Tensor]
+    params: Mapping[str, Tensor]
+    sizes: Mapping[str, int]
+    like: Tensor
+
+    def bind(self, entries: Iterable[Bound]) -> list[Tensor | int]:
+        return [self._value(entry) for entry in entries]
+
+    def _value(self, entry: Bound) -> Tensor | int:
+        match entry.kind:
+            case "tensor":
+                return in_type(self.tensors[entry.name], self.like)
+            case "param":
+                return self.params[entry.name]
+            case "size":
+                return self.sizes[entry.name]
+        return self.like
+
+    def leaf(self, node: Input | Param) -> Tensor:
+        """The tensor or parameter of that name, in the type of the computation."""
+        return in_type((self.params if isinstance(node, Param) else self.tensors)[node.name], self.like)
+
+    def run(self, executable: Executable) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """The outputs of a procedure, each with the axes of its dimensions."""
+        outputs = executable.procedure.outputs
+        return {
+            name: (tensor, outputs[name].axes) for name, tensor in executable.run(self.bind(executable.bound)).items()
+        }
+
+    def having(self, tensors: Mapping[str, Tensor]) -> Environment:
+        """The same with further tensors."""
+        return replace(self, tensors={**self.tensors, **tensors})
+
+
+def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: Mapping[str, int]) -> Tensor:
+    """The tensor with exactly the dimensions `want`, repeated along those that it lacks."""
+    tensor = tensor.permute([have.index(axis) for axis in want if axis in have])
+    for at, axis in enumerate(want):
+        if axis not in have:
+            tensor = tensor.unsqueeze(at)
+    return tensor.expand([sizes[axis] for axis in want])
+
+
+def in_type(tensor: Tensor, like: Tensor) -> Tensor:
+    """Numbers in the type of the computation; masks and labels as they are."""
+    return tensor.to(like.dtype) if tensor.is_floating_point() else tensor

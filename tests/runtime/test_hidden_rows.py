@@ -1,0 +1,47 @@
+"""Garbage in a row that leaves the mean reaches no gradient, that of tensors which every row reads included."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import lossc
+
+SPEC = """objective hidden_rows
+axis b : batch
+axis d
+axis v
+input x      : embedding[b, d]
+input w      : embedding[v, d]
+data  labels : label[b] in v
+
+let z = {}
+
+minimize
+  loss : mean[b](logsumexp[v](z) - z[v = labels])
+"""
+SCORES = (
+    "-norm[d](x - w)",
+    "dot[d](x, w) / norm[d](x)",
+    "dot[d](x, w) / (norm[d](x) * norm[d](w))",
+    "-sum[d](abs(x - w)) / sum[d](abs(x + w))",
+)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+@pytest.mark.parametrize("scores", SCORES)
+def test_a_row_without_a_label_is_unseen(scores: str, backend: str) -> None:
+    objective = lossc.loads(SPEC.format(scores), backend=backend).double()
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(n, 2, generator=generator, dtype=torch.float64) for n in (3, 4))
+    found = []
+    for rows in (slice(None), [0, 2]):
+        given = {"x": x.clone(), "w": w.clone(), "labels": torch.tensor([1, -1, 2])}
+        given["x"][1] = torch.nan
+        held = {name: tensor[rows] if name != "w" else tensor for name, tensor in given.items()}
+        leaves = [held[name].requires_grad_() for name in ("x", "w")]
+        found.append(torch.autograd.grad(objective(**held).loss, leaves))
+    (all_x, all_w), (kept_x, kept_w) = found
+    torch.testing.assert_close(all_w, kept_w)
+    torch.testing.assert_close(all_x[[0, 2]], kept_x)
+    assert not all_x[1].any()
