@@ -1,9 +1,11 @@
 """Measures from which size on each backend is faster than the reference, and writes the table that `auto` reads.
 
-    python benchmarks/thresholds.py [--write]
+    python benchmarks/thresholds.py [--compiled] [--write]
 
-One forward and backward pass of O1, O3, O4 and O8 in single precision, the backends taking turns, the best of many. A
-backend is taken from the smallest size on from which it is never slower than the reference on any of them.
+One forward and backward pass of O1, O3, O4 and O8 in single precision, the backends taking turns, the best of many; with
+`--compiled` each is under `torch.compile`, which is what counts inside a compiled training step. A backend is taken from the
+smallest size on from which it is never slower than the reference on any objective with as many sums over its classes.
+`--again` works the table out anew from the points that it holds.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import lossc
+from lossc.compiler.simplify import simplify
+from lossc.compiler.table import tables
 from lossc.runtime.backends import choose
 from lossc.runtime.examples import example_inputs
 
@@ -29,9 +35,15 @@ sys.path.insert(0, str(HERE))
 OBJECTIVES = ("o1_ce", "o3_ce_smoothing_z_entropy", "o4_ce_distillation", "o8_dpo_nll")
 SHAPES = ((64, 10), (64, 100), (64, 1000), (4096, 16), (128, 1000), (2048, 64), (256, 1000), (16384, 16), (4096, 64),
           (512, 1000), (1024, 1000), (16384, 64), (65536, 16), (2048, 1000), (64, 32000), (256, 32000))  # fmt: skip
+COMPILED = ((64, 10), (64, 1000), (256, 1000), (1024, 1000), (64, 32000), (256, 32000))
 BACKENDS = ("reference", "torch", "c")
 CLASSES = 8
 """Below this number of classes what is computed on rows counts as much as what is computed on classes."""
+
+FEWEST = 64_000
+"""Entries below which no backend is built: a kernel takes half a second, which so small a batch never earns."""
+
+Point = dict[str, Any]
 
 
 def batch(objective: lossc.Objective, rows: int, classes: int) -> dict[str, Tensor]:
@@ -39,66 +51,93 @@ def batch(objective: lossc.Objective, rows: int, classes: int) -> dict[str, Tens
 
     drawn = example_inputs(objective, {"v": classes, "b": 4, "pair": 2, "t": rows // 4})
     drawn = {name: torch.ones_like(x) if x.dtype == torch.bool else x for name, x in drawn.items()}
-    return baselines.BATCHES.get(objective.name, lambda x: x)(drawn)
+    likely = baselines.BATCHES.get(objective.name, lambda x: x)(drawn)
+    return {name: x.detach().requires_grad_(x.requires_grad) for name, x in likely.items()}
 
 
-def times(name: str, rows: int, classes: int, repeats: int) -> dict[str, float]:
+def times(name: str, rows: int, classes: int, repeats: int, *, compiled: bool) -> dict[str, float]:
     """Microseconds by backend."""
-    objectives = {b: lossc.load(HERE / f"{name}.loss", backend=b, check_labels=False) for b in BACKENDS}
-    tensors = batch(objectives["reference"], rows, classes)
+    torch.compiler.reset()
+    loaded = {b: lossc.load(HERE / f"{name}.loss", backend=b, check_labels=False) for b in BACKENDS}
+    tensors = batch(loaded["reference"], rows, classes)
+    steps: dict[str, Callable[..., Any]] = dict(loaded)
+    if compiled:
+        steps = {b: torch.compile(objective, fullgraph=True, dynamic=False) for b, objective in loaded.items()}
     best = dict.fromkeys(BACKENDS, float("inf"))
     for turn in range(repeats + 2):
-        for backend, objective in objectives.items():
+        for backend, step in steps.items():
             for tensor in tensors.values():
                 tensor.grad = None
             start = time.perf_counter()
-            objective(tensors).loss.backward()
+            step(tensors).loss.backward()
             if turn >= 2:
                 best[backend] = min(best[backend], (time.perf_counter() - start) * 1e6)
     return best
 
 
-def threshold(points: list[dict[str, object]], backend: str) -> int:
-    """The number of entries from which on the backend is never slower than the reference."""
-    slower = [int(p["entries"]) for p in points if p[backend] > p["reference"]]  # type: ignore[operator,call-overload]
-    sizes = sorted({int(p["entries"]) for p in points})  # type: ignore[call-overload]
-    return next((size for size in sizes if size > max(slower, default=0)), 1 << 62)
+def sums_of(name: str) -> int:
+    """The sums over classes in the table of an objective."""
+    program = simplify(lossc.load(HERE / f"{name}.loss").program).program
+    return max(choose.sums(table) for table in tables(program))
 
 
-def processor() -> str:
-    """The model of the processor."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def measured(repeats: int) -> dict[str, object]:
-    points: list[dict[str, object]] = []
-    for rows, classes in SHAPES:
+def measured(repeats: int, *, compiled: bool) -> list[Point]:
+    points: list[Point] = []
+    for rows, classes in COMPILED if compiled else SHAPES:
         for name in OBJECTIVES:
-            found = {backend: round(value, 1) for backend, value in times(name, rows, classes, repeats).items()}
-            points.append({"objective": name, "rows": rows, "classes": classes, "entries": rows * classes, **found})
+            found = times(name, rows, classes, repeats, compiled=compiled)
+            best = {backend: round(value, 1) for backend, value in found.items()}
+            points.append({"objective": name, "rows": rows, "classes": classes, "entries": rows * classes, **best})
             print(points[-1], flush=True)
-    wide = [point for point in points if int(point["classes"]) >= CLASSES]  # type: ignore[call-overload]
-    return {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "cpu": [{"backend": b, "entries": threshold(wide, b), "classes": CLASSES} for b in ("c", "torch")],
-        "points_us": points,
-    }
+    return points
+
+
+# ------------------------------------------------------------------------------------------------ the table
+
+
+def thresholds(points: list[Point]) -> list[Point]:
+    """The table of `auto`: the fastest first, from the sizes on from which nothing slower stands before it."""
+    found = []
+    for backend, others in (("c", ("reference", "torch")), ("torch", ("reference",))):
+        for sums in (2, 1):
+            entries = _threshold([p for p in points if p["classes"] >= CLASSES], backend, others, sums)
+            if entries is not None:
+                found.append({"backend": backend, "entries": entries, "classes": CLASSES, "sums": sums})
+    return found
+
+
+def _threshold(points: list[Point], backend: str, others: tuple[str, ...], sums: int) -> int | None:
+    """The number of entries from which on the backend is never slower, for objectives with at least so many sums."""
+    own = [p for p in points if sums_of(p["objective"]) >= sums]
+    slower = [p["entries"] for p in own if any(p[backend] > p[other] for other in others)]
+    sizes = sorted({p["entries"] for p in own if p["entries"] >= FEWEST})
+    return next((size for size in sizes if size > max(slower, default=0)), None)
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{processor}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--compiled", action="store_true", help="every backend under torch.compile")
     parser.add_argument("--write", action="store_true", help="write the table that `auto` reads")
+    parser.add_argument("--again", action="store_true", help="from the points that are there, without measuring")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     torch.manual_seed(0)
-    record = measured(options.repeats)
-    print(json.dumps({key: value for key, value in record.items() if key != "points_us"}, indent=2))
+    record = json.loads(choose.FILE.read_text(encoding="utf-8"))
+    device, kept = ("compiled", "compiled_points_us") if options.compiled else ("cpu", "points_us")
+    if not options.again:
+        record[kept] = measured(options.repeats, compiled=options.compiled)
+        record |= {"date": datetime.date.today().isoformat(), "machine": machine(),
+                   "versions": {"python": platform.python_version(), "torch": torch.__version__}}  # fmt: skip
+    record[device] = thresholds(record[kept])
+    print(json.dumps(record[device], indent=2))
     if options.write:
-        before = json.loads(choose.FILE.read_text(encoding="utf-8")) if choose.FILE.exists() else {}
-        choose.FILE.write_text(json.dumps({**before, **record}, indent=1) + "\n", encoding="utf-8")
+        choose.FILE.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +13,14 @@ from tests.runtime.fused_cases import assert_same, outcome
 
 import lossc
 from lossc import LosscWarning
+from lossc.compiler.simplify import simplify
+from lossc.compiler.table import tables
 from lossc.runtime.backends import choose
 from lossc.runtime.backends.choose import Threshold, choice
 from lossc.runtime.backends.toolchain import ToolchainError
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SUMS = {"o1_ce": 1, "o3_ce_smoothing_z_entropy": 3, "o4_ce_distillation": 4, "o8_dpo_nll": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -26,18 +32,43 @@ def fresh() -> Iterator[None]:
 
 def small(monkeypatch: pytest.MonkeyPatch, *backends: str) -> None:
     """A table whose backends serve from the first entry on."""
-    table = {"cpu": tuple(Threshold(backend, 1, 1) for backend in backends)}
+    table = dict.fromkeys(choose.DEVICES, tuple(Threshold(backend, 1, 1) for backend in backends))
     monkeypatch.setattr(choose, "thresholds", lambda: table)
 
 
-def test_the_committed_table_says_when_and_where_it_was_measured() -> None:
+@pytest.mark.parametrize(("device", "measured"), [("cpu", "points_us"), ("compiled", "compiled_points_us")])
+def test_the_committed_table_says_when_and_where_it_was_measured(device: str, measured: str) -> None:
     record = json.loads(choose.FILE.read_text(encoding="utf-8"))
-    assert {"date", "machine", "versions", "cpu", "other", "points_us"} <= set(record)
-    for threshold in record["cpu"]:
-        beyond = [p for p in record["points_us"]
-                  if p["entries"] >= threshold["entries"] and p["classes"] >= threshold["classes"]]  # fmt: skip
+    assert {"date", "machine", "versions", "other", device, measured} <= set(record)
+    for threshold in record[device]:
+        beyond = [p for p in record[measured]
+                  if p["entries"] >= threshold["entries"] and p["classes"] >= threshold["classes"]
+                  and SUMS[p["objective"]] >= threshold["sums"]]  # fmt: skip
         assert beyond
         assert all(p[threshold["backend"]] <= p["reference"] for p in beyond)
+
+
+def test_the_sums_of_a_table_are_those_over_its_classes() -> None:
+    for name, count in SUMS.items():
+        program = simplify(lossc.load(BENCHMARKS / f"{name}.loss").program).program
+        assert max(choose.sums(table) for table in tables(program)) == count
+
+
+def test_more_sums_are_worth_a_kernel_sooner() -> None:
+    assert choice("cpu", 100_000, 1000, sums=1) == "reference"
+    assert choice("cpu", 100_000, 1000, sums=3) == "c"
+    assert choice("cpu", 100_000, 1000, sums=3, kernels=False) == "reference"
+    assert choice("cpu", 1 << 22, 1000, sums=3, kernels=False) == "torch"
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing does so
+@pytest.mark.parametrize("backend", ["c", "torch", "reference"])
+def test_a_compiled_step_is_one_graph(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    small(monkeypatch, backend)
+    torch.compiler.reset()
+    batch = cases.batch()
+    compiled = torch.compile(cases.objective("four terms", "auto"), fullgraph=True, backend="aot_eager")
+    assert_same(outcome(compiled, batch), outcome(cases.objective("four terms", "reference"), batch), 1e-5)
 
 
 def test_small_batches_run_as_the_reference() -> None:
