@@ -30,7 +30,7 @@ def train(
     setting: Annotated[str | None, typer.Option("--setting", help="A setting of the library, with `--minimize`.")] = None,
     minimize: Annotated[str | None, typer.Option("--minimize", metavar="EXPR", help="What to minimise.")] = None,
     monitor: Annotated[str | None, typer.Option("--monitor", metavar="EXPR", help="What to follow as well.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="A .jsonl or .csv file, sklearn:NAME, or python-docs.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="A file, a folder of Datasets, sklearn:NAME, python-docs.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="linear, mlp, llama, or a folder of Transformers.")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="The folder of a teacher.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps.")] = None,
@@ -39,6 +39,7 @@ def train(
     accumulate: Annotated[int | None, typer.Option("--accumulate", min=1, help="Micro-batches of a step.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, split and order.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="The folder of the run.")] = None,
+    tensorboard: Annotated[str | None, typer.Option("--tensorboard", metavar="DIR", help="Readings for TensorBoard.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
     allow_python: Annotated[bool, typer.Option("--allow-python", help="Let the run call a Python function you trust.")] = False,
     set: SetOption = None,
@@ -46,9 +47,10 @@ def train(
     """Train a model under an objective; everything about the run is kept in one folder."""
     changes: dict[str, Any] = {
         "objective": {"setting": setting, "minimize": minimize, "monitor": monitor} if minimize else None,
-        "data.source": data, "model": _model(model), "teacher": teacher, "length": {"steps": steps} if steps else None,
-        "optimiser.rate": rate, "batch.size": batch, "batch.accumulate": accumulate, "seed": seed, "output": output,
-        "set": overrides(set),
+        "data.source": data, "model": _model(model),
+        "feeds.teacher": {"kind": "teacher", "path": teacher} if teacher else None,
+        "length": {"steps": steps} if steps else None, "optimiser.rate": rate, "batch.size": batch,
+        "batch.accumulate": accumulate, "seed": seed, "output": output, "tensorboard": tensorboard, "set": overrides(set),
     }  # fmt: skip
     if run is None and (minimize is None or data is None):
         raise LosscError([

@@ -1,13 +1,13 @@
 """How a batch of each setting is made: the one table from columns of data to the tensors of a setting.
 
-A feed says which columns it reads, how a row becomes an example, how the network answers a batch, and which tensors come
-from the network as it was before the first step (a frozen reference). Adding a setting to training is one entry here.
+A feed says which columns it reads, how a row becomes an example, and which tensors some network answers: the one in
+training, a frozen reference, a teacher, whatever the run file says. Adding a setting to training is one entry here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,33 +16,38 @@ from torch import Tensor, nn
 from lossc.runtime.training.encoding import Encoding
 from lossc.runtime.training.examples import Batch, Example, stack
 from lossc.runtime.training.rows import BadValueError, Column
-from lossc.runtime.training.sequences import encode, scores, sequence_logp, token_logp
+from lossc.runtime.training.sequences import encode, hidden_states, prompt_tokens, scores, sequence_logp, token_logp
 
 Values = Mapping[str, Any]
+Ask = Callable[[nn.Module, Batch, str], Tensor]
+"""What a network says of a batch; the tensors that it reads stand under a prefix, that of the stream."""
 
 
 @dataclass(frozen=True)
-class Networks:
-    """The network in training, and the teacher where there is one."""
+class Answer:
+    """A tensor that a network answers: which network, unless the run file names another, and what it is asked."""
 
-    student: nn.Module
-    teacher: nn.Module | None = None
+    network: Literal["model", "reference", "teacher", "sampler"]
+    ask: Ask
 
 
 @dataclass(frozen=True)
 class Feed:
-    """One setting. `example(row, next row, encoding)`; `answers` are its `input` tensors; `frozen` by the first network."""
+    """One setting. `example(row, next row, encoding)` makes the `data` tensors; `answers` are those of networks."""
 
     setting: str
     network: Literal["language", "rows"]
-    axis: str
-    """The axis that rows run along; another `data` tensor over this axis alone is read from a column of its name."""
+    lead: tuple[str, ...]
+    """The axes of an example, the first one along the rows; a sequence has `t` behind them."""
     columns: tuple[Column, ...]
     example: Callable[[Values, Values, Encoding], Example]
-    tensors: tuple[str, ...]
-    """The `input` and `data` tensors that this feed makes (the frozen ones aside)."""
-    answer: Callable[[Networks, Batch], dict[str, Tensor]]
-    frozen: Mapping[str, Callable[[nn.Module, Batch], Tensor]] = field(default_factory=dict)
+    data: tuple[str, ...]
+    answers: Mapping[str, Answer]
+
+    @property
+    def axis(self) -> str:
+        """The axis that rows run along; another `data` tensor over it alone is read from a column of its name."""
+        return self.lead[0]
 
 
 # Text
@@ -74,9 +79,10 @@ def _rollouts(row: Values, _: Values, encoding: Encoding) -> Example:
     return example
 
 
-def _forget_retain(row: Values, _: Values, encoding: Encoding) -> Example:
-    streams = [_sequence_example(_encode(encoding, row, name), f"{name}.") for name in ("forget", "retain")]
-    return Example(streams[0].network | streams[1].network, streams[0].data | streams[1].data)
+def _prompts(row: Values, _: Values, encoding: Encoding) -> Example:
+    assert encoding.tokenizer is not None
+    ids = prompt_tokens(encoding.tokenizer, row["prompt"], encoding.tokens)
+    return Example({"prompt": ids, "prompt_length": torch.tensor(len(ids))})
 
 
 def _encode(encoding: Encoding, row: Values, column: str) -> dict[str, Tensor]:
@@ -88,44 +94,31 @@ def _joined(sequences: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: stack([s[name] for s in sequences], -1 if name == "labels" else 0) for name in sequences[0]}
 
 
-def _sequence_example(sequence: dict[str, Tensor], prefix: str = "") -> Example:
-    network = {f"{prefix}{name}": sequence[name] for name in ("ids", "attention")}
-    return Example(network, {f"{prefix}{name}": sequence[name] for name in ("labels", "mask")})
+def _sequence_example(sequence: dict[str, Tensor]) -> Example:
+    network = {name: sequence[name] for name in ("ids", "attention")}
+    return Example(network, {name: sequence[name] for name in ("labels", "mask")})
 
 
-def _logits(networks: Networks, batch: Batch) -> dict[str, Tensor]:
-    return {"logits": scores(networks.student, batch)}
-
-
-def _logits_and_teacher(networks: Networks, batch: Batch) -> dict[str, Tensor]:
-    assert networks.teacher is not None
-    with torch.no_grad():
-        teacher = scores(networks.teacher, batch)
-    return {"logits": scores(networks.student, batch), "teacher": teacher}
-
-
-def _logits_and_mismatched(networks: Networks, batch: Batch) -> dict[str, Tensor]:
-    with torch.no_grad():
-        mismatched = _mismatched_logp(networks.student, batch)
-    return {"logits": scores(networks.student, batch), "kl_logp": mismatched}
-
-
-def _both_logits(networks: Networks, batch: Batch) -> dict[str, Tensor]:
-    return {f"{name}.logits": scores(networks.student, batch, f"{name}.") for name in ("forget", "retain")}
-
-
-def _sequence_logp(network: nn.Module, batch: Batch, prefix: str = "") -> Tensor:
+def sequence_logps(network: nn.Module, batch: Batch, prefix: str) -> Tensor:
+    """In nats, of each whole sequence."""
     data = batch["data"]
     return sequence_logp(scores(network, batch, prefix), data[f"{prefix}labels"], data[f"{prefix}mask"])
 
 
-def _mismatched_logp(network: nn.Module, batch: Batch) -> Tensor:
+def token_logps(network: nn.Module, batch: Batch, prefix: str) -> Tensor:
+    """In nats, of each scored token."""
+    data = batch["data"]
+    return token_logp(scores(network, batch, prefix), data[f"{prefix}labels"], data[f"{prefix}mask"])
+
+
+def mismatched_logps(network: nn.Module, batch: Batch, prefix: str) -> Tensor:
+    """In nats, of the completion of another prompt."""
     inner = batch["network"]
-    return sequence_logp(scores(network, batch, "kl."), inner["kl.labels"], inner["kl.mask"])
+    return sequence_logp(scores(network, batch, f"{prefix}kl."), inner[f"{prefix}kl.labels"], inner[f"{prefix}kl.mask"])
 
 
-def _token_logp(network: nn.Module, batch: Batch) -> Tensor:
-    return token_logp(scores(network, batch), batch["data"]["labels"], batch["data"]["mask"])
+SMALL: frozenset[Ask] = frozenset({sequence_logps, token_logps, mismatched_logps})
+"""Answers without an axis of the vocabulary: those of a fixed network are worked out once and kept."""
 
 
 # Rows of numbers
@@ -147,69 +140,88 @@ def _embeddings(row: Values, _: Values, encoding: Encoding) -> Example:
     return Example({name: encoding.numbers(row[name]) for name in ("x", "y")})
 
 
-def _scores_of(name: str) -> Callable[[Networks, Batch], dict[str, Tensor]]:
-    return lambda networks, batch: {name: networks.student(batch["network"]["features"])}
+def outputs_of(column: str) -> Ask:
+    """What a network of rows says of a column."""
+
+    def ask(network: nn.Module, batch: Batch, prefix: str) -> Tensor:
+        answer: Tensor = network(batch["network"][f"{prefix}{column}"])
+        return answer
+
+    return ask
 
 
-def _both_embeddings(networks: Networks, batch: Batch) -> dict[str, Tensor]:
-    return {name: networks.student(batch["network"][name]) for name in ("x", "y")}
+def ask_for(feed: Feed, kind: str, order: tuple[str, ...], of: str | None) -> Ask | None:
+    """What to ask a network for a tensor that a file adds to its setting, by kind and axes; None where nothing fits."""
+    if feed.network == "rows":
+        fits = len(order) == 2 and order[0] == feed.axis and kind not in ("label", "mask")
+        return outputs_of(of or feed.columns[0].name) if fits else None
+    forms: dict[tuple[str, tuple[str, ...]], Ask] = {
+        ("logits", (*feed.lead, "t", "v")): scores,
+        ("logprob", (*feed.lead, "t")): token_logps,
+        ("logprob", feed.lead): sequence_logps,
+    }
+    if kind in ("embedding", "real") and len(order) == len(feed.lead) + 2 and order[:-1] == (*feed.lead, "t"):
+        return hidden_states
+    return forms.get((kind, order))
 
 
 _PROMPT = Column("prompt", "text", "what stands before, unscored")
 _OPTIONAL_PROMPT = Column("prompt", "text", "what stands before, unscored", required=False)
 _TEXT = Column("text", "text", "the text to learn")
 _FEATURES = Column("features", "numbers", "the numbers that the network reads", rest=True)
+_LOGITS = {"logits": Answer("model", scores)}
+_REFERENCE = {"ref_logp": Answer("reference", sequence_logps)}
 
 _TABLE = (
+    Feed("tokens", "language", ("b",), (_TEXT, _OPTIONAL_PROMPT), _tokens, ("labels", "mask"), _LOGITS),
     Feed(
-        "tokens", "language", "b", (_OPTIONAL_PROMPT, _TEXT), _tokens, ("logits", "labels", "mask"), _logits,
+        "referenced", "language", ("b",), (_TEXT, _OPTIONAL_PROMPT), _tokens, ("labels", "mask"), _LOGITS | _REFERENCE,
     ),
     Feed(
-        "referenced", "language", "b", (_OPTIONAL_PROMPT, _TEXT), _tokens, ("logits", "labels", "mask"), _logits,
-        {"ref_logp": _sequence_logp},
-    ),
-    Feed(
-        "pairs", "language", "pair",
+        "pairs", "language", ("pair", "side"),
         (_PROMPT, Column("chosen", "text", "the preferred text"), Column("rejected", "text", "the other text")),
-        _pairs, ("logits", "labels", "mask"), _logits, {"ref_logp": _sequence_logp},
+        _pairs, ("labels", "mask"), _LOGITS | _REFERENCE,
     ),
     Feed(
-        "unpaired", "language", "b",
+        "unpaired", "language", ("b",),
         (_PROMPT, Column("completion", "text", "the text that is judged"), Column("desirable", "flag", "the judgement")),
-        _unpaired, ("logits", "labels", "mask", "desirable", "kl_logp"), _logits_and_mismatched,
-        {"ref_logp": _sequence_logp, "kl_ref_logp": _mismatched_logp},
+        _unpaired, ("labels", "mask", "desirable"),
+        _LOGITS | _REFERENCE | {
+            "kl_logp": Answer("model", mismatched_logps), "kl_ref_logp": Answer("reference", mismatched_logps),
+        },
     ),
     Feed(
-        "rollouts", "language", "q",
+        "rollouts", "language", ("q", "sample"),
         (_PROMPT, Column("completions", "texts", "the samples, equally many in each row"),
          Column("rewards", "numbers", "one reward for each sample")),
-        _rollouts, ("logits", "labels", "mask", "reward"), _logits, {"old_logp": _token_logp, "ref_logp": _token_logp},
+        _rollouts, ("labels", "mask", "reward"),
+        _LOGITS | {"old_logp": Answer("sampler", token_logps), "ref_logp": Answer("reference", token_logps)},
     ),
     Feed(
-        "distill", "language", "b", (_OPTIONAL_PROMPT, _TEXT), _tokens,
-        ("logits", "labels", "mask", "teacher"), _logits_and_teacher,
+        "distill", "language", ("b",), (_TEXT, _OPTIONAL_PROMPT), _tokens, ("labels", "mask"),
+        _LOGITS | {"teacher": Answer("teacher", scores)},
     ),
     Feed(
-        "forget_retain", "language", "forget.b",
-        (Column("forget", "text", "the text to be forgotten"), Column("retain", "text", "the text to be kept")),
-        _forget_retain,
-        ("forget.logits", "forget.labels", "forget.mask", "retain.logits", "retain.labels", "retain.mask"), _both_logits,
-        {"forget.ref_logp": lambda network, batch: _sequence_logp(network, batch, "forget."),
-         "retain.ref_logp": lambda network, batch: _sequence_logp(network, batch, "retain.")},
+        "classes", "rows", ("b",), (_FEATURES, Column("labels", "label", "the class of each row")),
+        _classes, ("labels",), {"logits": Answer("model", outputs_of("features"))},
     ),
     Feed(
-        "classes", "rows", "b", (_FEATURES, Column("labels", "label", "the class of each row")),
-        _classes, ("logits", "labels"), _scores_of("logits"),
+        "regression", "rows", ("b",), (_FEATURES, Column("target", "numbers", "the values to predict")),
+        _regression, ("target",), {"pred": Answer("model", outputs_of("features"))},
     ),
     Feed(
-        "regression", "rows", "b", (_FEATURES, Column("target", "numbers", "the values to predict")),
-        _regression, ("pred", "target"), _scores_of("pred"),
-    ),
-    Feed(
-        "embeddings", "rows", "b",
+        "embeddings", "rows", ("b",),
         (Column("x", "numbers", "one view of each row"), Column("y", "numbers", "the other view, of equal width")),
-        _embeddings, ("x", "y"), _both_embeddings,
+        _embeddings, (), {name: Answer("model", outputs_of(name)) for name in ("x", "y")},
     ),
 )  # fmt: skip
 
 FEEDS: dict[str, Feed] = {feed.setting: feed for feed in _TABLE}
+
+STREAMS: dict[str, dict[str, str]] = {"forget_retain": {"forget": "referenced", "retain": "referenced"}}
+"""Settings of several streams: the setting of each."""
+
+
+def drawn(feed: Feed) -> Feed:
+    """The feed of rollouts where completions and rewards are made at each step: it reads prompts."""
+    return replace(feed, columns=(_PROMPT,), example=_prompts)

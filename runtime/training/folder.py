@@ -9,6 +9,8 @@
 | `curves.png`       | every term and monitor                                                        |
 | `checkpoints/N/`   | the state after step N; a folder under this name is whole                     |
 | `frozen.safetensors` | what the network said before the first step (reference log-probabilities)   |
+| `samples.jsonl`    | what the network completed of held-out prompts, last                          |
+| `first/`           | the runs that came first: what this one starts from, teachers                 |
 | `model/`           | the trained network                                                           |
 """
 
@@ -44,6 +46,10 @@ class RunFolder:
     @property
     def frozen(self) -> Path:
         return self.path / "frozen.safetensors"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl"
 
     @property
     def model(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ Compute = Callable[[nn.Module, Batch], Tensor]
 
 def add_frozen(
     examples: Sequence[Example],
-    wanted: dict[str, Compute],
+    wanted: Mapping[str, Compute],
     network: nn.Module,
     path: Path,
     *,
@@ -39,12 +39,13 @@ def add_frozen(
                 save_file(kept, temporary)
     for name in wanted:
         for example, value in zip(examples, kept[name], strict=True):
-            example.data[name] = _cut(value, example)
+            example.data[name] = _cut(value, example.data.get(f"{name.rpartition('.')[0]}.labels".lstrip(".")))
 
 
 def _computed(
-    examples: Sequence[Example], wanted: dict[str, Compute], network: nn.Module, batch_size: int, autocast: torch.dtype | None
-) -> dict[str, Tensor]:
+    examples: Sequence[Example], wanted: Mapping[str, Compute], network: nn.Module, batch_size: int,
+    autocast: torch.dtype | None,
+) -> dict[str, Tensor]:  # fmt: skip
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     rows: dict[str, list[Tensor]] = {name: [] for name in wanted}
     was_training = network.training
@@ -64,9 +65,8 @@ def _moved(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def _cut(value: Tensor, example: Example) -> Tensor:
+def _cut(value: Tensor, labels: Tensor | None) -> Tensor:
     """Without the padding of the batch that it was computed in, where it has one entry for each label."""
-    labels = example.data.get("labels")
     if labels is None or labels.ndim != value.ndim or value.ndim == 0:
         return value
     return value[tuple(slice(0, size) for size in labels.shape)]

@@ -22,32 +22,49 @@ from lossc.grammar.diagnostics import LosscError, error
 from lossc.runtime.files import path_span
 from lossc.runtime.training.checkpoints import kept_checkpoints, saving_checkpoint
 from lossc.runtime.training.examples import Batch, Example, collate
-from lossc.runtime.training.feeds import Feed, Networks
+from lossc.runtime.training.feed_sections import Previous
 from lossc.runtime.training.folder import RunFolder
+from lossc.runtime.training.fresh import Fresh
 from lossc.runtime.training.journal import Reading
+from lossc.runtime.training.networks import Networks
 from lossc.runtime.training.objective import inputs_of, tensors_used
+from lossc.runtime.training.questions import Assigned, Question
+from lossc.runtime.training.rollouts import Drawn
 
 
 class Trainee(nn.Module):
     """Network and objective as one module: a batch in, the Result of the objective out."""
 
     def __init__(
-        self, network: nn.Module, objective: nn.Module, feed: Feed, program: Program, teacher: nn.Module | None = None
+        self, network: nn.Module, objective: nn.Module, assigned: Assigned, program: Program, networks: Networks
     ) -> None:
         super().__init__()
         self.network = network
         self.objective = objective
-        self.feed = feed
+        self.questions = assigned.questions
         self.program = program
-        self.names = tensors_used(program)
+        self.networks = networks
+        self.names = tensors_used(program) | {question.tensor for question in assigned.questions}
         entries = (*program.terms, *program.monitors)
         self.counted = inputs_of(*(part.denominator for entry in entries for part in entry.parts))
-        self._teacher = (teacher,)  # in a tuple: its weights are neither trained nor saved
 
-    def tensors(self, batch: Batch) -> dict[str, Tensor]:
-        """The tensors of the objective for a batch."""
-        answers = self.feed.answer(Networks(self.network, self._teacher[0]), batch)
-        return {name: tensor for name, tensor in {**batch["data"], **answers}.items() if name in self.names}
+    def tensors(self, batch: Batch) -> dict[str, Tensor | nn.Module]:
+        """What the objective reads of a batch."""
+        given = {name: tensor for name, tensor in batch["data"].items() if name in self.names}
+        return given | {question.tensor: self._answer(question, batch) for question in self.questions
+                        if question.tensor not in given}  # fmt: skip
+
+    def _answer(self, question: Question, batch: Batch) -> Tensor | nn.Module:
+        network = self.networks.of(question.feed)
+        if question.ask is None:
+            return network
+        with torch.set_grad_enabled(torch.is_grad_enabled() and question.gradient):
+            return question.ask(network, batch, question.prefix)
+
+    def sampler(self) -> nn.Module:
+        """The network that draws: the one whose probabilities are the old ones."""
+        old = (question.feed for question in self.questions if question.tensor == "old_logp")
+        return next((self.networks.of(feed) for feed in old if isinstance(feed, Previous)), self.network)
 
     def forward(self, batch: Batch, denominators: Any = None) -> Any:
         given = {} if denominators is None else {"denominators": denominators}
@@ -55,7 +72,7 @@ class Trainee(nn.Module):
 
     def denominators(self, batch: Batch) -> Any:
         """The denominators of a batch: from the data alone, or through the network where they depend on it."""
-        known = {name: tensor for name, tensor in batch["data"].items() if name in self.names}
+        known: dict[str, Any] = {name: tensor for name, tensor in batch["data"].items() if name in self.names}
         if not self.counted <= set(known):
             with torch.no_grad():
                 known = self.tensors(batch)
@@ -99,7 +116,8 @@ class ObjectiveTrainer(Trainer):
 
     def __init__(
         self, trainee: Trainee, arguments: TrainingArguments, folder: RunFolder, keep: int, *, callbacks: list[Any],
-        train: list[Example], held_out: list[Example], on_reading: Callable[[Reading], None],
+        train: list[Example], held_out: list[Example], fresh: Fresh, on_reading: Callable[[Reading], None],
+        on_drawn: Callable[[int, list[Drawn]], None],
     ) -> None:  # fmt: skip
         super().__init__(
             model=trainee, args=arguments, data_collator=collate, train_dataset=train, eval_dataset=held_out,  # type: ignore[arg-type]
@@ -109,7 +127,9 @@ class ObjectiveTrainer(Trainer):
         self.trainee = trainee
         self.folder = folder
         self.keep = keep
+        self.fresh = fresh
         self.on_reading = on_reading
+        self.on_drawn = on_drawn
         self.held_out = held_out
         self.window = self._totals()
         self._denominators: Any = None
@@ -120,11 +140,18 @@ class ObjectiveTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
         """The micro-batches of a step; their denominators, over all processes, are kept for `compute_loss`."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        taken, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = [self._completed(batch, self.state.global_step, at)[0] for at, batch in enumerate(taken)]
         alone = len(batches) < 2 and self.accelerator.num_processes == 1
         self.window = self._totals()
         self._denominators = None if alone else self._over_processes([self.trainee.denominators(b) for b in batches])
         return batches, None
+
+    def _completed(self, batch: Any, *place: Any) -> tuple[Any, list[Drawn]]:
+        """A batch with what is drawn for it at this place of the run."""
+        with self.compute_loss_context_manager():
+            ready = self._prepare_inputs(batch)
+            return self.fresh(ready, self.trainee.sampler(), *place, self.accelerator.process_index)  # type: ignore[arg-type]
 
     def _over_processes(self, parts: list[Any]) -> Any:
         if self.accelerator.num_processes > 1:
@@ -202,10 +229,15 @@ class ObjectiveTrainer(Trainer):
         return {"eval_loss": reading.loss}
 
     def _held_out_batches(self) -> list[Any]:
-        """The share of this process; unlike the Trainer's loader it repeats no row to make shares equal."""
+        """The share of this process; unlike the Trainer's loader it repeats no row to make shares equal.
+
+        What is drawn for them is drawn from the same numbers each time.
+        """
         size, world = self.args.per_device_eval_batch_size, self.accelerator.num_processes
         starts = range(self.accelerator.process_index * size, len(self.held_out), size * world)
-        return [self._prepare_inputs(dict(collate(self.held_out[start : start + size]))) for start in starts]
+        made = [self._completed(dict(collate(self.held_out[at : at + size])), "held out", at) for at in starts]
+        self.on_drawn(self.state.global_step, [each for _, drawn in made for each in drawn])
+        return [batch for batch, _ in made]
 
     def _totals(self) -> Totals:
         return Totals(self.trainee.program, self.args.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
 from lossc.runtime.files import value_span
-from lossc.runtime.training import runfile
+from lossc.runtime.training import sections
 from lossc.runtime.training.tokenizer import Tokenizer, no_folder
 
 _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
@@ -50,17 +51,17 @@ class Standardise(nn.Module):
 def build_network(section: Any, sizes: Sizes, folder: Path, *, allow_python: bool = False) -> nn.Module:
     """The network of a run file's `model`, with weights from the current seed; `folder` is where paths count from."""
     match section:
-        case runfile.Linear():
+        case sections.Linear():
             return _feedforward([], nn.GELU, 0.0, sizes)
-        case runfile.Mlp():
+        case sections.Mlp():
             return _feedforward(section.hidden, _ACTIVATIONS[section.activation], section.dropout, sizes)
-        case runfile.Llama():
+        case sections.Llama():
             return _llama(section, sizes)
-        case runfile.Pretrained(path=str() as path):
-            return load_language_model(folder / path)
-        case runfile.Pretrained(config=str() as config):
+        case sections.Pretrained(path=str() as path):
+            return load_language_model(model_folder(folder / path))
+        case sections.Pretrained(config=str() as config):
             return _from_config(folder / config, sizes)
-        case runfile.PythonModel():
+        case sections.PythonModel():
             return _python_model(section.function, sizes, folder, allow_python)
         case _:
             raise TypeError(f"no network for {section!r}")
@@ -73,7 +74,7 @@ def _feedforward(hidden: list[int], activation: type[nn.Module], dropout: float,
     return nn.Sequential(*layers, nn.Linear([sizes.features, *hidden][-1], sizes.outputs))
 
 
-def _llama(section: runfile.Llama, sizes: Sizes) -> nn.Module:
+def _llama(section: sections.Llama, sizes: Sizes) -> nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     assert sizes.tokenizer is not None
@@ -90,6 +91,26 @@ def _llama(section: runfile.Llama, sizes: Sizes) -> nn.Module:
         use_cache=False,
     )
     return LlamaForCausalLM(config)
+
+
+def restore_network(network: nn.Module, folder: Path) -> nn.Module:
+    """The network with the weights that `save_network` wrote; E840 where they are not there or do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+    from transformers import PreTrainedModel
+
+    if isinstance(network, PreTrainedModel):
+        return load_language_model(folder)
+    try:
+        load_model(network, folder / "model.safetensors")
+    except (OSError, RuntimeError, SafetensorError) as failure:
+        raise LosscError([no_folder(folder, "network", failure)]) from None
+    return network
+
+
+def model_folder(path: Path) -> Path:
+    """The folder of the network: itself, or the one inside of the folder of a run."""
+    return path / "model" if (path / "manifest.json").is_file() else path
 
 
 def load_language_model(path: Path) -> nn.Module:
@@ -117,7 +138,21 @@ def _from_config(path: Path, sizes: Sizes) -> nn.Module:
 
 
 def _python_model(reference: str, sizes: Sizes, folder: Path, allowed: bool) -> nn.Module:
-    """Calls `file.py:function`: the one place where a run file names code, and only where the command line allows it."""
+    arguments = {"vocabulary": sizes.tokenizer.vocabulary} if sizes.tokenizer else {
+        "features": sizes.features, "outputs": sizes.outputs
+    }  # fmt: skip
+    function = load_function(reference, folder, allowed=allowed)
+    try:
+        network = function(**arguments)
+    except Exception as failure:
+        raise _failed(reference, failure) from failure
+    if not isinstance(network, nn.Module):
+        raise LosscError([_no_module(reference, network)])
+    return network
+
+
+def load_function(reference: str, folder: Path, *, allowed: bool) -> Callable[..., Any]:
+    """The function of `file.py:function`: the one way for a run file to name code, and only where the command line says so."""
     if not allowed:
         raise LosscError([
             error(
@@ -126,17 +161,16 @@ def _python_model(reference: str, sizes: Sizes, folder: Path, allowed: bool) -> 
             )
         ])  # fmt: skip
     path, _, name = reference.rpartition(":")
-    arguments = {"vocabulary": sizes.tokenizer.vocabulary} if sizes.tokenizer else {
-        "features": sizes.features, "outputs": sizes.outputs
-    }  # fmt: skip
     try:
-        network = getattr(_module(folder / path), name)(**arguments)
+        function: Callable[..., Any] = getattr(_module(folder / path), name)
     except Exception as failure:
-        reason = f"{type(failure).__name__}: {failure}"
-        raise LosscError([error("E842", f"`{reference}` failed: {reason}", value_span(reference))]) from failure
-    if not isinstance(network, nn.Module):
-        raise LosscError([_no_module(reference, network)])
-    return network
+        raise _failed(reference, failure) from failure
+    return function
+
+
+def _failed(reference: str, failure: Exception) -> LosscError:
+    reason = f"{type(failure).__name__}: {failure}"
+    return LosscError([error("E842", f"`{reference}` failed: {reason}", value_span(reference))])
 
 
 def _module(path: Path) -> ModuleType:

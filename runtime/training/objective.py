@@ -23,11 +23,12 @@ _SETTINGS = "std.settings."
 
 @dataclass(frozen=True)
 class Spec:
-    """A checked objective: its program, the rendered text that is its identity, the setting of its data."""
+    """A checked objective: its program, the rendered text that is its identity, the settings of its data."""
 
     source: Source
     program: Program
-    setting: str | None
+    streams: dict[str, str]
+    """The setting of each stream, by the prefix of its names; one stream without a prefix, as a rule."""
     warnings: tuple[Diagnostic, ...]
 
     @property
@@ -57,7 +58,8 @@ def read_objective(run: Run, folder: Path, inline: Fragment | None = None) -> Sp
         raise LosscError([error("E803", f"`{source.name}` has no objective", span, help="add `minimize` with a term")])
     if checked.program.uncompiled:
         raise LosscError(checked.program.uncompiled)
-    return Spec(source, checked.program, run.data.feed or _setting(checked), tuple(problems))
+    streams = {"": run.data.feed} if run.data.feed else _streams(checked)
+    return Spec(source, checked.program, streams, tuple(problems))
 
 
 def _source(run: Run, folder: Path) -> Source:
@@ -72,12 +74,11 @@ def _source(run: Run, folder: Path) -> Source:
     return Source("<objective>", print_file(file, "text"))
 
 
-def _setting(checked: Checked) -> str | None:
-    """The setting of the library that a file uses; None where it uses none."""
-    for item in checked.file.items:
-        if isinstance(item, Use) and item.path.startswith(_SETTINGS) and item.alias is None:
-            return item.path.removeprefix(_SETTINGS)
-    return None
+def _streams(checked: Checked) -> dict[str, str]:
+    """The settings of the library that a file uses, by their prefix; empty where it uses none."""
+    uses = [item for item in checked.file.items if isinstance(item, Use) and item.path.startswith(_SETTINGS)]
+    plain = [use for use in uses if use.alias is None]
+    return {use.alias or "": use.path.removeprefix(_SETTINGS) for use in plain[:1] or uses}
 
 
 def _placed(problem: Diagnostic, source: Source, inline: Fragment) -> Diagnostic:

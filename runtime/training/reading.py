@@ -45,7 +45,8 @@ class Places:
             if text and (given.source.text == text or given.source.text.endswith(f"/{text}")):
                 end = span.start + span.text.index(text) + len(text)
                 return replace(problem, span=Span(self.source, max(span.start, end - (given.end - given.start)), end))
-        return problem
+        named = self.keys.get(("feeds", given.source.text))
+        return replace(problem, span=named) if named else problem
 
     def plain(self, node: YamlNode, location: Location = ()) -> Any:
         """The values of a node as lists, mappings and texts; `1e-4` and `010` stay as they were written."""
@@ -77,7 +78,7 @@ def _problem(entry: Mapping[str, Any], places: Places) -> Diagnostic:
     if kind in ("missing", "union_tag_not_found"):
         name = "kind" if kind == "union_tag_not_found" else location[-1]
         at = places.key(location if kind == "union_tag_not_found" else location[:-1])
-        return error("E813", f"`{name}` is missing", at, help=_choices(entry))
+        return error("E813", f"`{name}` is missing", at, help=_choices(entry, location))
     label = ".".join(str(part) for part in location)
     value = places.value(location)
     return error("E812", f"`{label}` {_demand(entry)}", value, help=_nearest_choice(entry, value))
@@ -123,7 +124,10 @@ def _inner(schema: dict[str, Any], here: dict[str, Any], part: int | str) -> dic
         if part in mapping:
             return {"$ref": mapping[part]}
     mapping = here.get("discriminator", {}).get("mapping", {})
-    return {"$ref": mapping[part]} if part in mapping else here
+    if part in mapping:
+        return {"$ref": mapping[part]}
+    named = here.get("additionalProperties")
+    return named if isinstance(named, dict) else here
 
 
 def _resolved(schema: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
@@ -159,8 +163,16 @@ def _demand(entry: Mapping[str, Any]) -> str:
     return _DEMANDS.get(kind) or entry["msg"].replace("Input should be", "must be")
 
 
-def _choices(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    return ("kinds: linear, mlp, llama, transformers, python",) if entry["type"] == "union_tag_not_found" else ()
+def _choices(entry: Mapping[str, Any], location: Location) -> tuple[str, ...]:
+    """The kinds of the section that has none."""
+    if entry["type"] != "union_tag_not_found":
+        return ()
+    schema: dict[str, Any] = Run.model_json_schema()
+    here: dict[str, Any] = schema
+    for part in location:
+        here = _inner(schema, here, part)
+    tagged = next((variant for variant in (here, *here.get("anyOf", [])) if "discriminator" in variant), None)
+    return (f"kinds: {', '.join(tagged['discriminator']['mapping'])}",) if tagged else ()
 
 
 def _nearest_choice(entry: Mapping[str, Any], value: Span) -> tuple[str, ...]:

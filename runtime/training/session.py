@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import signal
@@ -9,7 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,21 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 import lossc
-from lossc.grammar.diagnostics import LosscError, error
-from lossc.runtime.files import value_span
+from lossc.runtime.files import write_text
 from lossc.runtime.objective import Objective
-from lossc.runtime.training import runfile
+from lossc.runtime.training.board import Board, opened_board
 from lossc.runtime.training.curves import draw_curves
+from lossc.runtime.training.earlier import (
+    Earlier,
+    default_model,
+    load_teacher,
+    plan_start,
+    plan_teachers,
+    train_earlier,
+)
+from lossc.runtime.training.examples import Batch
+from lossc.runtime.training.feed_sections import Reference, Teacher, identity
+from lossc.runtime.training.feeds import SMALL
 from lossc.runtime.training.folder import RunFolder
 from lossc.runtime.training.frozen import add_frozen
 from lossc.runtime.training.host import ObjectiveTrainer, Trainee
@@ -32,20 +44,26 @@ from lossc.runtime.training.journal import Journal, Reading
 from lossc.runtime.training.models import (
     build_network,
     count_parameters,
-    load_language_model,
     precision_of,
+    restore_network,
     save_network,
 )
-from lossc.runtime.training.objective import Spec, tensors_used
+from lossc.runtime.training.networks import Networks
+from lossc.runtime.training.objective import Spec
 from lossc.runtime.training.preparation import Prepared, prepare
 from lossc.runtime.training.processes import is_main, local_rank, world_size
 from lossc.runtime.training.progress import ProgressView
+from lossc.runtime.training.questions import Question, assign
+from lossc.runtime.training.rollouts import Drawn
 from lossc.runtime.training.runfile import Run
+from lossc.runtime.training.tokenizer import Tokenizer
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 _OPTIMISERS = {"adamw": "adamw_torch", "adam": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor", "rmsprop": "rmsprop"}
 _DRAWING_PAUSE = 20.0
 """Seconds between two pictures of a run that goes on; the last one is drawn in any case."""
+_SHOWN = 200
+"""Completions of held-out rows that are kept to be read."""
 _MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -63,6 +81,8 @@ class Session:
     console: Console
     resume: bool = False
     allow_python: bool = False
+    tokenizer: Tokenizer | None = None
+    """The tokenizer of the run that this one belongs to."""
 
 
 @dataclass
@@ -80,18 +100,61 @@ def train(session: Session) -> Outcome:
     """Trains; every failure is a LosscError, and nothing that was saved before it is touched."""
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    run, folder = session.run, session.folder
+    folder = session.folder
     manifest = _manifest(session)
     if session.resume and is_main():
         folder.continue_with(manifest)
-    prepared = prepare(run, session.spec, session.base)
-    set_seed(run.seed)
-    trainee = _trainee(session, prepared)
+    work = _prepared(session)
+    network = _network(session, work.prepared)
     if not session.resume and is_main():
         folder.begin(manifest, {"run.yaml": session.text, "objective.loss": session.spec.text})
-    _describe(session.console, prepared, trainee)
-    _freeze(session, prepared, trainee)
-    return _Running(session, prepared, trainee).go()
+    for earlier in (*([work.start] if work.start else []), *work.teachers.values()):
+        if train_earlier(session, earlier, train).interrupted:
+            total = total_steps(session.run, len(work.prepared.train))
+            return Outcome(folder, 0, total, Journal(folder.metrics), interrupted=True)
+    trainee = _trainee(session, work, network)
+    _describe(session.console, work.prepared, trainee)
+    _freeze(session, work.prepared, trainee)
+    return _Running(session, work.prepared, trainee).go()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The rows of a run, and the trainings that come before it."""
+
+    prepared: Prepared
+    start: Earlier | None
+    teachers: dict[tuple[Any, ...], Earlier]
+    loaded: dict[tuple[Any, ...], nn.Module]
+
+
+def _prepared(session: Session) -> _Work:
+    """Everything that can be found wrong before anything is trained or written is found here."""
+    run = session.run
+    assigned = assign(run, session.spec)
+    start = plan_start(session, assigned.streams[0].feed)
+    tokenizer = start.prepared.sizes.tokenizer if start else session.tokenizer
+    prepared = prepare(run, session.spec, session.base, tokenizer, allow_python=session.allow_python)
+    teachers = plan_teachers(session, prepared.assigned, prepared.sizes.tokenizer)
+    return _Work(prepared, start, teachers, _loaded(session, prepared))
+
+
+def _loaded(session: Session, prepared: Prepared) -> dict[tuple[Any, ...], nn.Module]:
+    """The teachers that exist already."""
+    found: dict[tuple[Any, ...], nn.Module] = {}
+    for question in prepared.assigned.questions:
+        feed = question.feed
+        if isinstance(feed, Teacher) and feed.path is not None and identity(feed) not in found:
+            found[identity(feed)] = load_teacher(session.base / feed.path, prepared.feed, prepared.sizes)
+    return found
+
+
+def _network(session: Session, prepared: Prepared) -> nn.Module:
+    run = session.run
+    set_seed(run.seed)
+    section = default_model(run, prepared.feed)
+    network = build_network(section, prepared.sizes, session.base, allow_python=session.allow_python)
+    return network.to(precision_of(run.precision))
 
 
 def _describe(console: Console, prepared: Prepared, trainee: Trainee) -> None:
@@ -104,9 +167,9 @@ def _manifest(session: Session) -> dict[str, Any]:
     import transformers
 
     run = session.run
-    identity = run.model_dump(mode="json", exclude={"output", "device", "objective"})
+    fixed = run.model_dump(mode="json", exclude={"output", "device", "objective", "tensorboard"})
     return {
-        "identity": {"objective": session.spec.digest, **identity},
+        "identity": {"objective": session.spec.digest, **fixed},
         "base": str(session.base.resolve()),
         "versions": {
             "lossc": lossc.__version__, "torch": torch.__version__, "transformers": transformers.__version__,
@@ -115,42 +178,51 @@ def _manifest(session: Session) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _trainee(session: Session, prepared: Prepared) -> Trainee:
-    run = session.run
-    default: Any = runfile.Llama(kind="llama") if prepared.feed.network == "language" else runfile.Mlp(kind="mlp")
-    network = build_network(run.model or default, prepared.sizes, session.base, allow_python=session.allow_python)
-    network.to(precision_of(run.precision))
-    return Trainee(network, Objective(session.spec.program), prepared.feed, session.spec.program, _teacher(session, prepared))
+def _trainee(session: Session, work: _Work, network: nn.Module) -> Trainee:
+    run, program, prepared = session.run, session.spec.program, work.prepared
+    device = _device(run)
+    if work.start is not None:
+        network = restore_network(network, RunFolder(session.folder.path / "first" / "start").model)
+    network = network.to(device, precision_of(run.precision))
+    feeds = [question.feed for question in prepared.assigned.questions if not _is_kept(question, prepared)]
+    networks = Networks(network, feeds, _teachers(session, work))
+    sizes = {
+        axis: prepared.rows for stream in prepared.assigned.streams for name in stream.numbers
+        if (axis := program.tensors[name].kind.codomain)
+    }  # fmt: skip
+    objective = Objective(program, sizes=sizes, total_steps=total_steps(run, len(prepared.train)))
+    return Trainee(network, objective, prepared.assigned, program, networks)
 
 
-def _teacher(session: Session, prepared: Prepared) -> nn.Module | None:
-    """The frozen teacher, where the objective reads one; E843 where it is missing or speaks another vocabulary."""
-    if "teacher" not in prepared.feed.tensors or "teacher" not in tensors_used(session.spec.program):
-        return None
-    if session.run.teacher is None:
-        raise LosscError([
-            error(
-                "E843", "this objective needs a teacher", value_span("teacher"),
-                help="name the folder of a language model: `teacher: runs/large/model`",
-            )
-        ])  # fmt: skip
-    teacher = load_language_model(session.base / session.run.teacher)
-    assert prepared.sizes.tokenizer is not None
-    theirs, ours = teacher.config.vocab_size, prepared.sizes.tokenizer.vocabulary  # type: ignore[union-attr]
-    if theirs != ours:
-        message = f"the teacher has {theirs} tokens, the tokenizer of this run {ours}"
-        raise LosscError([error("E843", message, value_span(session.run.teacher), help="leave out `data: {tokenizer: …}`")])
-    return teacher.to(_device(session.run), precision_of(session.run.precision)).eval().requires_grad_(False)
+def _teachers(session: Session, work: _Work) -> dict[tuple[Any, ...], nn.Module]:
+    """Every teacher, loaded or trained here, on the device of the run."""
+    found = dict(work.loaded)
+    for key, earlier in work.teachers.items():
+        folder = session.folder.path / "first" / earlier.name
+        found[key] = earlier.network(session.base, folder, allow_python=session.allow_python)
+    place = _device(session.run), precision_of(session.run.precision)
+    return {key: teacher.to(*place).eval().requires_grad_(False) for key, teacher in found.items()}
+
+
+def _is_kept(question: Question, prepared: Prepared) -> bool:
+    """Whether its answers are worked out once: small ones, of a network that does not change, to batches that do not."""
+    drawn = prepared.fresh.views or prepared.fresh.rollouts
+    return isinstance(question.feed, Reference) and question.ask in SMALL and not drawn
 
 
 def _freeze(session: Session, prepared: Prepared, trainee: Trainee) -> None:
-    used = tensors_used(session.spec.program)
-    wanted = {name: compute for name, compute in prepared.feed.frozen.items() if name in used}
-    device = _device(session.run)
+    wanted = {
+        question.tensor: partial(_ask, question) for question in prepared.assigned.questions if _is_kept(question, prepared)
+    }
     add_frozen(
-        [*prepared.train, *prepared.held_out], wanted, trainee.network.to(device), session.folder.frozen,
+        [*prepared.train, *prepared.held_out], wanted, trainee.network, session.folder.frozen,
         batch_size=session.run.batch.size, autocast=_MIXED.get(session.run.precision),
     )  # fmt: skip
+
+
+def _ask(question: Question, network: nn.Module, batch: Batch) -> torch.Tensor:
+    assert question.ask is not None
+    return question.ask(network, batch, question.prefix)
 
 
 def _device(run: Run) -> str:
@@ -168,6 +240,7 @@ class _Running(TrainerCallback):
         self.reading: Reading | None = None
         self.view: ProgressView | None = None
         self.host: ObjectiveTrainer
+        self.board: Board
         self.interrupted = False
         self.drawn = time.monotonic()
         self.total = total_steps(session.run, len(prepared.train))
@@ -175,7 +248,7 @@ class _Running(TrainerCallback):
     def go(self) -> Outcome:
         start = self._start()
         trainer = self.host = self._trainer()
-        with _interruptions(self), ProgressView(self.session.console, self.total, start) as self.view:
+        with _interruptions(self), self._watching(start):
             if start == 0 and self.prepared.held_out:
                 trainer.evaluate()
             if start < self.total:
@@ -183,6 +256,14 @@ class _Running(TrainerCallback):
             else:
                 trainer.restore(start)
         return self._finish(trainer)
+
+    @contextmanager
+    def _watching(self, start: int) -> Iterator[None]:
+        """With what shows the run while it goes on."""
+        folder = self.session.run.tensorboard
+        where = Path(folder) if folder and is_main() else None
+        with ProgressView(self.session.console, self.total, start) as self.view, opened_board(where, start) as self.board:
+            yield
 
     def _start(self) -> int:
         """The step to continue after; 0 for a run from its beginning."""
@@ -206,7 +287,7 @@ class _Running(TrainerCallback):
         return ObjectiveTrainer(
             self.trainee, _arguments(run, self.session.folder, self.total, bool(self.prepared.held_out)),
             self.session.folder, run.save.keep, callbacks=[self], train=self.prepared.train,
-            held_out=self.prepared.held_out, on_reading=self.on_reading,
+            held_out=self.prepared.held_out, fresh=self.prepared.fresh, on_reading=self.on_reading, on_drawn=self.on_drawn,
         )  # fmt: skip
 
     def draw(self) -> None:
@@ -218,9 +299,19 @@ class _Running(TrainerCallback):
 
     def on_reading(self, reading: Reading) -> None:
         """A reading of the held-out rows."""
-        self.journal.write(reading)
+        self._keep(reading)
         if time.monotonic() - self.drawn > _DRAWING_PAUSE:
             self.draw()
+
+    def _keep(self, reading: Reading) -> None:
+        self.journal.write(reading)
+        self.board.add(reading)
+
+    def on_drawn(self, step: int, drawn: list[Drawn]) -> None:
+        """What was drawn for the held-out rows: the last of it is kept, to be read."""
+        if drawn and is_main():
+            lines = (json.dumps({"step": step, **asdict(each)}, ensure_ascii=False) + "\n" for each in drawn[:_SHOWN])
+            write_text(self.session.folder.samples, "".join(lines))
 
     # Calls of the Trainer
 
@@ -229,7 +320,8 @@ class _Running(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         assert self.reading is not None and self.view is not None
-        self.journal.write(self.reading)
+        self.trainee.networks.follow(state.global_step)
+        self._keep(self.reading)
         self.view.step(self.reading)
         self.interrupted = self.host.on_any_process(self.interrupted)
         if self.interrupted:

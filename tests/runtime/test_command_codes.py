@@ -55,6 +55,13 @@ def no_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(util, "find_spec", lambda name: None if name == "transformers" else find(name))
 
 
+def no_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import util
+
+    find = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "pyarrow" else find(name))
+
+
 def a_run(_: pytest.MonkeyPatch) -> None:
     assert run(["train", "run.yaml", "--output", "one"]) == 0
 
@@ -74,6 +81,7 @@ CASES: dict[str, tuple[str, Prepare]] = {
     "E813": ("train bad.yaml", files(bad__yaml="objective: spec.loss\ndata: {held_out: 0.1}\n")),
     "E814": ("train bad.yaml", files(bad__yaml="objective: z.loss\ndata: sklearn:iris\n",
                                      z__loss="axis b : batch\ninput z : real[b]\n\nminimize\n  a : mean[b](z)\n")),
+    "E815": ("train bad.yaml", files(bad__yaml=RUN + "feeds: {logit: average, labels: {kind: samples}}\n")),
     "E820": ("train run.yaml --data sklearn:irs", nothing),
     "E821": ("train run.yaml --data rows.csv", files(rows__csv="x,label\n" + "1,0\n" * 5)),
     "E822": ("train run.yaml --data rows.jsonl", files(rows__jsonl=ROW * 5 + ROW.replace("2", "null"))),
@@ -96,6 +104,7 @@ CASES: dict[str, tuple[str, Prepare]] = {
                                                     net__py="def make(features, outputs):\n    return features\n")),
     "E843": ("train distill.yaml", nothing),
     "E850": ("train run.yaml", no_transformers),
+    "E851": ("train run.yaml --data rows.parquet", no_pyarrow),
 }  # fmt: skip
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.training.planning import embedded_runs, plan_run
-from lossc.runtime.training.runfile import Llama, Mlp, Run
+from lossc.runtime.training.runfile import Run
+from lossc.runtime.training.sections import Llama, Mlp
 
 OBJECTIVE = """\
 objective: |

@@ -11,7 +11,7 @@ import pytest
 from lossc.compiler.library import shipped_module
 from lossc.runtime.cli.boundary import run
 from lossc.runtime.cli.new import starters
-from lossc.runtime.training.feeds import FEEDS
+from lossc.runtime.training.feeds import FEEDS, STREAMS
 
 from .training_runs import PAIRS, start, write_pairs
 
@@ -37,7 +37,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_has_a_starter_and_a_feed() -> None:
     settings = shipped_module("std.settings")
     assert settings is not None
-    assert set(FEEDS) == set(settings.settings)
+    assert {*FEEDS, *STREAMS} == set(settings.settings)
     assert set(starters()) == set(settings.settings) - {"referenced"}
 
 
@@ -49,15 +49,16 @@ def test_a_starter_checks_is_formatted_and_trains(setting: str, capsys: pytest.C
     assert run(["fmt", "--check", f"{setting}.loss"]) == 0
     text = Path(f"{setting}.run.yaml").read_text(encoding="utf-8")
     changes: dict[str, Any] = {"length": {"steps": 2}, "batch": {"size": 4}, "evaluate": {"every": 2}, "save": {"every": 2}}
+    network = FEEDS[setting].network if setting in FEEDS else "language"
     if setting in ROWS:
         Path(SOURCES[setting]).write_text("".join(json.dumps(row) + "\n" for row in ROWS[setting]), encoding="utf-8")
-    elif FEEDS[setting].network == "language":
+    elif network == "language":
         Path("texts.csv").write_text("text,prompt,chosen,rejected\n" + f"{PER_TOKEN},2+2=,4,5\n" * 12, encoding="utf-8")
         changes["data.source"] = "texts.csv"
     if "runs/large" in text:
         write_pairs(Path("pairs.jsonl"), 8)
         start(PAIRS, "runs/large", length={"steps": 1})
-    if FEEDS[setting].network == "language":
+    if network == "language":
         changes["model"] = {"kind": "llama", "hidden": 16, "layers": 1, "heads": 2}
     outcome = start(text, "one", **changes)
     assert outcome.steps == 2

@@ -71,10 +71,8 @@ def test_held_out_readings_are_those_of_one_large_batch() -> None:
     assert first.keys() >= weights(outcome).keys()
     frozen = load_file("one/frozen.safetensors")["ref_logp"][len(ready.train) :]
     batch = collate(ready.held_out)
-    from lossc.runtime.training.feeds import Networks
-
     with torch.no_grad():
-        answers = ready.feed.answer(Networks(network.eval()), batch)
+        answers = {"logits": ready.feed.answers["logits"].ask(network.eval(), batch, "")}
         result = Objective(plan.spec.program)({**batch["data"], **answers, "ref_logp": frozen})
     reading = outcome.journal.of("held_out")[-1]
     assert reading.loss == pytest.approx(result.loss.item(), abs=1e-12)
@@ -179,7 +177,8 @@ def test_a_trained_model_is_a_folder_of_transformers_and_a_teacher() -> None:
     Path("texts.csv").write_text("text\n" + "a yes\nno no\nyes yes yes\n" * 4, encoding="utf-8")
     text = (
         "objective: {setting: distill, minimize: 'distill + 0.1 * nll'}\ndata: {source: texts.csv, tokens: 32}\n"
-        "teacher: large/model\nmodel: {kind: llama, hidden: 8, layers: 1, heads: 2}\nlength: {steps: 2}\nbatch: 4\n"
+        "feeds: {teacher: {kind: teacher, path: large}}\n"
+        "model: {kind: llama, hidden: 8, layers: 1, heads: 2}\nlength: {steps: 2}\nbatch: 4\n"
     )
     outcome = start(text, "small")
     assert outcome.steps == 2
@@ -189,9 +188,9 @@ def test_a_trained_model_is_a_folder_of_transformers_and_a_teacher() -> None:
     with pytest.raises(LosscError, match="E843"):
         start(text.replace("tokens: 32", "tokens: 32, tokenizer: bytes"), "other")
     with pytest.raises(LosscError, match="E843"):
-        start(text.replace("teacher: large/model\n", ""), "another")
+        start(text.replace("feeds: {teacher: {kind: teacher, path: large}}\n", ""), "another")
     with pytest.raises(LosscError, match="E840"):
-        start(text.replace("large/model", "nowhere"), "none")
+        start(text.replace("path: large", "path: nowhere"), "none")
 
 
 def test_equal_runs_give_equal_weights() -> None:

@@ -17,8 +17,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="
 def test_the_feeds_are_those_of_the_table() -> None:
     rows = re.findall(r"^\| `(\w+)` +\|(.*)\|(.*)\|$", PAGE.partition("<!-- table: feeds -->")[2].partition("\n- ")[0], re.M)
     names = re.compile(r"`([\w.]+)`")
-    written = {name: (set(names.findall(columns)), set(names.findall(frozen))) for name, columns, frozen in rows}
-    assert written == {name: ({c.name for c in feed.columns}, set(feed.frozen)) for name, feed in FEEDS.items()}
+    written = {name: (set(names.findall(columns)), set(names.findall(answers))) for name, columns, answers in rows}
+    assert written == {name: ({c.name for c in feed.columns}, set(feed.answers)) for name, feed in FEEDS.items()}
 
 
 def test_the_run_file_of_the_page_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +30,7 @@ def test_the_run_file_of_the_page_reads(tmp_path: Path, monkeypatch: pytest.Monk
     )
     Path("run.yaml").write_text(text, encoding="utf-8")
     run = plan_run("run.yaml", {}, resume=False).run
-    assert run.model_fields_set | {"teacher", "device"} == set(Run.model_fields)
+    assert run.model_fields_set | {"device", "feeds", "start", "tensorboard"} == set(Run.model_fields)
 
 
 def test_every_file_of_a_run_is_named() -> None:

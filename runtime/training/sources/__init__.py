@@ -1,4 +1,4 @@
-"""Where rows come from: files, the sets that scikit-learn carries, and the documentation of Python itself."""
+"""Where rows come from: files and folders, the sets that scikit-learn carries, and the documentation of Python itself."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from lossc.runtime.files import value_span
 from lossc.runtime.training.rows import Rows
 from lossc.runtime.training.sources.csv_files import read_csv
 from lossc.runtime.training.sources.jsonl_files import read_jsonl
+from lossc.runtime.training.sources.parquet_files import is_dataset, read_dataset, read_parquet
 from lossc.runtime.training.sources.python_docs import read_python_docs
 from lossc.runtime.training.sources.scikit import read_scikit
 
-READERS: dict[str, Callable[[Path], Rows]] = {".jsonl": read_jsonl, ".csv": read_csv}
+READERS: dict[str, Callable[[Path], Rows]] = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
 BUILT_IN: dict[str, Callable[[str], Rows]] = {"sklearn": read_scikit, "python-docs": read_python_docs}
 
 
@@ -24,7 +25,7 @@ def read_rows(source: str, folder: Path) -> Rows:
     if scheme in BUILT_IN:
         return BUILT_IN[scheme](rest)
     path = folder / source
-    reader = READERS.get(path.suffix)
+    reader = _reader(path, folder / scheme, rest)
     if reader is None:
         raise LosscError([_no_reader(source)])
     try:
@@ -37,8 +38,19 @@ def read_rows(source: str, folder: Path) -> Rows:
         raise LosscError([error("E820", f"cannot read the data `{path}`: {reason}", value_span(source))]) from None
 
 
+def _reader(path: Path, before: Path, split: str) -> Callable[[Path], Rows] | None:
+    """How to read a path, or what stands before the colon of `folder:split`."""
+    if is_dataset(path):
+        return lambda whole: read_dataset(whole, "")
+    if is_dataset(before):
+        return lambda _: read_dataset(before, split)
+    return READERS.get(path.suffix)
+
+
 def _no_reader(source: str) -> Diagnostic:
     return error(
         "E820", f"`{source}` is no source of data", value_span(source),
-        help=did_you_mean(source, BUILT_IN) or ("data is a .jsonl or .csv file, sklearn:NAME or python-docs",),
+        help=did_you_mean(source, BUILT_IN) or (
+            "data is a .jsonl, .csv or .parquet file, a folder of Datasets, sklearn:NAME or python-docs",
+        ),
     )  # fmt: skip

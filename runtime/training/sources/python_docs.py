@@ -1,13 +1,15 @@
-"""Sentences from the docstrings of the running Python's standard library, as pairs for preference learning.
+"""Text that every installation of Python already holds, under the licence of Python itself (PSF License Agreement).
 
-A real text corpus of about ten thousand sentences that every installation of Python already holds, under the licence of
-Python itself (PSF License Agreement). A row has `prompt`, the first words of a sentence, `chosen`, the words that follow,
-and `rejected`, the same words in another order (the full stop stays last); `text` is the sentence.
+`python-docs` has about eight thousand sentences of the docstrings of its standard library, as pairs for preference learning:
+`prompt`, the first words of a sentence, `chosen`, the words that follow, and `rejected`, the same words in another order
+(the full stop stays last). `python-docs:text` has about eight thousand paragraphs, a megabyte, as `text`: those of the
+docstrings, and those of the language reference that `help()` shows.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import random
 import re
 import sysconfig
@@ -15,6 +17,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from lossc.compiler.suggest import did_you_mean
+from lossc.grammar.diagnostics import LosscError, error
+from lossc.runtime.files import value_span
 from lossc.runtime.training.rows import Row, Rows
 
 _SKIPPED = frozenset(
@@ -22,15 +27,55 @@ _SKIPPED = frozenset(
 )
 _WORDS = range(6, 17)
 _PROMPT_WORDS = 3
+_LEAST_WORDS = 6
 
 
-def read_python_docs(_: str = "") -> Rows:
-    """One row for each sentence of 6 to 16 words, in a fixed order."""
+def read_python_docs(part: str = "") -> Rows:
+    """The sentences, or the paragraphs where `part` is `text`, each in a fixed order."""
+    if part not in ("", "text"):
+        help_ = did_you_mean(part, ["text"]) or ("`python-docs` has sentences, `python-docs:text` paragraphs",)
+        message = f"`python-docs` has no part `{part}`"
+        raise LosscError([error("E820", message, value_span(f"python-docs:{part}", len("python-docs:")), help=help_)])
+    return _paragraphs() if part else _pairs()
+
+
+@functools.cache
+def _pairs() -> Rows:
+    """One row for each sentence of 6 to 16 words."""
     sentences = sorted({sentence for text in _docstrings() for sentence in _sentences(text)})
     order = random.Random(0)
     order.shuffle(sentences)
     rows = [_row(sentence, number, order) for number, sentence in enumerate(sentences, start=1)]
-    return Rows("python-docs", ("prompt", "chosen", "rejected", "text"), rows)
+    return Rows("python-docs", ("prompt", "chosen", "rejected"), rows)
+
+
+@functools.cache
+def _paragraphs() -> Rows:
+    """One row for each paragraph of prose of at least 6 words."""
+    texts = sorted({text for source in (*_docstrings(), *_topics()) for text in _prose(source) if _is_whole(text)})
+    random.Random(0).shuffle(texts)
+    rows = [Row({"text": text}, "<python-docs:text>", number, text) for number, text in enumerate(texts, start=1)]
+    return Rows("python-docs:text", ("text",), rows)
+
+
+def _is_whole(text: str) -> bool:
+    return text[:1].isupper() and text[-1:] in ".!?" and len(text.split()) >= _LEAST_WORDS
+
+
+def _topics() -> Iterator[str]:
+    """The chapters of the language reference; none where an installation left them out."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        return
+    yield from topics.values()
+
+
+def _prose(text: str) -> Iterator[str]:
+    """The paragraphs that are no doctests, grammar, lists or literal blocks, each on one line."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        if not re.search(r">>>|::|^\s{2,}\S", paragraph, re.MULTILINE):
+            yield " ".join(paragraph.split())
 
 
 def _docstrings() -> Iterator[str]:
@@ -55,11 +100,8 @@ def _docstrings_of(path: Path) -> Iterator[str]:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """The prose of a docstring: no doctests, lists or literal blocks."""
-    for paragraph in re.split(r"\n\s*\n", text):
-        if ">>>" in paragraph or "::" in paragraph or re.search(r"^\s{2,}\S", paragraph, re.MULTILINE):
-            continue
-        for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(paragraph.split())):
+    for paragraph in _prose(text):
+        for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph):
             if sentence[:1].isupper() and sentence.endswith(".") and "://" not in sentence and len(sentence.split()) in _WORDS:
                 yield sentence
 
@@ -74,6 +116,5 @@ def _row(sentence: str, number: int, order: random.Random) -> Row:
         "prompt": " ".join(words[:_PROMPT_WORDS]),
         "chosen": f" {' '.join(chosen)}.",
         "rejected": f" {' '.join(rejected)}.",
-        "text": sentence,
     }
     return Row(values, "<python-docs>", number, sentence)
