@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lossc.compiler.core import Map, Node, Reduce
-from lossc.compiler.intervals import INF, Interval
+from lossc.compiler.core import Along, Map, Node, Reduce
+from lossc.compiler.intervals import INF, POSITIVE, Interval
 from lossc.compiler.primitives import PRIMITIVES
 
 _DEPTH = 8
@@ -15,14 +15,29 @@ _BETWEEN = ("mean", "max", "min")
 """Reductions whose value lies between the smallest and the largest of what they admit; of nothing they are absent."""
 
 
-def finite_domain(node: Node, depth: int = _DEPTH) -> Interval:
-    """The values of `node` when what its functions read is finite; within `node.domain`."""
+def finite_domain(node: Node, batch: frozenset[str] = frozenset(), depth: int = _DEPTH) -> Interval:
+    """The values of `node` when what its functions read is finite; within `node.domain`.
+
+    `batch` are axes that may have no entry at all.
+    """
     if depth and isinstance(node, Map):
-        image = PRIMITIVES[node.function].image(*(finite_domain(part, depth - 1) for part in node.arguments))
-        return _opened(image.intersect(node.domain))
+        inner = (finite_domain(part, batch, depth - 1) for part in node.arguments)
+        return _opened(PRIMITIVES[node.function].image(*inner).intersect(node.domain))
     if depth and isinstance(node, Reduce) and node.op in _BETWEEN:
-        return _opened(finite_domain(node.body, depth - 1).intersect(node.domain))
+        return _opened(finite_domain(node.body, batch, depth - 1).intersect(node.domain))
+    if depth and _positive(node, batch, depth):
+        return _opened(node.domain.intersect(POSITIVE))
     return _opened(node.domain)
+
+
+def _positive(node: Node, batch: frozenset[str], depth: int) -> bool:
+    """A softmax over a whole axis, and a sum or product of positive entries over axes that have some."""
+    match node:
+        case Along(op="softmax", where=None):
+            return True
+        case Reduce(op="sum" | "prod", where=None, groups=None):
+            return batch.isdisjoint(node.over) and finite_domain(node.body, batch, depth - 1).positive
+    return False
 
 
 def _opened(interval: Interval) -> Interval:

@@ -336,7 +336,8 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interv
                   label=describe(ctx, value), notes=declared_note(value))  # fmt: skip
         return False
     singular = domain.lo if domain.lo > -iv.INF else domain.hi
-    finite = finite_domain(value.node)
+    batch = frozenset(axis.name for axis in ctx.session.top.axes.values() if axis.batch)
+    finite = finite_domain(value.node, batch)
     touches = singular in finite or not finite.within(domain)
     if touches and value.node not in ctx.nonzero and name in ("log", "log2", "log1p", "xlogy"):
         help_ = "restrict it with `clip`, or exclude those entries with `where` or `if`"
