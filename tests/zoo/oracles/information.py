@@ -43,5 +43,5 @@ def cs_ib(tensors: Tensors, sigma: float = 1.0, beta: float = 0.01) -> Tensor:
 
     divergence = conditional(gram(y, y, sigma)) + conditional(gram(yhat, yhat, sigma))
     divergence = divergence - 2 * conditional(gram(yhat, y, sigma))
-    scale = torch.sqrt(quadratic_information(k, k)) * torch.sqrt(quadratic_information(t, t))
+    scale = (quadratic_information(k, k) * quadratic_information(t, t)).clamp(min=1e-18).sqrt()
     return divergence + beta * quadratic_information(k, t) / scale
