@@ -196,12 +196,17 @@ def given(objective: Objective, leaves: Tensors) -> Tensors:
     return {name: value for name, value in leaves.items() if name in objective.program.tensors}
 
 
-def run_spec(objective: Objective, tensors: Tensors) -> Evaluation:
-    """The objective on a batch."""
+def hold(objective: Objective, tensors: Tensors) -> None:
+    """Puts the values of a batch that are not tensors of a call where the objective holds them."""
     with torch.no_grad():
-        for name, parameter in objective.learn.items():
+        for name, held in (*objective.learn.items(), *objective.state.items()):
             if name in tensors:
-                parameter.copy_(tensors[name])
+                held.copy_(tensors[name])
+
+
+def run_spec(objective: Objective, tensors: Tensors) -> Evaluation:
+    """The objective on a batch, its learned parameters and states as the batch says."""
+    hold(objective, tensors)
     leaves = leaves_of(objective, tensors)
     with skipping_uncompiled():
         loss = objective(**given(objective, leaves)).loss
@@ -237,6 +242,7 @@ def losses_of_descent(one: Oracle, params: Mapping[str, Any]) -> list[float]:
     objective = loaded(one, params)
     tensors = one.batch(7, "plain")
     one.prepare(objective, tensors)
+    hold(objective, tensors)
     leaves = leaves_of(objective, tensors)
     moved = [leaf for leaf in leaves.values() if isinstance(leaf, Tensor) and leaf.requires_grad]
     moved += [weight for leaf in leaves.values() if isinstance(leaf, nn.Module) for weight in leaf.parameters()]
@@ -248,6 +254,7 @@ def losses_of_descent(one: Oracle, params: Mapping[str, Any]) -> list[float]:
             loss = objective(**given(objective, leaves)).loss
         loss.backward()
         optimiser.step()
+        objective.advance()
         losses.append(float(loss.detach()))
     return losses
 

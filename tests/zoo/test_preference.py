@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.oracles.batches import pairs, unpaired
 from tests.zoo.harness import Tensors, objective_of, oracles, run_spec
+from tests.zoo.oracles.preference import judged
 from torch import Tensor
 
 import lossc
@@ -181,3 +182,27 @@ def test_the_reference_point_of_kto_carries_no_gradient() -> None:
     larger = {**batch, "kl_logp": batch["kl_logp"] + 10}
     assert float(objective(**larger).monitors["reference_point"]) > 0
     assert run_spec(objective, larger).gradients.keys() == {"logits"}
+
+
+@pytest.mark.parametrize("delta", [-3.0, 0.0, 0.4, 5.0])
+def test_bco_is_never_below_dpo(delta: float) -> None:
+    """-log sigma(a - delta) - log sigma(-(b - delta)) >= -log sigma(a - b)."""
+    objective = objective_of("zoo/preference/bco", beta=1)
+    objective.state["delta"].fill_(delta)
+    batch = {**unpaired(2, b=2), "desirable": torch.tensor([True, False]), "ref_logp": torch.full((2,), -5.0).double()}
+    for a, b in ((1.0, -1.0), (-4.0, 3.0), (0.3, 0.2)):
+        given = {**batch, "logp": torch.tensor([a - 5, b - 5]).double(), "weight": torch.ones(2).double()}
+        assert float(objective(given).loss) >= dpo(a - b, 1)
+
+
+def test_the_shift_of_bco_is_a_running_mean_without_gradient() -> None:
+    objective = objective_of("zoo/preference/bco", beta=0.5)
+    averages = []
+    for step in range(3):
+        batch = oracles()["zoo/preference/bco"].batch(step, "plain")
+        _, ratio = judged(batch)
+        reward, good = 0.5 * ratio, batch["desirable"]
+        averages.append((float(reward[good].mean()) + float(reward[~good].mean())) / 2)
+        objective(**{name: x for name, x in batch.items() if name != "delta"})
+        objective.advance()
+        assert float(objective.state["delta"]) == pytest.approx(sum(averages) / (step + 1))

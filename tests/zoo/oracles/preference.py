@@ -163,3 +163,18 @@ def kto(tensors: Tensors, beta: float = 0.1, lambda_D: float = 1, lambda_U: floa
     gain = lambda_D - lambda_D * torch.sigmoid(beta * (ratio - z0))
     loss = lambda_U - lambda_U * torch.sigmoid(beta * (z0 - ratio))
     return mean(torch.where(good, gain, loss))
+
+
+def shifted(batch: Tensors, seed: int) -> Tensors:
+    """`unpaired` needs no mismatched responses; prompts weigh, and the shift is where some steps have brought it."""
+    weight = torch.exp(uniform(batch["ref_logp"].shape[0], seed=seed + 8))
+    return {"weight": weight, "delta": torch.tensor(0.37, dtype=torch.float64)}
+
+
+@oracle("bco", batch=of_setting("unpaired", shifted), params=[{}, {"beta": 0.5}])
+def bco(tensors: Tensors, beta: float = 0.1) -> Tensor:
+    """-E_D+ log sigma(r - delta) - E_D- w log sigma(-(r - delta)), r = beta log(pi / pi_ref)."""
+    rows, ratio = judged(tensors)
+    good, reward = tensors["desirable"][rows], beta * ratio - tensors["delta"]
+    weight = tensors["weight"][rows]
+    return mean(-log_sigmoid(reward[good])) + mean(-weight[~good] * log_sigmoid(-reward[~good]))
