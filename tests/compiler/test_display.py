@@ -126,3 +126,27 @@ def test_equation_named_and_expanded() -> None:
     assert "s_chosen" in expanded
     assert latex_equation(program).startswith(r"\begin{aligned}")
     assert r"{s}_{\mathrm{chosen}}" in latex_equation(program, expand=True)
+
+
+def test_constraints_and_states_are_shown() -> None:
+    text = """use std.settings.classes
+data id : int[b]
+state level : real = 1 then 0.9 * level + 0.1 * mean[b](nll)
+minimize
+  above : mean[b](relu(nll - level))
+subject to fit per b by id : nll <= 2
+monitor
+  level : level
+"""
+    checked = check_source(Source("shown", text)).program
+    assert checked is not None
+    plain = plain_equation(checked).splitlines()
+    assert plain[:5] == [
+        "minimize   above    = mean_b(relu(nll − level))",
+        "subject to fit      : nll ≤ 2 for each b",
+        "monitor    level    = level",
+        "state      level    = 1",
+        "           level    ← 0.9·level + 0.1·mean_b(nll)",
+    ]
+    assert r"\colon \mathrm{nll} \le 2 \quad \forall\, b" in latex_equation(checked)
+    assert r"&&\leftarrow 0.9" in latex_equation(checked)
