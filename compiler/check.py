@@ -284,16 +284,16 @@ class _Check:
             constraints=constraints,
             bindings=tuple(dict.fromkeys(self.session.bindings)),
             spans=self.session.spans,
-            uncompiled=self._uncompiled(terms, states, constraints),
+            uncompiled=self._uncompiled(terms, constraints),
             canonical=print_text(resolve(self.file, self.source)),
         )  # fmt: skip
 
     def _uncompiled(
-        self, terms: list[TermInfo], states: dict[str, StateInfo], constraints: tuple[ConstraintInfo, ...]
+        self, terms: list[TermInfo], constraints: tuple[ConstraintInfo, ...]
     ) -> tuple[Diagnostic, ...]:
         """The forms that later stages do not compile, where the objective reaches any."""
         reached = any(_not_compiled(node) for node in core.walk(*(term.value for term in terms)))
-        found = bool(reached or states or constraints)
+        found = bool(reached or constraints)
         return tuple(dict.fromkeys(self.session.uncompiled)) if found else ()
 
     def _declaration(self, name: str) -> syntax.Declaration:

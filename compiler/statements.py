@@ -12,6 +12,7 @@ from lossc.compiler.gather import REDUCTIONS
 from lossc.compiler.program import ConstraintInfo, StateInfo
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
+from lossc.grammar.diagnostics import Note
 from lossc.grammar.source import Span
 
 
@@ -22,19 +23,33 @@ def state(ctx: Context, name: str, item: syntax.State, node: core.Param) -> Stat
     if read is None or initial.wrong or renewal.wrong:
         return None
     kind, order = read
-    if any(isinstance(leaf, core.Input) for leaf in core.walk(initial.node)):
+    if not all(_is_fixed(leaf) for leaf in core.walk(initial.node)):
         ctx.wrong("E402", f"the value with which `{name}` begins must be a constant", item.initial.span,
                   help="what it becomes from the batch stands behind `then`")  # fmt: skip
+        return None
+    split = [symbol for axis in order if (symbol := ctx.axis_named(axis)) is not None and symbol.batch]
+    if split:
+        ctx.wrong("E408", f"the state `{name}` would have the batch axis `{ctx.written(split[0].name)}`", item.type.span,
+                  notes=[Note("declared here", split[0].span)],
+                  help=f"for a value of each training example write `{name} : {kind.name}[example]` with"
+                  " `data id : label[b] in example`, read it as "
+                  f"`{name}[example = id]` and renew it by `mean[b by id](…)`")  # fmt: skip
         return None
     for what, value, span in (("first value", initial, item.initial.span), ("renewal", renewal, item.renewal.span)):
         if not _has_only(ctx, f"the {what} of `{name}`", value, order, span):
             return None
-    ctx.uncompiled(f"the state `{name}`", item.span)
     return StateInfo(name, kind, order, node, initial.node, renewal.node, renewal.present, item.name_span)
 
 
+def _is_fixed(node: core.Node) -> bool:
+    """Whether a part of an expression is known before the run begins."""
+    if isinstance(node, core.Param):
+        return node.role == "param"
+    return not isinstance(node, core.Input | core.Draw | core.Call)
+
+
 def _has_only(ctx: Context, what: str, value: Value, order: tuple[str, ...], span: Span) -> bool:
-    extra = value.axes - set(order)
+    extra = (value.axes | (value.present.axes if value.present is not None else frozenset())) - set(order)
     if extra:
         ctx.wrong("E312", f"{what} still has {axes_text(ctx, extra)}", span, label=describe(ctx, value),
                   help="reduce it, or declare the state over that axis")  # fmt: skip

@@ -28,7 +28,7 @@ def assembled(
         found = tuple(_part(variant, entry, at, outputs) for at in range(len(entry.forms)))
         value = _value(entry, found, shared, zero)
         if shared is not None and shared.calls > 1 and "coupled" in entry.forms:
-            on_coupled(entry.name, shared.calls)
+            on_coupled(f"`{entry.name}`", shared.calls)
         attached = per_term and entry.sign != 0
         if entry.sign:
             signed = value if entry.sign > 0 else -value

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from lossc.compiler.constants import constant_value
 from lossc.compiler.core import RUN
-from lossc.compiler.program import ParamInfo, Program
+from lossc.compiler.program import ParamInfo, Program, StateInfo
+from lossc.compiler.renewal import renewals
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.assemble import assembled, weights
 from lossc.runtime.backends import BACKENDS, Weigh
@@ -25,7 +26,11 @@ from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, fail
 from lossc.runtime.parameters import Parameters
 from lossc.runtime.result import Denominators, Result
+from lossc.runtime.states import Held, Pending, States, beginning, follows_the_run
 from lossc.runtime.variants import Variant, counted, full
+
+FORGOTTEN = 100
+"""Calls in training without `advance` from which on it seems to have been forgotten."""
 
 
 class Objective(nn.Module):
@@ -57,9 +62,12 @@ class Objective(nn.Module):
         self.text = program.canonical
         self._warned_coupled = False
         self._clock = Clock()
+        self._pending = Pending()
+        self._calls = 0
         if total_steps is not None:
             self.total_steps = total_steps
         self._build(program)
+        self.state = Held({info.name: self._first(info) for info in program.states.values()})
         self.learn = nn.ParameterDict()
         for info in self._learned():
             self.learn[info.name.replace(".", "/")] = nn.Parameter(self._initial(info))
@@ -70,6 +78,8 @@ class Objective(nn.Module):
         self._lets = tuple(program.lets)
         self._door = Door(program, self.sizes)
         self._settings = Parameters(program)
+        self._states = States(renewals(program), {name: info.order for name, info in program.states.items()})
+        self._follows = follows_the_run(program)
         self._variants: dict[str, Variant] = {}
 
     def _learned(self) -> list[ParamInfo]:
@@ -77,14 +87,26 @@ class Objective(nn.Module):
 
     def _initial(self, info: ParamInfo) -> Tensor:
         """The first value of a learned parameter; its axes must have extents that are known beforehand."""
-        known = {axis.name: len(axis.positions) for axis in self._program.axes.values() if axis.positions} | self.sizes
+        extents = self._extents_of(info)
+        numbers = {name: value for name, value in self._settings.numbers().items() if isinstance(value, float)}
+        value = 0.0 if info.default is None else constant_value(info.default, numbers)
+        return torch.full(extents, float(value or 0.0))
+
+    def _first(self, info: StateInfo) -> Tensor:
+        """The value with which a state begins."""
+        return beginning(info, self._extents_of(info), self._known(), self._settings.tensors)
+
+    def _known(self) -> dict[str, int]:
+        """The extents that are known beforehand."""
+        return {axis.name: len(axis.positions) for axis in self._program.axes.values() if axis.positions} | self.sizes
+
+    def _extents_of(self, info: ParamInfo | StateInfo) -> list[int]:
+        known = self._known()
         unknown = [axis for axis in info.order if axis not in known]
         if unknown:
             help_ = f"pass `sizes={{{unknown[0]!r}: …}}` when loading"
             raise fail("E714", f"`{info.name}` needs the extent of `{unknown[0]}`", declared=info.span, help=help_)
-        numbers = {name: value for name, value in self._settings.numbers().items() if isinstance(value, float)}
-        value = 0.0 if info.default is None else constant_value(info.default, numbers)
-        return torch.full([known[axis] for axis in info.order], float(value or 0.0))
+        return [known[axis] for axis in info.order]
 
     # -------------------------------------------------------------------------------------- what it is
 
@@ -124,7 +146,16 @@ class Objective(nn.Module):
         self._clock.go_to(self._clock.step, checked_total(steps))
 
     def advance(self) -> None:
-        """Ends a step: to be called once behind each step of the optimiser, on every rank."""
+        """Ends a step: to be called once behind each step of the optimiser, on every rank.
+
+        States are renewed from what the calls of the step have seen: those in training mode, with gradient enabled.
+        """
+        if self.state:
+            self._pending.over_ranks(self._states.merging)
+            device = next(iter(self.state.buffers())).device
+            self._states.renew(self.state, self._pending, device, self._held, self._known())
+        self._pending.clear()
+        self._calls = 0
         self._clock.advance()
 
     def variant(self, *names: str) -> Variant:
@@ -152,10 +183,16 @@ class Objective(nn.Module):
     ) -> Result:  # fmt: skip
         """The objective on a batch, whose tensors are given by name (or in a mapping, where a name is taken)."""
         given = {**(batch or {}), **tensors}
-        variant = self._variant("values" if values else "full", self._in_place(given))
+        contributes = self.training and torch.is_grad_enabled()
+        gathers = contributes and bool(self._states.merging)
+        variant = self._variant(f"{'values' if values else 'full'}{'+' if gathers else ''}", self._in_place(given))
         admitted = self._admit(variant, given)
+        if contributes and self._follows:
+            self._count_call()
         with torch.autocast(admitted.like.device.type, enabled=False):
             outputs = variant.run(self._bound(variant, admitted), self._weigh(variant, denominators, per_term=per_term))
+            if gathers:
+                self._gather(outputs, admitted.sizes)
             return assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
 
     def denominators(self, batch: Mapping[str, object] | None = None, /, **tensors: object) -> Denominators:
@@ -199,7 +236,9 @@ class Objective(nn.Module):
             if want == "counted":
                 self._variants[key] = counted(self._program, given, self.backend)
             else:
-                self._variants[key] = full(self._program, given, self.backend, values=want == "values")
+                gathered = self._states.nodes if want.endswith("+") else None
+                values = want.startswith("values")
+                self._variants[key] = full(self._program, given, self.backend, values=values, gathered=gathered)
         return True
 
     def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
@@ -229,7 +268,8 @@ class Objective(nn.Module):
         extents = [self._extent(axis, admitted) for axis in axes]
         if value.dim() and list(value.shape) != extents:
             message = f"the parameter `{name}` has {list(value.shape)} entries, and {', '.join(axes)} {extents}"
-            raise fail("E704", message, declared=self._program.params[name].span)
+            infos: dict[str, ParamInfo | StateInfo] = {**self._program.params, **self._program.states}
+            raise fail("E704", message, declared=infos[name].span)
         return value.expand(extents)
 
     def _held(self, name: str) -> Tensor:
@@ -238,6 +278,8 @@ class Objective(nn.Module):
         if key in self.learn:
             learned: Tensor = self.learn[key]
             return learned
+        if name in self.state:
+            return self.state[name]
         return self._clock.value(name) if name.startswith(RUN) else self._settings.tensors[name]
 
     def _extent(self, axis: str, admitted: Admitted) -> int:
@@ -247,12 +289,30 @@ class Objective(nn.Module):
             raise fail("E714", f"the extent of `{axis}` is not known from the tensors given", help=help_)
         return admitted.sizes[axis]
 
+    def _gather(self, outputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+        """What the renewal of states needs of a call."""
+        if self._states.coupled and self._pending.values:
+            self._report_coupled("the renewal of a state", 2)
+        self._pending.add(self._states.merging, outputs, sizes)
+
+    def _count_call(self) -> None:
+        """Warns where `advance` seems to have been forgotten."""
+        if torch.compiler.is_compiling():
+            return
+        self._calls += 1
+        if self._calls == FORGOTTEN:
+            message = (
+                f"{FORGOTTEN} calls without `objective.advance()`, to be called once behind each step of the optimiser: "
+                f"{self._follows} would stay as it is"
+            )
+            warnings.warn(message, LosscWarning, stacklevel=4)
+
     def _report_coupled(self, name: str, calls: int) -> None:
         if self._warned_coupled or torch.compiler.is_compiling():
             return
         self._warned_coupled = True
         message = (
-            f"`{name}` depends on how the batch is split: it is averaged over {calls} calls, "
+            f"{name} depends on how the batch is split: it is averaged over {calls} calls, "
             "which is not its value on the whole batch"
         )
         warnings.warn(message, LosscWarning, stacklevel=5)
@@ -274,7 +334,7 @@ class Objective(nn.Module):
         self._clock.restore(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_program", "_lets", "_door", "_settings", "_variants")
+        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows")
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}
 

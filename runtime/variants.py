@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from lossc.compiler.core import ONE, ZERO, Input, Node, Reduce, apply, substitute, walk
+from lossc.compiler.core import ONE, ZERO, Input, Node, Reduce, StopGrad, apply, substitute, walk
 from lossc.compiler.emission import emit
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import LetInfo, Part, Program, TermInfo
-from lossc.compiler.simplify import simplify
+from lossc.compiler.simplify import Simplifier, simplify
 from lossc.runtime.backends import executable
 
 TRUE = apply("eq", ZERO, ZERO)
@@ -50,8 +50,10 @@ class Variant:
         )  # fmt: skip
 
 
-def full(program: Program, given: frozenset[str], backend: str, *, values: bool) -> Variant:
-    """Everything that a Result holds; `values` keeps the entries that each part sums."""
+def full(
+    program: Program, given: frozenset[str], backend: str, *, values: bool, gathered: Mapping[str, Node] | None = None
+) -> Variant:
+    """Everything that a Result holds; `values` keeps the entries that each part sums, `gathered` is worked out beside it."""
     ready = simplify(with_lets(program, given)).program
     roots: dict[str, Node] = {}
     seen: dict[str, Node] = {}
@@ -60,7 +62,17 @@ def full(program: Program, given: frozenset[str], backend: str, *, values: bool)
             roots |= {f"{entry.name}.{at}.{field}": node for field, node in _fields(part, values=values)}
             if values and part.body is not None and part.admitted is not None:
                 seen[f"{entry.name}.{at}.body"] = part.admitted
-    return Variant(ready, roots, seen, backend)
+    return Variant(ready, {**roots, **dict(_beside(program, given, gathered or {}))}, seen, backend)
+
+
+def _beside(program: Program, given: frozenset[str], gathered: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
+    """Further values, without gradient."""
+    replacements = _replacements(program, given)
+    simplifier = Simplifier()
+    for name, node in gathered.items():
+        value = simplifier(substitute(node, replacements))
+        value = value if value.axes == node.axes else node
+        yield name, value if value.is_mask else StopGrad(value)
 
 
 def counted(program: Program, given: frozenset[str], backend: str) -> Variant:
@@ -101,13 +113,9 @@ def with_lets(program: Program, given: frozenset[str]) -> Program:
 
     A let that is given exists everywhere, unless everything that tells where it is absent is given with it.
     """
-    lets = [let for name, let in program.lets.items() if name in given]
-    if not lets:
+    replacements = _replacements(program, given)
+    if not replacements:
         return program
-    replacements: dict[Node, Node] = {let.node: _as_input(let) for let in lets}
-    for let in lets:
-        if let.present is not None and not _tensors_of((let.present,)) <= given:
-            replacements[let.present] = TRUE
     batch = [axis.name for axis in program.axes.values() if axis.batch]
     normaliser = Normaliser(batch)
     return replace(
@@ -115,6 +123,16 @@ def with_lets(program: Program, given: frozenset[str]) -> Program:
         terms=tuple(_replaced(term, replacements, normaliser) for term in program.terms),
         monitors=tuple(_replaced(term, replacements, normaliser) for term in program.monitors),
     )
+
+
+def _replacements(program: Program, given: frozenset[str]) -> dict[Node, Node]:
+    """What stands for the lets that are given, and for what tells where they are absent."""
+    lets = [let for name, let in program.lets.items() if name in given]
+    found: dict[Node, Node] = {let.node: _as_input(let) for let in lets}
+    for let in lets:
+        if let.present is not None and not _tensors_of((let.present,)) <= given:
+            found[let.present] = TRUE
+    return found
 
 
 def _as_input(let: LetInfo) -> Input:

@@ -116,7 +116,7 @@ def with_monitors(example: Example) -> str:
 def test_examples_run(example: Example, tmp_path: Path) -> None:
     path = tmp_path / example.source.name
     path.write_text(with_monitors(example) if "fragment" in example.words else example.source.text, encoding="utf-8")
-    objective = lossc.load(path, total_steps=100)
+    objective = lossc.load(path, total_steps=100, sizes={"v": 9, "example": 10})
     result = objective(**lossc.example_inputs(objective))
     result.loss.backward()
     assert torch.isfinite(result.loss)

@@ -38,13 +38,16 @@ def tables(program: Program) -> tuple[Table, ...]:
 def class_axes(program: Program) -> tuple[str, ...]:
     """The axes of distributions, the codomains of labels, and the axes of normalisers.
 
-    Axes with named positions are not among them, nor those that are split over micro-batches and ranks.
+    Axes with named positions are not among them, nor those that are split over micro-batches and ranks, nor those that
+    only states have, whose entries are read one by one.
     """
     kinds = [tensor.kind for tensor in program.tensors.values()]
     named = [axis for kind in kinds for axis in (kind.axis, kind.codomain) if axis is not None and kind.name != "embedding"]
     normalised = {axis for root in program_roots(program).values() for axis in _normalised(root, frozenset(named))}
+    there = normalised.union(*(tensor.order for tensor in program.tensors.values()))
+    kept = {axis for state in program.states.values() for axis in state.order} - there
     found = dict.fromkeys((*named, *sorted(normalised)))
-    return tuple(axis for axis in found if not _is_row(program, axis))
+    return tuple(axis for axis in found if not _is_row(program, axis) and axis not in kept)
 
 
 def _is_row(program: Program, axis: str) -> bool:
