@@ -114,7 +114,7 @@ param beta  : positive = 0.1
 param alpha : unit     = 0.3
 
 let common = min[side](length)
-let place  = cumsum[t where mask and labels >= 0](1 + 0 * nll)
+let place  = cumsum[t where mask and labels >= 0](1)
 let weight = 1 if place <= common else alpha
 let ld     = -sum[t where mask](weight * nll)
 let reward = beta * (ld - ref_logp)
