@@ -29,6 +29,12 @@ SlotKind = Literal[
     "stream", "argument", "labels", "extent", "regular", "statistic", "coefficient", "gradient", "column"
 ]  # fmt: skip
 
+SIZES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2, "bool": 1, "i64": 8}
+"""Bytes of an entry by storage type."""
+
+BURST = 2048
+"""Bytes that may be called for at once: what a core can wait for while it computes."""
+
 MOST_HELD = 4
 """The number of values for each class that are kept from the sweeps for the gradient."""
 
@@ -91,12 +97,18 @@ class _Printing:
 
     def _head(self) -> list[str]:
         return [
+            f"#define BLOCK {self._block()}",
             f"typedef {self.real} real;",
             "typedef float f32_t;",
             "typedef double f64_t;",
             "typedef int64_t i64_t;",
             "",
         ]
+
+    def _block(self) -> int:
+        """Classes in a block: few enough for the entries of the next row that are called for meanwhile."""
+        bytes_ = sum(SIZES[self.types[stream.name]] for stream in self.kernel.streams if stream.shape == "dense")
+        return max(256, 1 << (BURST // max(bytes_, 1)).bit_length() - 1)
 
     def _opening(self) -> list[str]:
         lines = [f"int {self.function}(const call_t *call) {{", "const int classes = (int)call->classes;",

@@ -28,6 +28,7 @@ class Atom(NamedTuple):
 
 
 Leaf = Callable[[Node], "Atom | None"]
+Spelling = Callable[[Node], str]
 
 
 class Expressions:
@@ -35,11 +36,13 @@ class Expressions:
 
     Numbers have the type `real`, and literals the `suffix` of that type.
 
-    A product keeps 0 * log 0 = 0 where a factor may be 0 and another infinite; `regular` tells what cannot be.
+    A product keeps 0 * log 0 = 0 where a factor may be 0 and another infinite; `regular` tells what cannot be, and
+    `exponential` names the function that serves for an exponent.
     """
 
     def __init__(
-        self, real: str, suffix: str, leaf: Leaf, lines: list[str], prefix: str = "t", regular: Regularity | None = None
+        self, real: str, suffix: str, leaf: Leaf, lines: list[str], prefix: str = "t", regular: Regularity | None = None,
+        exponential: Spelling = lambda _: "exponential",
     ) -> None:  # fmt: skip
         self.real = real
         self.suffix = suffix
@@ -47,6 +50,7 @@ class Expressions:
         self.lines = lines
         self.prefix = prefix
         self.regular = regular
+        self.exponential = exponential
         self._done: dict[Node, Atom] = {}
         self._count = 0
 
@@ -86,10 +90,8 @@ class Expressions:
                 return self._sum(terms)
             case Map(function="mul"):
                 return self._product(node)
-            case Map(function="exp", arguments=(inner,)) if self.regular is not None and self.regular.nonpositive(
-                inner
-            ):
-                return self.declared(f"exponential_negative({self.number(inner)})")
+            case Map(function="exp", arguments=(inner,)):
+                return self.declared(f"{self.exponential(inner)}({self.number(inner)})")
             case Map(function="where", arguments=arguments):
                 return self._where(*arguments)
             case Map(function="pow", arguments=(base, Const(value=Fraction() as exponent))):

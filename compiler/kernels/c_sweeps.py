@@ -15,10 +15,12 @@ from lossc.compiler.kernels.c_expressions import Atom, Expressions
 from lossc.compiler.kernels.c_rows import RowScope, row_leaves
 from lossc.compiler.kernels.gradient import Part, coefficient, collected, gradient_of, guarded, seen
 from lossc.compiler.kernels.model import Kernel, Point
-from lossc.compiler.kernels.regular import Regularity
+from lossc.compiler.kernels.regular import DEPTH, Regularity
 from lossc.compiler.table.model import Statistic, Stream
 
 EXTREMES = ("shift", "max", "argmax", "ties")
+
+HALF = ("bf16", "f16")
 
 REGULAR = "regular"
 """The flag of a regular row."""
@@ -78,8 +80,19 @@ class Sweeps:
             return self._weights.get(node) or self._row_value(node)
 
         facts = self.regularity if regular else None
-        printer = Expressions("real", self.suffix, leaf, lines, regular=facts)
+        spelling = self._exponential if regular else lambda _: "exponential"
+        printer = Expressions("real", self.suffix, leaf, lines, regular=facts, exponential=spelling)
         return printer
+
+    def _exponential(self, exponent: Node) -> str:
+        """The cheapest function that serves for an exponent in regular rows."""
+        if self.regularity.is_bounded(exponent):
+            return "exponential_brief" if self._is_half(exponent) else "exponential_bounded"
+        return "exponential_negative" if self.regularity.nonpositive(exponent) else "exponential"
+
+    def _is_half(self, graph: Node) -> bool:
+        """Whether all that a graph reads has 16 bits."""
+        return all(self.types[self.streams[leaf].name] in HALF for leaf in self._reached([graph]) if leaf in self.streams)
 
     def _row_value(self, node: Node) -> Atom | None:
         name = self.rows.names.get(node)
@@ -189,9 +202,8 @@ class Sweeps:
         number = self.number[stream.name]
         bounding = self.regularity.bounding(stream)
         if bounding is not None and self._is_ordered(bounding):
-            conditions.append(
-                f"from_order_{self.types[stream.name]}(order_low{number}) > -INFINITY && top_{bounding.name} < INFINITY"
-            )
+            low = f"from_order_{self.types[stream.name]}(order_low{number})"
+            conditions.append(self._in_range(stream, low, f"top_{bounding.name}"))
             return self._ordered(f"low{number}", "<", stream, printer, clauses["min"])
         value = printer.number(stream.leaf)
         starts = [f"real low{number} = INFINITY;"]
@@ -202,13 +214,20 @@ class Sweeps:
             starts.append(f"real high{number} = -INFINITY;")
             clauses["max"].append(high)
             printer.lines.append(f"{high} = {value} > {high} ? {value} : {high};")
-        conditions.append(f"low{number} > -INFINITY && {high} < INFINITY")
+        conditions.append(self._in_range(stream, f"low{number}", high))
         return starts
+
+    def _in_range(self, stream: Stream, low: str, high: str) -> str:
+        """That the entries of a stream are finite, and exponentials of the lowest do not vanish."""
+        factor = self.regularity.factor(stream)
+        if factor is None:
+            return f"{low} > -INFINITY && {high} < INFINITY"
+        return f"({high} - {low}) * {float(factor)!r}{self.suffix} < {DEPTH}"
 
     def _is_ordered(self, s: Statistic) -> bool:
         """Whether a shift is the largest of stored 16-bit numbers, which integers compare, twice as many at once."""
         stream = self.streams.get(s.body)
-        return s.op == "shift" and s.mask is None and stream is not None and self.types[stream.name] in ("bf16", "f16")
+        return s.op == "shift" and s.mask is None and stream is not None and self.types[stream.name] in HALF
 
     def _ordered(self, name: str, sign: str, stream: Stream, printer: Expressions, clause: list[str]) -> list[str]:
         """The extreme of a stream in the order of integers."""

@@ -1,17 +1,24 @@
-"""What holds in a regular row: one in which no entry of the streams under its largest entries is infinite.
+"""What holds in a regular row: one in which no entry of the streams under its largest entries is infinite, nor so far
+below the largest that an exponential vanishes.
 
-Then centred entries are finite and not above 0, so that exponentials of them cannot overflow, and products with them need
-no guard against 0 * inf. NaN may be there all the same; it spreads by itself.
+Then centred entries are finite and not above 0, so that exponentials of them neither overflow nor underflow, and products
+with them need no guard against 0 * inf. NaN may be there all the same; it spreads by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+
 from lossc.compiler import intervals as iv
-from lossc.compiler.core import Const, Input, Map, Node, StopGrad, substitute, walk
+from lossc.compiler.core import Const, Input, Map, Node, StopGrad, mul, substitute, walk
 from lossc.compiler.kernels.model import Kernel
 from lossc.compiler.table.model import Statistic, Stream
 
 NONPOSITIVE = iv.Interval(-iv.INF, 0)
+
+DEPTH = 80
+"""Exponents of regular rows are not below minus this, in single precision far from where exponentials vanish."""
 
 
 class Regularity:
@@ -25,11 +32,44 @@ class Regularity:
         self.streams = tuple(stream for stream in kernel.streams if stream.leaf in read and not stream.leaf.is_mask)
         self._looked = {stream.leaf for stream in self.streams}
         self._bounded = {leaf: _bounded(leaf) for leaf, stream in self._centred.items() if self._is_plain(stream)}
+        self._factors: dict[Node, Fraction] = {}
+        for stream, factor in self._exponents():
+            self._factors[stream] = max(factor, self._factors.get(stream, factor))
 
     def bounding(self, stream: Stream) -> Statistic | None:
         """The shift that is the largest entry of all of a stream."""
         found = (s for s in self.kernel.statistics if s.op == "shift" and s.mask is None and s.body is stream.leaf)
         return next(found, None)
+
+    def factor(self, stream: Stream) -> Fraction | None:
+        """The largest multiple of its centred entries that stands in an exponent."""
+        return self._factors.get(stream.leaf)
+
+    def is_bounded(self, exponent: Node) -> bool:
+        """Whether an exponent lies in [-DEPTH, 0]."""
+        return self._multiple(exponent) is not None
+
+    def _exponents(self) -> Iterator[tuple[Node, Fraction]]:
+        """The streams whose centred entries stand in exponents, each with their factor there."""
+        every = self.kernel.every
+        graphs = [s.body for s in every] + [slope.value for s in every for slope in s.gradients]
+        for node in walk(*graphs):
+            if isinstance(node, Map) and node.function == "exp" and (found := self._multiple(node.arguments[0])):
+                yield found
+
+    def _multiple(self, exponent: Node) -> tuple[Node, Fraction] | None:
+        """The stream and the factor, for a positive multiple of a stream that is centred by its largest entry."""
+        factor = Fraction(1)
+        if isinstance(exponent, Map) and exponent.function == "mul":
+            first, *rest = exponent.arguments
+            if not isinstance(first, Const) or not isinstance(first.value, Fraction) or first.value <= 0:
+                return None
+            factor, exponent = first.value, mul(*rest)
+        stream = self._centred.get(exponent)
+        if stream is None or not self._is_plain(stream):
+            return None
+        shift = next(s for s in self.kernel.statistics if s.name == stream.shift)
+        return (shift.body, factor) if any(shift.body is each.leaf for each in self.streams) else None
 
     def _is_plain(self, stream: Stream) -> bool:
         """Whether a stream is centred by the largest of all its own entries."""
