@@ -13,6 +13,8 @@ from tests.zoo.oracles.distillation import kl
 from tests.zoo.oracles.rlhf_policy import samples, token_logp
 from torch import Tensor
 
+import lossc
+
 cross_entropy = torch.nn.functional.cross_entropy
 
 LOGIT_ADJUSTMENT = """
@@ -333,3 +335,35 @@ def test_learning_without_forgetting() -> None:
         return cross_entropy(t["logits"], t["labels"]) + cross_entropy(t["old_head"] / 2, target)
 
     assert_equals(LWF, batch, closed)
+
+
+GROUP_DRO = """
+\"\"\"Group DRO: weights of groups by exponentiated gradient ascent, kept between steps. Sagawa et al. 2020.\"\"\"
+objective group_dro
+use std.settings.classes
+axis group
+data g : label[b] in group
+param eta : positive = 0.5
+
+let risk = mean[b by g](nll)
+let up   = sg(q * exp(eta * fill(risk, 0)))
+let now  = up / sum[group](up)
+state q : positive[group] = 1 then now
+
+minimize
+  robust : sum[group](now * risk)
+"""
+
+
+def test_group_weights_ascend() -> None:
+    batches = [classes(seed, b=9) | {"g": torch.arange(9) % 3} for seed in (3, 5)]
+    objective = lossc.loads(GROUP_DRO, backend="reference", sizes={"group": 3}).double()
+    q = torch.ones(3, dtype=torch.float64)
+    for batch in batches:
+        losses = cross_entropy(batch["logits"], batch["labels"], reduction="none")
+        risks = torch.stack([losses[batch["g"] == k].mean() for k in range(3)])
+        q = q * (0.5 * risks).exp()
+        q = q / q.sum()
+        torch.testing.assert_close(objective(**batch).loss, (q * risks).sum())
+        objective.advance()
+        torch.testing.assert_close(objective.state["q"], q)

@@ -115,3 +115,16 @@ def test_the_penalty_on_entropy_has_no_gradient() -> None:
     torch.testing.assert_close(*gradients)
 
 
+
+
+def test_the_history_of_a_turn_is_the_mean_over_steps() -> None:
+    one = oracles()["zoo/rlhf_policy/epo"]
+    objective = lossc.load(one.reference, backend="reference", **one.load, total_steps=4).double()
+    usual = []
+    for seed in (1, 2, 3):
+        batch = {name: x for name, x in one.batch(seed, "plain").items() if name in objective.program.tensors}
+        run_spec(objective, batch)
+        objective.advance()
+        z, rows = batch["logits"], batch["mask"] & (batch["turns"] == 1)
+        usual.append(-(z.softmax(-1) * z.log_softmax(-1)).sum(-1)[rows].mean())
+    torch.testing.assert_close(objective.state["history"][1], torch.stack(usual).mean())
