@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from math import prod
 
 from lossc.compiler.core import Along, Input, Node, Param, Rename, Slice, walk
-from lossc.compiler.cut import Cut
-from lossc.compiler.emission import made_extents
+from lossc.compiler.cut import cut
 from lossc.compiler.kernels import Kernel, NoKernelError, kernels
 from lossc.compiler.plan.model import Axes, AxisPlan, Intermediate, Pass, Plan, Visit
 from lossc.compiler.program import Program
-from lossc.compiler.table import Table, program_roots, tables
+from lossc.compiler.table import Table, program_roots
 from lossc.compiler.table.lowering import differentiable
 
 ITEM, STATISTIC = 4, 8
@@ -23,14 +22,12 @@ def plan(program: Program, sizes: Mapping[str, int] | None = None) -> Plan:
     roots = program_roots(program)
     positions = {name: info.positions for name, info in program.axes.items() if info.positions}
     named = {name: len(found) for name, found in positions.items()}
-    extents = Cut((), {}, {}, made_extents(roots.values())).with_made({**named, **(sizes or {})})
-    found = tables(program)
-    covered = {root.name for table in found for root in table.seam}
+    parts = cut(program, roots)
+    extents = parts.with_made({**named, **(sizes or {})})
     terms = frozenset(name for name in roots if name.partition(".")[0] in {term.name for term in program.terms})
-    rest = {name: root for name, root in roots.items() if name not in covered}
     return Plan(
-        program.name, tuple(_axis_plan(table, terms, extents) for table in found),
-        tuple(name for name in rest if " " not in name), _widest(rest, extents), dict(sizes or {}), positions,
+        program.name, tuple(_axis_plan(table, terms, extents) for table in parts.tables),
+        tuple(name for name in parts.rest if " " not in name), _widest(parts.rest, extents), dict(sizes or {}), positions,
     )  # fmt: skip
 
 
