@@ -39,7 +39,7 @@ def test_crps_of_a_normal_distribution() -> None:
 
 
 EVIDENTIAL = """
-\"\"\"Deep evidential regression: a normal-inverse-gamma distribution, and a penalty on evidence for errors. Amini et al. 2020.\"\"\"
+\"\"\"Deep evidential regression: with a penalty on evidence for errors. Amini et al. 2020.\"\"\"
 objective evidential
 axis b : batch
 input gamma : real[b]
@@ -109,7 +109,7 @@ def test_cox_partial_likelihood() -> None:
 
 
 QUANTILE_HUBER = """
-\"\"\"Quantile regression of values, QR-DQN: every predicted quantile against every sample of the target. Dabney et al. 2018.\"\"\"
+\"\"\"QR-DQN: every predicted quantile against every sample of the target. Dabney et al. 2018.\"\"\"
 objective quantile_huber
 use std.regression (huber)
 axis b : batch
@@ -143,7 +143,7 @@ def test_quantile_huber() -> None:
 
 
 EQUALISED_ODDS = """
-\"\"\"Cross-entropy with a bound on unequal rates: of each outcome, the mean prediction of every group is to be that of all.\"\"\"
+\"\"\"Cross-entropy with equalised odds: of each outcome, every group is to have the mean prediction of all.\"\"\"
 objective equalised_odds
 use std.ce (bce)
 axis b : batch
