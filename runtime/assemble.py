@@ -37,7 +37,7 @@ def assembled(
         else:
             monitors[entry.name] = value.detach()
         parts[entry.name] = found if attached else tuple(_detached(part) for part in found)
-        counts[entry.name] = found[0].count if found else zero
+        counts[entry.name] = _count(found) if found else zero
     return Result(loss, terms, monitors, counts, parts)
 
 
@@ -63,6 +63,14 @@ def _factor(form: Form, denominator: Tensor | None, calls: int) -> float:
         size = denominator.item()
         return 1.0 / size if size else 0.0
     return 1.0 / calls if form in ("once", "coupled") else 1.0
+
+
+def _count(parts: tuple[PartResult, ...]) -> Tensor:
+    """The entries of the first part that counts: of `a if mode == token else b` that is the branch taken."""
+    count = parts[0].count
+    for part in parts[:0:-1]:
+        count = torch.where(part.coefficient != 0, part.count, count)
+    return count if len(parts) == 1 else torch.where(parts[0].coefficient != 0, parts[0].count, count)
 
 
 def _value(entry: Entry, parts: tuple[PartResult, ...], shared: Denominators | None, zero: Tensor) -> Tensor:

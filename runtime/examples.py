@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from lossc.runtime.objective import Objective
 _EXTENTS = (4, 6, 9, 3, 5, 7)
 """Extents of axes for which none is given: small, and different, so that a transposition shows."""
 
+
+_MOST = 1 << 22
+"""Entries that a tensor may have before the extents that nothing tells are made smaller."""
 
 _WEIGHTS = 8
 """How many entries a group of weights is given."""
@@ -28,10 +32,21 @@ def example_inputs(
     """
     program = objective.program
     extents = dict(zip(program.axes, _EXTENTS * len(program.axes), strict=False))
-    extents |= {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions}
-    extents |= {**objective.sizes, **(sizes or {})}
+    known = {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions}
+    known |= {**objective.sizes, **(sizes or {})}
+    extents = _bounded(extents, known, [info.order for info in program.tensors.values()])
     generator = torch.Generator().manual_seed(seed)
     return {info.name: _draw(info, extents, generator, dtype) for info in program.tensors.values()}
+
+
+def _bounded(free: Mapping[str, int], known: Mapping[str, int], orders: list[tuple[str, ...]]) -> dict[str, int]:
+    """The extents, of which those that nothing tells are made smaller where a tensor of many axes would be too large."""
+    extents: dict[str, int] = {}
+    for most in (max(_EXTENTS), 2, 1):
+        extents = {**{axis: min(extent, most) for axis, extent in free.items()}, **known}
+        if all(prod(extents.get(axis, _WEIGHTS) for axis in order) <= _MOST for order in orders):
+            break
+    return extents
 
 
 def _draw(info: TensorInfo, extents: Mapping[str, int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:

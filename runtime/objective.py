@@ -181,8 +181,17 @@ class Objective(nn.Module):
         self, batch: Mapping[str, object] | None = None, /, *, denominators: Denominators | None = None,
         per_term: bool = False, values: bool = False, **tensors: object,
     ) -> Result:  # fmt: skip
-        """The objective on a batch, whose tensors are given by name (or in a mapping, where a name is taken)."""
+        """The objective on a batch, whose tensors are given by name, or in a mapping.
+
+        A tensor that is called as an option is (`values`, say) may be given by name too: what is no value of that option is it.
+        """
         given = {**(batch or {}), **tensors}
+        if not isinstance(values, bool):
+            given, values = self._named(given, "values", values), False
+        if not isinstance(per_term, bool):
+            given, per_term = self._named(given, "per_term", per_term), False
+        if not isinstance(denominators, Denominators | None):
+            given, denominators = self._named(given, "denominators", denominators), None
         contributes = self.training and torch.is_grad_enabled()
         gathers = contributes and bool(self._states.merging)
         variant = self._variant(f"{'values' if values else 'full'}{'+' if gathers else ''}", self._in_place(given))
@@ -194,6 +203,12 @@ class Objective(nn.Module):
             if gathers:
                 self._gather(outputs, admitted.sizes)
             return assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
+
+    def _named(self, given: dict[str, object], name: str, value: object) -> dict[str, object]:
+        """What is given, with a tensor that is called as an option is; E702 where no tensor is called that."""
+        if name not in self._door.expected:
+            raise fail("E702", f"`{name}` is an option of the call, and `{type(value).__name__}` is no value of it")
+        return {**given, name: value}
 
     def denominators(self, batch: Mapping[str, object] | None = None, /, **tensors: object) -> Denominators:
         """The denominators of a batch, from only the tensors that they need; those of several batches add up."""
