@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
-from tests.oracles.batches import pairs, rollouts, scores, uniform
+from tests.oracles.batches import distill, pairs, rollouts, scores, uniform
 from tests.oracles.rows import mean
+from tests.oracles.settings import token_nll
 from tests.zoo.beyond import assert_equals
 from tests.zoo.harness import Tensors, of_setting
 from tests.zoo.oracles.preference import log_ratios, pair_rows
 from torch import Tensor
+
+import lossc
 
 log_sigmoid = torch.nn.functional.logsigmoid
 
@@ -264,6 +268,91 @@ def test_exo() -> None:
 
     for variant in ("plain", "odd", "masked"):
         assert_equals(EXO, of_setting("pairs")(3, variant), closed)
+
+
+BETA_DPO = """
+\"\"\"DPO with a beta for each batch: larger where its margins exceed what they usually are. Wu et al. 2024.\"\"\"
+objective beta_dpo
+use std.settings.pairs
+param beta0 : positive = 0.1
+param alpha : nonneg   = 0.6
+param m     : unit     = 0.9
+
+state usual : real = 0 then m * usual + (1 - m) * mean[pair](margin)
+
+let beta = max(beta0 * (1 + alpha * sg(mean[pair](margin) - usual)), 0.001)
+
+minimize
+  beta_dpo : mean[pair](-log(sigmoid(beta * margin)))
+
+monitor
+  beta : beta
+"""
+
+
+def test_dpo_with_a_beta_for_each_batch() -> None:
+    objective, usual = lossc.loads(BETA_DPO, backend="reference").double(), 0.0
+    for seed in (3, 4, 5):
+        batch = pairs(seed)
+        logits = batch["logits"].clone().requires_grad_()
+        chosen, rejected = log_ratios({**batch, "logits": logits})
+        margin = chosen - rejected
+        beta = max(0.1 * (1 + 0.6 * (float(margin.detach().mean()) - usual)), 0.001)
+        expected = -log_sigmoid(beta * margin).mean()
+        own = batch["logits"].clone().requires_grad_()
+        loss = objective(**{**batch, "logits": own}).loss
+        torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+        (wanted,), (found,) = torch.autograd.grad(expected, logits), torch.autograd.grad(loss, own)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
+        usual = 0.9 * usual + 0.1 * float(margin.detach().mean())
+        objective.advance()
+        assert float(objective.state["usual"]) == pytest.approx(usual)
+
+
+UNDIAL = """
+\"\"\"Unlearning by distilling oneself, the score of each token lowered in the target. Dong et al. 2024.\"\"\"
+objective undial
+use std.settings.distill
+use std.ce (soft_ce)
+param gamma : positive = 10
+
+let lowered = teacher - gamma * (index[v] == labels)
+
+minimize
+  undial : mean[b, t where mask](soft_ce(logits, softmax[v](lowered)))
+"""
+
+
+def test_unlearning_by_self_distillation() -> None:
+    def closed(t: Tensors) -> Tensor:
+        hot = torch.nn.functional.one_hot(t["labels"], 7)
+        target = (t["teacher"] - 10 * hot).softmax(-1)
+        return -(target * t["logits"].log_softmax(-1)).sum(-1)[t["mask"]].mean()
+
+    for backend in ("reference", "torch", "c"):
+        assert_equals(UNDIAL, distill(3), closed, backend=backend)
+
+
+WEIGHTED_ASCENT = """
+\"\"\"Weighted gradient ascent: a token that is forgotten already weighs little, p^beta. Wang et al. 2025.\"\"\"
+objective wga
+use std.settings.tokens
+param beta : positive = 2
+
+let p = softmax[v](logits)[v = labels]
+
+minimize
+  wga : mean[b, t where mask](sg(p^beta) * log(p))
+"""
+
+
+def test_weighted_gradient_ascent() -> None:
+    def closed(t: Tensors) -> Tensor:
+        logp = -token_nll(t["logits"], t["labels"], t["mask"])
+        return ((2 * logp).exp().detach() * logp).mean()
+
+    for variant in ("plain", "odd", "masked"):
+        assert_equals(WEIGHTED_ASCENT, of_setting("tokens")(3, variant), closed, backend="c")
 
 
 def without(batch: Tensors, *names: str) -> Tensors:
