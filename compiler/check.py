@@ -125,6 +125,8 @@ class _Check:
             return Checked(self.file, self.problems)
         kept = tuple(constraint for constraint in constraints if constraint is not None)
         program = self._program(values, params, states, entries, kept)
+        for problem in lints.still(program):
+            self.problems.add(problem)
         return Checked(self.file, self.problems, program)
 
     # -------------------------------------------------------------------------------------- parts of a file

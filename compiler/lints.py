@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.gather import BUILT_IN, Gathered
 from lossc.compiler.mentions import syntax_nodes
+from lossc.compiler.program import Program
 from lossc.compiler.symbols import ValueSymbol
+from lossc.compiler.table.lowering import differentiable
 from lossc.grammar import syntax
+from lossc.grammar.diagnostics import Diagnostic, warning
 from lossc.grammar.printer import print_expr
 
 _WORDS = {"Tensor": "tensor", "Param": "parameter", "State": "state", "Let": "let"}
@@ -24,6 +27,17 @@ def lint(ctx: Context, file: syntax.File, gathered: Gathered, *, objective: bool
         _unused_axes(ctx, file)
         _unused_terms(ctx, gathered, read)
         _no_batch(ctx, file)
+
+
+def still(program: Program) -> Iterator[Diagnostic]:
+    """Terms that move nothing: no gradient leaves them, as when they are made of comparisons or of data alone."""
+    trained = any(info.role == "input" for info in program.tensors.values()) or any(
+        info.role == "learn" for info in program.params.values()
+    )
+    for term in program.terms if trained else ():
+        if not differentiable(term.value):
+            yield warning("W303", f"the term `{term.name}` has no gradient: it changes the loss and moves nothing", term.span,
+                          help="report it under `monitor`, or write it in what is trained")  # fmt: skip
 
 
 def _own_values(ctx: Context) -> Iterator[tuple[str, ValueSymbol]]:

@@ -38,6 +38,8 @@ CASES = [
     for variant in one.variants
     for number, params in enumerate(one.params)
 ]  # fmt: skip
+WARNED = {"zoo/rlhf_policy/epo": ["W303"]}
+"""Works of which a part moves nothing, as published."""
 FUSED = [reference for reference, one in oracles().items() if one.family in FUSED_FAMILIES]
 
 
@@ -83,11 +85,11 @@ def test_fuses(reference: str) -> None:
 
 @pytest.mark.parametrize("reference", named(list(zoo_files())))
 def test_the_file_is_in_order(reference: str) -> None:
-    """It checks without a warning, is formatted, is the same in YAML, and says what it is."""
+    """It checks without an unexpected warning, is formatted, is the same in YAML, and says what it is."""
     path = zoo_files()[reference]
     source = Source(str(path), path.read_text(encoding="utf-8"))
     found = check_source(source)
-    assert not [problem.message for problem in found.problems.found]
+    assert [problem.code for problem in found.problems.found] == WARNED.get(reference, [])
     assert found.program is not None
     assert print_text(found.file) == source.text
     assert parse(Source("round.yaml", print_yaml(found.file)), Diagnostics()) == found.file
