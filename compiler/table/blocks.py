@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from lossc.compiler.core import Along, Call, Input, Map, Node, Reduce, Rename, Select, Slice, all_of, apply, walk
 from lossc.compiler.table.extract import across
@@ -13,6 +14,38 @@ Path = frozenset[Node]
 
 MOST_PATHS = 64
 """Ways from a root to a statistic beyond which every row counts as needed."""
+
+
+def components(table: Table) -> tuple[Table, ...]:
+    """The tables of the row axes that hang together: streams of different batches have their rows apart.
+
+    Each has its streams and statistics; what has no rows is in all of them. Their seams are empty.
+    """
+    groups: list[frozenset[str]] = []
+    for axes in (stream.leaf.axes for stream in table.streams):
+        rows = axes - {table.axis}
+        joined = [group for group in groups if group & rows]
+        groups = [group for group in groups if group not in joined]
+        if rows:
+            groups.append(rows.union(*joined))
+    if len(groups) <= 1:
+        return (table,)
+    return tuple(_within(table, group) for group in sorted(groups, key=sorted))
+
+
+def _within(table: Table, rows: frozenset[str]) -> Table:
+    """What a table has of some row axes."""
+    inside = rows | {table.axis}
+    streams = tuple(stream for stream in table.streams if stream.leaf.axes <= inside)
+    scalars = tuple(scalar for scalar in table.scalars if scalar.leaf.axes <= rows)
+    statistics = tuple(statistic for statistic in table.statistics if statistic.leaf.axes <= rows)
+    computed = tuple(entry for entry in table.computed if entry.leaf.axes <= inside)
+    names = {s.name for s in streams} | {s.name for s in scalars} | {s.name for s in statistics} | {c.name for c in computed}
+    return replace(
+        table, streams=streams, scalars=scalars, statistics=statistics, computed=computed, seam=(),
+        order=tuple(name for name in table.order if name in names),
+        deltas=tuple((name, leaf) for name, leaf in table.deltas if name in names),
+    )  # fmt: skip
 
 
 def mixed(table: Table) -> frozenset[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lossc.runtime.backends.pool import POOL
 from lossc.runtime.linear import Linear
 
-SLICE_BYTES = 4 << 20
+SLICE_BYTES = 8 << 20
 """Of a product that is added to an accumulator of another type: it stays in the cache."""
 
 KEPT = 0.9
@@ -56,17 +56,15 @@ class Projection:
 
     # -------------------------------------------------------------------------------------- gradients
 
-    def start(self, wanted: frozenset[str]) -> dict[str, Tensor]:
-        """What the gradients of the wanted parts are added up in."""
-        shapes = {"hidden": self.head.hidden.shape, "weight": self.head.weight.shape, "scale": ()}
-        if self.bias is not None:
-            shapes["bias"] = self.bias.shape
-        types = {"hidden": self.dtype}
+    def start(self, wanted: frozenset[str], *, whole: bool) -> dict[str, Tensor]:
+        """What the gradients of the wanted parts are added up in; a `whole` head has one block and needs no wider type."""
+        shapes = {name: part.shape for name, part in self.head.parts.items() if name in wanted}
+        types = {"hidden": self.dtype, "weight": self.dtype if whole else self._wide}
         device = self.weight.device
-        found = {name: torch.zeros(shapes[name], dtype=types.get(name, self._wide), device=device)
-                 for name in wanted if name != "weight"}  # fmt: skip
+        found = {name: torch.zeros(shape, dtype=types.get(name, self._wide), device=device)
+                 for name, shape in shapes.items() if name != "weight"}  # fmt: skip
         if "weight" in wanted:
-            found["weight"] = _empty(tuple(shapes["weight"]), self._wide, self.weight)
+            found["weight"] = _empty(tuple(shapes["weight"]), types["weight"], self.weight)
         return found
 
     def finish(self, total: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -75,15 +73,18 @@ class Projection:
             total["weight"].zero_()
         return dict(total)
 
-    def add(self, total: Mapping[str, Tensor], block: tuple[Tensor, Tensor, Tensor], place: Tensor | None,
-            rows: Tensor | None) -> None:  # fmt: skip
-        """Adds what a block contributes: its hidden states, scores (which are overwritten) and dL/d scores.
+    def uncapped(self, slope: Tensor, scores: Tensor) -> Tensor:
+        """dL/d product from dL/d score, in its place."""
+        cap = self.head.softcap
+        return slope if cap is None else slope.mul_(1 - (scores / cap).square_())
 
-        `place` is where the gradient of the block's hidden states goes.
+    def add(
+        self, total: Mapping[str, Tensor], hidden: Tensor, slope: Tensor, place: Tensor | None, rows: Tensor | None
+    ) -> None:
+        """Adds what a block contributes: its hidden states, and dL/d product.
+
+        `place` is where the gradient of the block's hidden states goes; `rows` are those that count.
         """
-        hidden, scores, slope = block
-        if self.head.softcap is not None:
-            slope.mul_(scores.div_(self.head.softcap).square_().neg_().add_(1))
         if rows is not None:
             hidden, slope = hidden[rows], slope[rows]
         if not hidden.shape[0]:
