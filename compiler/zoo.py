@@ -51,12 +51,12 @@ def zoo_files() -> dict[str, Path]:
         return {f"{PREFIX}/{path.parent.name}/{path.stem}": path for path in found}
 
 
-def located(path: str) -> Path:
-    """The file that a path means: itself, or the file of the zoo that has this reference where there is no such file."""
-    written = Path(path)
-    if written.parts[:1] != (PREFIX,) or written.exists():
+def located(path: str, folder: Path = Path()) -> Path:
+    """The file in a folder that a path means: itself, or the one of the zoo of this name where there is no such file."""
+    written = folder / path
+    if Path(path).parts[:1] != (PREFIX,) or written.exists():
         return written
-    return zoo_files().get(written.as_posix().removesuffix(".loss"), written)
+    return zoo_files().get(Path(path).as_posix().removesuffix(".loss"), written)
 
 
 def checked(path: Path) -> Checked:

@@ -10,6 +10,7 @@ from lossc.compiler import core
 from lossc.compiler.check import Checked, check_source
 from lossc.compiler.program import Program
 from lossc.compiler.prompt import prompt_file
+from lossc.compiler.zoo import located
 from lossc.grammar import print_file
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, LosscError, Note, error
 from lossc.grammar.source import Source, Span
@@ -65,7 +66,7 @@ def read_objective(run: Run, folder: Path, inline: Fragment | None = None) -> Sp
 def _source(run: Run, folder: Path) -> Source:
     section = run.objective
     if section.file is not None:
-        return read_source(str(folder / section.file))
+        return read_source(str(located(section.file, folder)))
     if section.text is not None:
         return Source("<objective>", section.text)
     problems = Diagnostics()

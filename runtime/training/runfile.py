@@ -26,7 +26,9 @@ from lossc.runtime.training.sections import (
 class ObjectiveSection(Section):
     """What is minimised: a spec file, the text of one, or an expression over a setting."""
 
-    file: str | None = Field(default=None, description="A spec, `.loss` or `.yaml`, beside the run file.")
+    file: str | None = Field(
+        default=None, description="A spec, `.loss` or `.yaml`, beside the run file, or one of the zoo, `zoo/family/name`."
+    )
     text: str | None = Field(default=None, description="The text of a spec.")
     setting: str | None = Field(default=None, description="A setting of the library, with `minimize`.")
     minimize: str | None = Field(default=None, description="An expression, as on the command line: `focal + 0.1 * z_loss`.")
@@ -43,11 +45,12 @@ class ObjectiveSection(Section):
 
 
 def _objective_forms(value: Any) -> Any:
-    """A path where it is one line that ends like one, otherwise the text of a spec."""
+    """A path where it is one line that ends like one or names a work of the zoo, otherwise the text of a spec."""
     if not isinstance(value, str):
         return value
-    single = "\n" not in value.strip()
-    return {"file" if single and value.strip().endswith((".loss", ".yaml", ".yml")) else "text": value}
+    line = value.strip()
+    path = "\n" not in line and (line.endswith((".loss", ".yaml", ".yml")) or line.startswith("zoo/"))
+    return {"file" if path else "text": value}
 
 
 class DataSection(Section):

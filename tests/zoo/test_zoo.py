@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.zoo.harness import (
 from lossc.compiler.check import check_source
 from lossc.compiler.plan import plan
 from lossc.compiler.simplify import simplify
-from lossc.compiler.zoo import checked, zoo_entries, zoo_entry, zoo_files
+from lossc.compiler.zoo import checked, located, zoo_entries, zoo_entry, zoo_files
 from lossc.grammar import parse
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.printer import print_text
@@ -121,3 +122,24 @@ def test_every_form_is_compiled(reference: str) -> None:
     assert program is not None
     if program.uncompiled:
         pytest.skip(program.uncompiled[0].message)
+
+
+def test_a_run_file_may_name_a_work(tmp_path: Path) -> None:
+    assert located("zoo/preference/dpo_shift", tmp_path) == zoo_files()["zoo/preference/dpo_shift"]
+    own = tmp_path / "zoo" / "preference" / "dpo_shift"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert located("zoo/preference/dpo_shift", tmp_path) == own
+
+
+@pytest.mark.parametrize("reference", named(list(zoo_files())))
+def test_the_plan_says_why(reference: str) -> None:
+    """Whatever of vocabulary size remains is named with its reason."""
+    program = checked(zoo_files()[reference]).program
+    assert program is not None
+    if program.uncompiled:
+        pytest.skip(program.uncompiled[0].message)
+    planned = plan(simplify(program).program)
+    remaining = [entry for axis in planned.axes for entry in axis.intermediates]
+    assert all(entry.reason for entry in remaining)
+    assert "largest vocabulary-sized intermediate" in planned.render()
