@@ -359,8 +359,7 @@ LATER = ("grad", "worst", "root", "model", "extern", "abstract")
 
 def _not_compiled(node: core.Node) -> bool:
     return (
-        isinstance(node, core.Draw)
-        or (isinstance(node, core.Call) and node.function.partition(":")[0] in LATER)
+        isinstance(node, core.Call) and node.function.partition(":")[0] in LATER
     )
 
 

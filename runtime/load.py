@@ -26,25 +26,25 @@ _YAML = re.compile(r"^lossc\s*:", re.MULTILINE)
 
 def load(
     path: str | PathLike[str], /, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
-    check_labels: bool = True, total_steps: int | None = None, **params: object,
+    check_labels: bool = True, total_steps: int | None = None, seed: int = 0, **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a `.loss` or `.yaml` file, some of its parameters given other values.
 
     `zoo/preference/dpo_shift` means that work of the zoo (`lossc list --zoo`) where there is no such file here.
     `sizes` gives extents of axes that no tensor has; `check_labels = False` leaves out the check that labels are in range,
-    which waits for the device. `total_steps` is the length of the run, for `progress`. LosscError holds every problem of
-    the file.
+    which waits for the device. `total_steps` is the length of the run, for `progress`; `seed` is that of what is
+    drawn. LosscError holds every problem of the file.
     """
     file = located(str(path))
     source = Source(str(file), file.read_text(encoding="utf-8"))
     return _objective(
-        source, params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps
+        source, params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps, seed=seed
     )  # fmt: skip
 
 
 def loads(
     text: str, /, setting: str | None = None, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
-    check_labels: bool = True, total_steps: int | None = None, **params: object,
+    check_labels: bool = True, total_steps: int | None = None, seed: int = 0, **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a whole text, or of an expression in a setting: `loads("dpo + 0.2*sft", setting="pairs")`."""
     name = "<text>.yaml" if _is_yaml(text) else "<text>"
@@ -54,7 +54,8 @@ def loads(
         problems.raise_errors()
         name, text = "<prompt>", print_text(file)
     return _objective(
-        Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps
+        Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps,
+        seed=seed,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lossc.compiler.constants import constant_value
 from lossc.compiler.core import RUN
+from lossc.compiler.draws import with_draws
 from lossc.compiler.program import ParamInfo, Program, StateInfo
 from lossc.compiler.renewal import renewals
 from lossc.grammar.diagnostics import LosscError
@@ -21,6 +22,7 @@ from lossc.runtime.assemble import assembled, weights
 from lossc.runtime.backends import BACKENDS, Weigh
 from lossc.runtime.clock import Clock, checked_total
 from lossc.runtime.display import as_html, as_latex, summary
+from lossc.runtime.draws import Draws, replayed
 from lossc.runtime.inputs import Admitted, Door
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, fail
@@ -49,7 +51,7 @@ class Objective(nn.Module):
 
     def __init__(
         self, program: Program, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
-        check_labels: bool = True, total_steps: int | None = None,
+        check_labels: bool = True, total_steps: int | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         if backend not in BACKENDS:
@@ -64,6 +66,7 @@ class Objective(nn.Module):
         self._clock = Clock()
         self._pending = Pending()
         self._calls = 0
+        self._draws = Draws(seed)
         if total_steps is not None:
             self.total_steps = total_steps
         self._build(program)
@@ -78,7 +81,8 @@ class Objective(nn.Module):
         self._lets = tuple(program.lets)
         self._door = Door(program, self.sizes)
         self._settings = Parameters(program)
-        self._states = States(renewals(program), {name: info.order for name, info in program.states.items()})
+        self._runs = with_draws(program)
+        self._states = States(renewals(self._runs.program), {name: info.order for name, info in program.states.items()})
         self._follows = follows_the_run(program)
         self._variants: dict[str, Variant] = {}
 
@@ -155,8 +159,20 @@ class Objective(nn.Module):
             device = next(iter(self.state.buffers())).device
             self._states.renew(self.state, self._pending, device, self._held, self._known())
         self._pending.clear()
+        self._draws.restart(training=True)
         self._calls = 0
         self._clock.advance()
+
+    @property
+    def seed(self) -> int:
+        """The seed of what is drawn."""
+        return self._draws.seed
+
+    def train(self, mode: bool = True) -> Objective:
+        """As of every module; what evaluation draws begins anew."""
+        self._draws.restart(training=False)
+        super().train(mode)
+        return self
 
     def variant(self, *names: str) -> Variant:
         """The program that a call runs which is given these names in place of what they are computed from."""
@@ -179,7 +195,7 @@ class Objective(nn.Module):
 
     def forward(
         self, batch: Mapping[str, object] | None = None, /, *, denominators: Denominators | None = None,
-        per_term: bool = False, values: bool = False, **tensors: object,
+        per_term: bool = False, values: bool = False, draws: Mapping[str, Tensor] | None = None, **tensors: object,
     ) -> Result:  # fmt: skip
         """The objective on a batch, whose tensors are given by name, or in a mapping.
 
@@ -192,17 +208,22 @@ class Objective(nn.Module):
             given, per_term = self._named(given, "per_term", per_term), False
         if not isinstance(denominators, Denominators | None):
             given, denominators = self._named(given, "denominators", denominators), None
+        if not isinstance(draws, Mapping | None):
+            given, draws = self._named(given, "draws", draws), None
         contributes = self.training and torch.is_grad_enabled()
         gathers = contributes and bool(self._states.merging)
         variant = self._variant(f"{'values' if values else 'full'}{'+' if gathers else ''}", self._in_place(given))
         admitted = self._admit(variant, given)
         if contributes and self._follows:
             self._count_call()
+        drawn = self._draw(variant, admitted, draws, training=contributes)
         with torch.autocast(admitted.like.device.type, enabled=False):
             outputs = variant.run(self._bound(variant, admitted), self._weigh(variant, denominators, per_term=per_term))
             if gathers:
                 self._gather(outputs, admitted.sizes)
-            return assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
+            result = assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
+        result.draws = drawn
+        return result
 
     def _named(self, given: dict[str, object], name: str, value: object) -> dict[str, object]:
         """What is given, with a tensor that is called as an option is; E702 where no tensor is called that."""
@@ -215,6 +236,7 @@ class Objective(nn.Module):
         given = {**(batch or {}), **tensors}
         variant = self._variant("counted", tuple(given))
         admitted = self._admit(variant, given)
+        self._draw(variant, admitted, None, training=self.training, counting=True)
         with torch.no_grad(), torch.autocast(admitted.like.device.type, enabled=False):
             outputs = variant.run(self._bound(variant, admitted))
         found = {
@@ -249,11 +271,11 @@ class Objective(nn.Module):
             want, *names = key.split(" ")
             given = frozenset(names)
             if want == "counted":
-                self._variants[key] = counted(self._program, given, self.backend)
+                self._variants[key] = counted(self._runs.program, given, self.backend)
             else:
                 gathered = self._states.nodes if want.endswith("+") else None
                 values = want.startswith("values")
-                self._variants[key] = full(self._program, given, self.backend, values=values, gathered=gathered)
+                self._variants[key] = full(self._runs.program, given, self.backend, values=values, gathered=gathered)
         return True
 
     def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
@@ -262,6 +284,27 @@ class Objective(nn.Module):
             if admitted.sizes.get(axis, least) < least:
                 raise fail("E712", f"`topk` asks for {least} of the {admitted.sizes[axis]} entries of `{axis}`")
         return admitted
+
+    def _draw(
+        self, variant: Variant, admitted: Admitted, given: Mapping[str, Tensor] | None, *, training: bool,
+        counting: bool = False,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The random tensors of a call, which join those that it was given."""
+        wanted = {name: self._runs.draws[name] for name in variant.drawn}
+        if not wanted:
+            return {}
+        admitted.sizes = self._runs.extents(admitted.sizes)
+        for axis in (axis for each in wanted.values() for axis in each.order):
+            self._extent(axis, admitted)
+        found: dict[str, Tensor]
+        if given is None:
+            found = self._draws.draw(
+                wanted, admitted.sizes, admitted.like, self.step, training=training, counting=counting
+            )  # fmt: skip
+        else:
+            found = replayed(given, wanted, admitted.sizes, admitted.like)
+        admitted.tensors = {**admitted.tensors, **found}
+        return found
 
     def _bound(self, variant: Variant, admitted: Admitted) -> list[Tensor | Linear | int]:
         """What the procedure is given, in its order."""
@@ -337,7 +380,8 @@ class Objective(nn.Module):
     def get_extra_state(self) -> Tensor:
         """What is saved beside the learned tensors: the text and the parameters, as bytes in a tensor."""
         kept = {
-            "text": self.text, "parameters": self._settings.chosen, "backend": self.backend, **self._clock.record()
+            "text": self.text, "parameters": self._settings.chosen, "backend": self.backend, **self._clock.record(),
+            "seed": self.seed,
         }  # fmt: skip
         return torch.frombuffer(bytearray(json.dumps(kept, ensure_ascii=True).encode()), dtype=torch.uint8)
 
@@ -347,9 +391,10 @@ class Objective(nn.Module):
             raise fail("E717", f"this state was saved by another objective than `{self.name}`")
         self._settings.restore(kept["parameters"])
         self._clock.restore(kept)
+        self._draws.seed = int(kept.get("seed", 0))
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows")
+        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows", "_runs")
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}
 

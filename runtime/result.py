@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -39,7 +39,7 @@ class Result:
 
     `loss` is what to call `backward` on. `terms` and `monitors` are values by name, detached unless `per_term = True` was
     asked of the terms; `counts` the entries that each admits. `parts` has the summands of both with numerator and
-    denominator.
+    denominator. `draws` are the random tensors of the call, which a call that is given them repeats.
     """
 
     loss: Tensor
@@ -47,6 +47,7 @@ class Result:
     monitors: dict[str, Tensor]
     counts: dict[str, Tensor]
     parts: dict[str, tuple[PartResult, ...]]
+    draws: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def numerators(self) -> dict[str, tuple[Tensor, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from lossc.compiler.core import ONE, ZERO, Input, Node, Reduce, StopGrad, apply, substitute, walk
+from lossc.compiler.draws import NAME
 from lossc.compiler.emission import emit
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import LetInfo, Part, Program, TermInfo
@@ -36,7 +37,9 @@ class Variant:
         self.run = runnable.run
         self.native = runnable.native
         self.heads = runnable.heads
-        self.required = procedure.names("tensor")
+        tensors = procedure.names("tensor")
+        self.required = tuple(name for name in tensors if not name.startswith(NAME))
+        self.drawn = tuple(name for name in tensors if name.startswith(NAME))
         self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in runnable.bound)
         self.minima = tuple(procedure.minima.items())
         self.axes = {name: value.axes for name, value in procedure.outputs.items()}

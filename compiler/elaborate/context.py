@@ -42,6 +42,8 @@ class Session:
     calls: dict[Any, Value] = field(default_factory=dict)
     marks: dict[Any, str] = field(default_factory=dict)
     """One for each term with its axes, and how deep it was called."""
+    places: dict[Any, int] = field(default_factory=dict)
+    """The number of each place where something is drawn."""
     extents: dict[str, tuple[int, Span]] = field(default_factory=dict)
     """The number of entries of each axis that a slice or `topk` made, and where it was made first."""
     steps: int = 0

@@ -1,6 +1,8 @@
-"""Values that follow the run: `step`, `progress`, `ramp(…)`."""
+"""Values that follow the run: `step`, `progress`, `ramp(…)`, and the draws `normal(…)` and `uniform(…)`."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from lossc.compiler import core
 from lossc.compiler import intervals as iv
@@ -57,3 +59,29 @@ def _between(start: Node, stop: Node, share: Node) -> Node:
     if mixed.domain.within(start.domain.hull(stop.domain)):
         return mixed
     return core.apply("clip", mixed, core.apply("min", start, stop), core.apply("max", start, stop))
+
+
+def draw(ctx: Context, name: str, call: syntax.Call) -> Value:
+    """`normal(b, d)` and `uniform(b)`: seeded draws over the axes named."""
+    order: list[str] = []
+    for argument in call.arguments:
+        if not isinstance(argument.value, syntax.Name) or argument.name is not None:
+            return ctx.wrong("E210", f"`{name}` takes names of axes", argument.span, help=f"write `{name}(b, d)`")
+        axis = ctx.axis(argument.value.id, argument.span)
+        if axis is None:
+            return WRONG
+        if axis.name in order:
+            return ctx.wrong("E302", f"axis `{argument.value.id}` is named twice", argument.span)
+        order.append(axis.name)
+    distribution: Literal["normal", "uniform"] = "normal" if name == "normal" else "uniform"
+    return Value(core.Draw(distribution, tuple(order), _place(ctx, call)))
+
+
+def _place(ctx: Context, call: syntax.Call) -> int:
+    """The number of a place: in a term that is called, one for each choice of arguments, since equal calls are equal."""
+    arguments: tuple[object, ...] = ()
+    if ctx.frame.kind == "term":
+        values = [(name, value) for name, value in ctx.frame.values.items() if isinstance(value, Value)]
+        arguments = tuple((name, value.node, value.present) for name, value in values)
+    places = ctx.session.places
+    return places.setdefault((call.span.source.name, call.span.start, arguments), len(places))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from lossc.compiler import core
 from lossc.compiler import intervals as iv
 from lossc.compiler.core import Node
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
-from lossc.compiler.elaborate.of_the_run import ramp
+from lossc.compiler.elaborate.of_the_run import draw, ramp
 from lossc.compiler.elaborate.signature import take
 from lossc.compiler.elaborate.types import WEIGHTS_AXIS, read_type
 from lossc.compiler.kinds import NUMBERS, REAL
@@ -42,7 +42,7 @@ def plain(ctx: Context, name: str, call: syntax.Call) -> Value:
             return ramp(ctx, call)
         case "limit":
             return _limit(ctx, call)
-    return _draw(ctx, name, call)
+    return draw(ctx, name, call)
 
 
 def _stop(value: Value) -> Value:
@@ -88,21 +88,6 @@ def _limit(ctx: Context, call: syntax.Call) -> Value:
         return ctx.wrong("E210", "`limit` runs over a name", first.span, help="write `limit(tau -> inf, u)`")
     values = {**ctx.frame.values, first.value.id: Value(core.Input(first.value.id, ()))}
     return ctx.inside(replace_values(ctx.frame, values)).value(call.arguments[1].value)
-
-
-def _draw(ctx: Context, name: str, call: syntax.Call) -> Value:
-    """`normal(b, d)` and `uniform(b)`: seeded draws over the axes named."""
-    order: list[str] = []
-    for argument in call.arguments:
-        if not isinstance(argument.value, syntax.Name) or argument.name is not None:
-            return ctx.wrong("E210", f"`{name}` takes names of axes", argument.span, help=f"write `{name}(b, d)`")
-        axis = ctx.axis(argument.value.id, argument.span)
-        if axis is None:
-            return WRONG
-        order.append(axis.name)
-    ctx.uncompiled(f"`{name}`", call.span)
-    distribution: Literal["normal", "uniform"] = "normal" if name == "normal" else "uniform"
-    return Value(core.Draw(distribution, tuple(order), call.span.start))
 
 
 # ------------------------------------------------------------------------------------------------ models and searches

@@ -434,7 +434,9 @@ def test_files_and_yaml(tmp_path: Path) -> None:
 
 def test_what_is_not_compiled_is_refused() -> None:
     with pytest.raises(LosscError, match="E601"):
-        lossc.loads("axis b : batch\ninput x : real[b]\nminimize\n  f : mean[b](x * normal(b))\n")
+        lossc.loads(
+            "axis b : batch\ninput x : real[b]\nextern f(x : real[b]) -> real[b] from \"m:f\"\nminimize\n  f : mean[b](f(x))\n"
+        )
 
 
 # ------------------------------------------------------------------------------------------------ display, compile

@@ -1,0 +1,63 @@
+"""What an objective draws: seeded by the step, the call within it and the place in the spec, recorded, replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.draws import Drawn
+from lossc.runtime.messages import fail, shown
+from lossc.runtime.operations.draws import drawn
+
+
+class Draws:
+    """Counts the calls of a step. Calls for denominators draw what the calls that they stand for will draw.
+
+    Evaluation does not follow the step and begins anew each time, so that its numbers can be compared.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.calls: dict[tuple[bool, bool], int] = {}
+        """How many calls there were, by whether they trained and whether they were for denominators."""
+
+    def restart(self, *, training: bool) -> None:
+        """The next call in evaluation, and with `training` every next call, is the first one."""
+        self.calls = {} if training else {key: number for key, number in self.calls.items() if key[0]}
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def draw(
+        self, wanted: Mapping[str, Drawn], sizes: Mapping[str, int], like: Tensor, step: int, *, training: bool,
+        counting: bool = False,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The tensors of one call."""
+        call = self.calls.get((training, counting), 0)
+        self.calls[training, counting] = call + 1
+        found = {}
+        for name, each in wanted.items():
+            place = (self.seed, int(training), step if training else 0, each.place)
+            own = (*place, call, _rank()) if each.each_call else place
+            found[name] = drawn(each.distribution, [sizes[axis] for axis in each.order], own, like)
+        return found
+
+
+def replayed(
+    given: Mapping[str, Tensor], wanted: Mapping[str, Drawn], sizes: Mapping[str, int], like: Tensor
+) -> dict[str, Tensor]:
+    """The draws of an earlier call, for one over tensors of the same extents; E732 where they do not fit."""
+    found = {}
+    for name, each in wanted.items():
+        shape = [sizes[axis] for axis in each.order]
+        if name not in given or list(given[name].shape) != shape:
+            what = shown(given[name]) if name in given else "nothing"
+            message = f"the draws of this call do not fit: `{each.distribution}({', '.join(each.order)})` is {shape}"
+            raise fail("E732", message, found=what, help="pass `draws=result.draws` of a call on tensors of the same extents")
+        found[name] = given[name].to(like)
+    return found
+
+
+def _rank() -> int:
+    distributed = torch.distributed
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
