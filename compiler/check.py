@@ -353,14 +353,12 @@ def _class_axes(frame: Frame) -> Iterable[str]:
                     yield symbol.frame.axes[name].name
 
 
-LATER = ("grad", "worst", "root", "model", "extern", "abstract")
+LATER = ("worst", "root", "extern", "abstract")
 """Calls that no later stage compiles."""
 
 
 def _not_compiled(node: core.Node) -> bool:
-    return (
-        isinstance(node, core.Call) and node.function.partition(":")[0] in LATER
-    )
+    return isinstance(node, core.Call) and node.function.partition(":")[0] in LATER
 
 
 def _axis(symbol: AxisSymbol) -> AxisInfo:

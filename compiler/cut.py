@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lossc.compiler.core import Node, walk
 from lossc.compiler.emission import Extent, made_extents
 from lossc.compiler.program import Program
-from lossc.compiler.table import Table, class_axes, statistic_table
+from lossc.compiler.table import Table, class_axes, is_opaque, statistic_table
 
 SEEN = "seen "
 """What the names of roots begin with that are masks of other roots."""
@@ -41,6 +41,8 @@ class Cut:
         if isinstance(source, tuple):
             extents = [extent for part in source if (extent := self._extent(part, known)) is not None]
             return min(extents) if len(extents) == len(source) else None
+        if isinstance(source, Node):
+            return None
         return source if isinstance(source, int) else known.get(source)
 
 
@@ -60,4 +62,4 @@ def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | 
 
 
 def _concerns(root: Node, axis: str) -> bool:
-    return axis not in root.axes and any(axis in node.axes for node in walk(root))
+    return axis not in root.axes and any(axis in node.axes for node in walk(root)) and not is_opaque(root)

@@ -24,6 +24,14 @@ KIND_NAMES = (*NUMBERS, *DISTRIBUTIONS, "label", "mask", "weights", "model", "ch
 
 
 @dataclass(frozen=True)
+class Signature:
+    """What a model takes and gives: kinds, each with its axes in the order of the dimensions."""
+
+    parameters: tuple[tuple[Kind, tuple[str, ...]], ...]
+    result: tuple[Kind, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Kind:
     """A kind. `axis` is the one that a distribution is over; `codomain` the one that a label points into."""
 
@@ -32,6 +40,7 @@ class Kind:
     codomain: str | None = None
     bounds: Interval = iv.REAL
     choices: tuple[str, ...] = ()
+    signature: Signature | None = None
 
     def renamed(self, old: str, new: str) -> Kind:
         """The kind after an axis took another name; a label points where it pointed."""

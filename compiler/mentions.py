@@ -56,7 +56,10 @@ def formal_axes(declaration: Term | Extern) -> tuple[str, ...]:
 
 
 def axes_of(type_: Type) -> Iterator[str]:
+    """The axes that a type names, those of what a model takes and gives included."""
     yield from type_.axes or ()
+    for inner in (*type_.parameters, *((type_.result,) if type_.result is not None else ())):
+        yield from axes_of(inner)
     if type_.kind == "label" and isinstance(type_.within, str):
         yield type_.within
 

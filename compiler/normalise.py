@@ -165,7 +165,7 @@ class Normaliser:
         """Whether the value depends on which rows are in the batch."""
         for part in core.walk(node):
             if part not in self._batchy:
-                own = isinstance(part, core.Input | core.Draw | core.Index) and bool(part.axes & self.batch)
+                own = isinstance(part, core.Input | core.Local | core.Draw | core.Index) and bool(part.axes & self.batch)
                 own = own or (isinstance(part, core.Size) and part.axis in self.batch)
                 self._batchy[part] = own or any(self._batchy[child] for child in part.children)
         return self._batchy[node]
@@ -187,6 +187,8 @@ class Normaliser:
                 return old in self.batch
             case core.Size(axis=axis):
                 return axis in self.batch
+            case core.Call(function="model" | "grad" | "worst", consumed=consumed, produced=produced):
+                return bool(self.batch & (set(consumed) ^ set(produced)))
             case core.Call(consumed=consumed, produced=produced):
                 return bool(self.batch & {*consumed, *produced})
         return False

@@ -20,6 +20,7 @@ from lossc.compiler.core import (
     Draw,
     Index,
     Input,
+    Local,
     Map,
     Node,
     Param,
@@ -104,6 +105,10 @@ SPECIFICATION: dict[type[Node], tuple[Statement, ...]] = {
         Statement("its dimensions are distinct axis names", lambda n: _names(n.order)),
         Statement("it has a name", lambda n: isinstance(n.name, str) and bool(n.name)),
     ),
+    Local: (
+        Statement("its dimensions are distinct axis names", lambda n: _names(n.order)),
+        Statement("it has a name", lambda n: isinstance(n.name, str) and bool(n.name)),
+    ),
     Const: (Statement("it is a rational, pi or inf", _exact),),
     Param: (
         Statement("its dimensions are distinct axis names", lambda n: _names(n.order)),
@@ -160,6 +165,7 @@ SPECIFICATION: dict[type[Node], tuple[Statement, ...]] = {
     ),
     StopGrad: (Statement("it holds a node", lambda n: isinstance(n.body, Node)),),
     Call: (
+        Statement("names are those of all arguments, or none", lambda n: len(n.names) in (0, len(n.arguments))),
         Statement("consumed axes are distinct names", lambda n: _names(n.consumed)),
         Statement("produced axes are distinct names", lambda n: _names(n.produced)),
         Statement(

@@ -28,7 +28,7 @@ def example_inputs(
 ) -> dict[str, Tensor]:
     """Tensors that the objective accepts, by name; `sizes` gives extents of axes by name.
 
-    Inputs require gradient. Masks keep about four entries of five, and labels are never *none*.
+    Models are left to the caller. Inputs require gradient. Masks keep about four entries of five, and labels are never *none*.
     """
     program = objective.program
     extents = dict(zip(program.axes, _EXTENTS * len(program.axes), strict=False))
@@ -36,7 +36,8 @@ def example_inputs(
     known |= {**objective.sizes, **(sizes or {})}
     extents = _bounded(extents, known, [info.order for info in program.tensors.values()])
     generator = torch.Generator().manual_seed(seed)
-    return {info.name: _draw(info, extents, generator, dtype) for info in program.tensors.values()}
+    drawn = (info for info in program.tensors.values() if info.kind.name != "model")
+    return {info.name: _draw(info, extents, generator, dtype) for info in drawn}
 
 
 def _bounded(free: Mapping[str, int], known: Mapping[str, int], orders: list[tuple[str, ...]]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from lossc.compiler.program import LetInfo, Program, TensorInfo
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
+from lossc.runtime.functions import Called, ambient, interfaces
 from lossc.runtime.layouts import Layout, flattened, stacked, unfolded
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, problem, shown
@@ -55,6 +56,7 @@ class Admitted:
     tensors: dict[str, Tensor | Linear]
     sizes: dict[str, int]
     like: Tensor
+    functions: dict[str, Called] = field(default_factory=dict)
 
 
 class Door:
@@ -66,6 +68,7 @@ class Door:
             self.expected[tensor.name] = _expected(tensor, tensor.role)
         for let in program.lets.values():
             self.expected[let.name] = _expected(let, "let")
+        self.models = interfaces(program)
         self.params = frozenset(program.params)
         self.instead = {name: _lets_over(program, name) for name in program.tensors}
         self.positions = {axis.name: axis.positions for axis in program.axes.values() if axis.positions is not None}
@@ -79,12 +82,16 @@ class Door:
         check_labels: bool = True,
     ) -> Admitted:  # fmt: skip
         """The tensors of a call; LosscError with every problem found. Those `native` keep their floating type."""
-        known = {name: value for name, value in given.items() if name in self.expected}
+        known = {name: value for name, value in given.items() if name in self.expected and name not in self.models}
         problems = [self._unexpected(name) for name in given if name not in self.expected]
         problems += [self._missing(name) for name in required if name not in given]
+        models = {name: value for name, value in given.items() if name in self.models}
+        problems += [self._not_callable(name, value) for name, value in models.items() if not callable(value)]
         tensors = self._arranged(known, problems)
         problems += [found for name, tensor in tensors.items() for found in self._wrong_type(name, tensor)]
         sizes = self._extents(tensors, problems)
+        codomains = [self.expected[name].codomain for name in tensors]
+        told = {axis for axis in codomains if axis is not None} - set(sizes)
         if problems:
             raise LosscError(problems)
         if not torch.compiler.is_compiling():
@@ -93,7 +100,14 @@ class Door:
             raise LosscError(problems)
         like = self._like(tensors)
         ready = {name: self._converted(name, tensor, like, name in native) for name, tensor in tensors.items()}
-        return Admitted(ready, sizes, like)
+        around = ambient(like.device.type)
+        shown_by_tensors = {axis: sizes[axis] for axis in sizes if axis not in told}
+        functions = {
+            name: Called(self.models[name], value, shown_by_tensors, around)
+            for name, value in models.items()
+            if callable(value)
+        }
+        return Admitted(ready, sizes, like, functions)
 
     def having(self, axis: str) -> list[str]:
         """The tensors that have an axis."""
@@ -107,7 +121,17 @@ class Door:
             help_ = (f"`{name}` is a parameter: `objective.set({name}=…)`",)
         return problem("E702", f"this objective has no tensor `{name}`", help=help_ or f"it has {', '.join(self.expected)}")
 
+    def _not_callable(self, name: str, value: object) -> Diagnostic:
+        interface = self.models[name]
+        found = shown(value) if isinstance(value, Tensor) else type(value).__name__
+        help_ = f"it is called as {interface.declaration}"
+        return problem("E708", f"`{name}` must be a model", found=found, declared=interface.span, help=help_)
+
     def _missing(self, name: str) -> Diagnostic:
+        if name in self.models:
+            interface = self.models[name]
+            call = f"pass the model itself, called as {interface.declaration}"
+            return problem("E701", f"the model `{name}` is missing", declared=interface.span, help=call)
         expected = self.expected[name]
         help_ = [f"pass `{expected.declaration}`"]
         if self.instead.get(name):

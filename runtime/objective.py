@@ -19,7 +19,7 @@ from lossc.compiler.program import ParamInfo, Program, StateInfo
 from lossc.compiler.renewal import renewals
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.assemble import assembled, weights
-from lossc.runtime.backends import BACKENDS, Weigh
+from lossc.runtime.backends import BACKENDS, Value, Weigh
 from lossc.runtime.clock import Clock, checked_total
 from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.draws import Draws, replayed
@@ -306,9 +306,9 @@ class Objective(nn.Module):
         admitted.tensors = {**admitted.tensors, **found}
         return found
 
-    def _bound(self, variant: Variant, admitted: Admitted) -> list[Tensor | Linear | int]:
+    def _bound(self, variant: Variant, admitted: Admitted) -> list[Value | Linear]:
         """What the procedure is given, in its order."""
-        values: list[Tensor | Linear | int] = []
+        values: list[Value | Linear] = []
         for kind, name, axes in variant.bound:
             if kind == "tensor":
                 tensor = admitted.tensors[name]
@@ -317,6 +317,8 @@ class Objective(nn.Module):
                 values.append(self._parameter(name, axes, admitted))
             elif kind == "size":
                 values.append(self._extent(name, admitted))
+            elif kind == "function":
+                values.append(admitted.functions[name])
             else:
                 values.append(admitted.like)
         return values

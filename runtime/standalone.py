@@ -80,6 +80,8 @@ def _tables(objective: Objective, variant: Variant) -> str:
         _table("PARAMETERS", "name, value, role, axes", parameters),
         f"EXTENTS: dict[str, int] = {extents!r}",
         _table("SIZES", "axes of which the program is given the extent", variant.procedure.names("size")),
+        _table("FUNCTIONS", "models, passed by name", variant.procedure.names("function")),
+        f"GRADIENTS: bool = {variant.procedure.differentiates}",
         _table("TERMS", "name, sign in the loss (0: a monitor), number of parts", terms),
     ])  # fmt: skip
 
@@ -98,7 +100,7 @@ def _table(name: str, comment: str, rows: Iterable[object]) -> str:
 
 def _program(variant: Variant) -> str:
     procedure = variant.procedure
-    lines = ["def program(like, tensors, parameters, sizes):"]
+    lines = ["def program(like, tensors, parameters, sizes, functions):"]
     lines.append(f'    """{inspect.getdoc(template.program)}"""')
     lines += [f"    {line}" for line in (*_bindings(procedure), *map(_line, procedure.instructions))]
     lines.append("    return [")
@@ -110,7 +112,7 @@ def _program(variant: Variant) -> str:
 
 
 def _bindings(procedure: Procedure) -> Iterator[str]:
-    places = {"tensor": "tensors", "param": "parameters", "size": "sizes"}
+    places = {"tensor": "tensors", "param": "parameters", "size": "sizes", "function": "functions"}
     counters = dict.fromkeys(places, 0)
     for bound in procedure.bound:
         if bound.kind == "like":

@@ -5,6 +5,7 @@ The tables here are those of an objective without terms; they say what the class
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,8 +30,15 @@ TERMS: tuple[tuple[str, int, int], ...] = ()
 """Of each term and monitor: its name, its sign in the loss (0 for a monitor), and its number of parts."""
 
 
+FUNCTIONS: tuple[str, ...] = ()
+"""The models that are passed by name."""
+
+GRADIENTS: bool = False
+"""Whether gradients are taken inside, so that autograd is needed in evaluation too."""
+
+
 def program(
-    like: Tensor, tensors: list[Tensor], parameters: list[Tensor], sizes: list[int]
+    like: Tensor, tensors: list[Tensor], parameters: list[Tensor], sizes: list[int], functions: list[Callable[..., Tensor]]
 ) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor]]:
     """Of each part: coefficient, numerator, denominator, and the number of entries that it admits."""
     return []
@@ -71,16 +79,19 @@ class Objective(nn.Module):
                 self.learned.append(nn.Parameter(start))
             self.values.append(tensor)
 
-    def forward(self, **tensors: Tensor) -> Result:
-        like, ready, extents = admitted(tensors)
+    def forward(self, **given: Tensor | Callable[..., Tensor]) -> Result:
+        functions = [function for name in FUNCTIONS if callable(function := given.pop(name, None))]
+        like, ready, extents = admitted({name: value for name, value in given.items() if isinstance(value, Tensor)})
+        attached = torch.is_grad_enabled()
         learned = iter(self.learned)
         parameters = []
         for (name, _, role, axes), value in zip(PARAMETERS, self.values, strict=True):
             chosen = next(learned) if role == "learn" else self.of_the_run(name) if role == "run" else value
             parameters.append(chosen.to(like).expand([extents[axis] for axis in axes]))
-        with torch.autocast(like.device.type, enabled=False):
-            parts = program(like, ready, parameters, [extents[axis] for axis in SIZES])
-        return combined(like, parts)
+        with torch.autocast(like.device.type, enabled=False), torch.set_grad_enabled(attached or GRADIENTS):
+            parts = program(like, ready, parameters, [extents[axis] for axis in SIZES], functions)
+            result = combined(like, parts)
+        return result if attached else result._replace(loss=result.loss.detach())
 
     def advance(self) -> None:
         """Ends a step of the optimiser."""

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from lossc.compiler.core import ONE, ZERO, Input, Node, Reduce, StopGrad, apply, substitute, walk
+from lossc.compiler.core import ONE, ZERO, Call, Input, Node, Reduce, StopGrad, apply, substitute, walk
 from lossc.compiler.draws import NAME
 from lossc.compiler.emission import emit
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import LetInfo, Part, Program, TermInfo
 from lossc.compiler.simplify import Simplifier, simplify
 from lossc.runtime.backends import executable
+from lossc.runtime.messages import fail
 
 TRUE = apply("eq", ZERO, ZERO)
 
@@ -38,7 +39,7 @@ class Variant:
         self.native = runnable.native
         self.heads = runnable.heads
         tensors = procedure.names("tensor")
-        self.required = tuple(name for name in tensors if not name.startswith(NAME))
+        self.required = (*(n for n in tensors if not n.startswith(NAME)), *procedure.names("function"))
         self.drawn = tuple(name for name in tensors if name.startswith(NAME))
         self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in runnable.bound)
         self.minima = tuple(procedure.minima.items())
@@ -120,6 +121,7 @@ def with_lets(program: Program, given: frozenset[str]) -> Program:
     if not replacements:
         return program
     batch = [axis.name for axis in program.axes.values() if axis.batch]
+    _check_gradients(program, replacements)
     normaliser = Normaliser(batch)
     return replace(
         program,
@@ -136,6 +138,18 @@ def _replacements(program: Program, given: frozenset[str]) -> dict[Node, Node]:
         if let.present is not None and not _tensors_of((let.present,)) <= given:
             found[let.present] = TRUE
     return found
+
+
+def _check_gradients(program: Program, replacements: Mapping[Node, Node]) -> None:
+    """A gradient inside the objective must not be cut off from what it is taken by."""
+    entries = (*program.terms, *program.monitors)
+    for node in walk(*(entry.value for entry in entries)):
+        if isinstance(node, Call) and node.function == "grad" and node not in replacements:
+            body, variable = node.arguments[:2]
+            if variable in walk(body) and variable not in walk(substitute(body, dict(replacements))):
+                name = getattr(variable, "name", "")
+                message = f"a gradient by `{name}` needs the way from there to what is given"
+                raise fail("E724", message, declared=program.spans.get(node))
 
 
 def _as_input(let: LetInfo) -> Input:

@@ -117,7 +117,8 @@ def test_examples_run(example: Example, tmp_path: Path) -> None:
     path = tmp_path / example.source.name
     path.write_text(with_monitors(example) if "fragment" in example.words else example.source.text, encoding="utf-8")
     objective = lossc.load(path, total_steps=100, sizes={"v": 9, "example": 10})
-    result = objective(**lossc.example_inputs(objective))
+    models = {info.name: torch.nn.LazyLinear(9) for info in objective.program.tensors.values() if info.kind.name == "model"}
+    result = objective(**lossc.example_inputs(objective), **models)
     result.loss.backward()
     assert torch.isfinite(result.loss)
     assert all(torch.isfinite(value) for value in result.monitors.values())

@@ -25,9 +25,21 @@ from lossc.compiler.core.build import (
     sub,
     where,
 )
-from lossc.compiler.core.leaves import RUN, Const, Draw, Index, Input, Param, Size
+from lossc.compiler.core.leaves import RUN, Const, Draw, Index, Input, Local, Param, Size
 from lossc.compiler.core.node import NO_AXES, Axes, Node
-from lossc.compiler.core.operations import Along, AlongOp, Call, Map, Reduce, ReduceOp, Rename, Select, Slice, StopGrad
+from lossc.compiler.core.operations import (
+    Along,
+    AlongOp,
+    Call,
+    Map,
+    Reduce,
+    ReduceOp,
+    Rename,
+    Select,
+    Slice,
+    StopGrad,
+    own_axes,
+)
 from lossc.compiler.core.traverse import rewrite, substitute, walk
 
 __all__ = [
@@ -46,6 +58,7 @@ __all__ = [
     "Draw",
     "Index",
     "Input",
+    "Local",
     "Map",
     "Node",
     "Param",
@@ -63,6 +76,7 @@ __all__ = [
     "div",
     "mul",
     "neg",
+    "own_axes",
     "power",
     "rewrite",
     "sub",

@@ -34,6 +34,22 @@ class Input(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Local(Node):
+    """A variable that a call binds (`grad`, `worst`, `root`): `name` as written, `depth` sets nested ones apart."""
+
+    name: str
+    depth: int
+    order: tuple[str, ...] = ()
+    bounds: Interval = iv.REAL
+
+    def _axes(self) -> Axes:
+        return frozenset(self.order)
+
+    def _domain(self) -> Interval:
+        return self.bounds
+
+
+@dataclass(frozen=True, eq=False)
 class Const(Node):
     """An exact rational, or `pi` or `inf`; rounded once, on emission."""
 

@@ -254,13 +254,17 @@ class StopGrad(Node):
         return self.body.is_mask
 
 
+OPAQUE = ("model", "extern", "grad", "worst", "root")
+"""Calls that run the caller's code or bind a variable."""
+
+
 @dataclass(frozen=True, eq=False)
 class Call(Node):
     """A function that is not elementwise and not a reduction: linear algebra, a model, an extern, a search.
 
     `consumed` axes are removed, `produced` ones added. `order` are the axes that the bracket of the function names, in that
-    order; `names` says of each argument by which name it is given ("": by its place; "where": a mask); `text` carries what
-    else is fixed.
+    order; `names` says of each argument by which name it is given ("": by its place; "where": a mask); `options` is what else
+    is fixed. Where `grad`, `worst` and `root` bind a `Local`, it is their second argument.
     """
 
     function: str
@@ -268,13 +272,18 @@ class Call(Node):
     consumed: tuple[str, ...] = ()
     produced: tuple[str, ...] = ()
     bounds: Interval = iv.REAL
-    text: str = ""
+    options: tuple[object, ...] = ()
     order: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
     def _axes(self) -> Axes:
         inner = NO_AXES.union(*(child.axes for child in self.arguments))
         return (inner - frozenset(self.consumed)) | frozenset(self.produced)
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether the value is not an expression of its arguments: it runs the caller's code, or binds a variable."""
+        return self.function in OPAQUE
 
     def given(self, name: str) -> Node | None:
         """The argument that is given by a name."""
@@ -289,3 +298,21 @@ class Call(Node):
 
     def rebuild(self, children: tuple[Node, ...]) -> Node:
         return replace(self, arguments=children)
+
+
+def own_axes(node: Node) -> Axes:
+    """The axes that a node removes, makes or runs along."""
+    match node:
+        case Reduce(over=over, groups=groups):
+            return frozenset(over) | ({groups[1]} if groups else frozenset())
+        case Along(axis=axis, new=new):
+            return frozenset((axis, new)) if new else frozenset((axis,))
+        case Rename(old=old, new=new):
+            return frozenset((old, new))
+        case Slice(axis=axis, new=new):
+            return frozenset((axis, new))
+        case Select(axis=axis):
+            return frozenset((axis,))
+        case Call(consumed=consumed, produced=produced):
+            return frozenset(consumed) | frozenset(produced)
+    return NO_AXES

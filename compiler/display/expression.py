@@ -8,6 +8,7 @@ from typing import Literal
 
 from lossc.compiler import core
 from lossc.compiler.core import Node
+from lossc.compiler.display.opaque import opaque_call
 from lossc.compiler.simplify.views import number, product_of, terms_of
 from lossc.grammar.syntax import Argument, Binary, Bracket, Call, Compare, Expr, IfElse, Name, Number, Selector, Unary
 
@@ -33,7 +34,7 @@ class _Reader:
 
     def expression(self, node: Node) -> Expr:
         match node:
-            case core.Input(name=name) | core.Param(name=name):
+            case core.Input(name=name) | core.Param(name=name) | core.Local(name=name):
                 return Name(name.removeprefix(core.RUN))
             case core.Const():
                 return _constant(node)
@@ -156,6 +157,8 @@ class _Reader:
         return Call(Bracket(Name(node.op), (selector,), self._mask(node.where)), tuple(arguments))
 
     def _of_call(self, node: core.Call) -> Expr:
+        if node.is_opaque:
+            return opaque_call(node, self._part)
         names = node.names or ("",) * len(node.arguments)
         where = node.given("where")
         arguments = tuple(

@@ -13,6 +13,7 @@ _INFIX = {
 _UNDER = {
     "sum": r"\sum", "prod": r"\prod", "max": r"\max", "min": r"\min", "any": r"\bigvee", "all": r"\bigwedge",
     "argmax": r"\operatorname*{arg\,max}", "mean": r"\operatorname*{mean}", "logsumexp": r"\operatorname*{logsumexp}",
+    "grad": r"\nabla", "worst": r"\max", "root": r"\operatorname*{root}",
     "std": r"\operatorname*{std}", "var": r"\operatorname*{var}", "median": r"\operatorname*{median}",
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ _INFIX = {
     "!=": " ≠ ", "=": " = ", ":": ": ", "by": " by ", "range": " ∈ ",
 }  # fmt: skip
 
-_UNDER = {"sum": "Σ", "prod": "Π", "any": "⋁", "all": "⋀"}
+_UNDER = {"sum": "Σ", "prod": "Π", "any": "⋁", "all": "⋀", "grad": "∇", "worst": "max"}
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 

@@ -25,6 +25,7 @@ _BINDS = {"or": OR, "and": AND, "+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, 
 
 REDUCTIONS = frozenset((
     "sum", "mean", "prod", "max", "min", "logsumexp", "std", "var", "any", "all", "argmax", "quantile", "median",
+    "grad", "worst", "root",
 ))  # fmt: skip
 
 
@@ -177,6 +178,8 @@ class Walker:
             case "rename":
                 renamed = self.notation.arrow(name, self.notation.name(selector.new or "", 0))
                 return f"{renamed}{self.notation.infix('=')}{value}" if value else renamed
+            case "typed" if selector.type is not None and isinstance(selector.type.within, Call):
+                return f"{name}{self.notation.infix('range')}{self.text(selector.type.within)}"
             case "by" | "range":
                 return f"{name}{self.notation.infix(selector.form)}{value}"
         return name

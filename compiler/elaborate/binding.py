@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.misfit import known_misfit
-from lossc.compiler.kinds import DISTRIBUTIONS
+from lossc.compiler.kinds import DISTRIBUTIONS, Signature
 from lossc.compiler.mentions import axes_of, formal_axes
 from lossc.compiler.symbols import AxisSymbol, TermSymbol
 from lossc.compiler.values import Value
@@ -85,9 +85,19 @@ def _implied(term: TermSymbol, name: str, arguments: dict[str, Value]) -> Iterat
                 yield value.kind.codomain, f"`{formal.name}` points into it"
     for formal in term.declaration.formals:
         value, type_ = arguments.get(formal.name), formal.type
+        if value is not None and type_ is not None and type_.kind == "model" and value.kind.signature is not None:
+            for axis in dict.fromkeys(_of_model(name, type_, value.kind.signature)):
+                yield axis, f"`{formal.name}` has it there"
         if value is not None and type_ is not None and type_.kind in DISTRIBUTIONS and type_.axes:
             if type_.axes[-1] == name and value.kind.axis is not None and value.kind.axis in value.axes:
                 yield value.kind.axis, f"`{formal.name}` is over it"
+
+
+def _of_model(name: str, type_: syntax.Type, signature: Signature) -> Iterator[str]:
+    """The axes that a model has where the kind of a formal names one."""
+    formal = [*type_.parameters, *((type_.result,) if type_.result is not None else ())]
+    for written, (_, order) in zip(formal, (*signature.parameters, signature.result), strict=False):
+        yield from (axis for own, axis in zip(written.axes or (), order, strict=False) if own == name)
 
 
 def _same_name(ctx: Context, term: TermSymbol, name: str, arguments: dict[str, Value]) -> AxisSymbol | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
-from lossc.compiler.elaborate import arithmetic, linear, reductions, selections, special, terms
+from lossc.compiler.elaborate import arithmetic, linear, models, reductions, searches, selections, special, terms
 from lossc.compiler.elaborate.context import Context, axes_text
 from lossc.compiler.elaborate.declarations import value_of
 from lossc.compiler.elaborate.of_the_run import run_value
@@ -126,9 +126,16 @@ def _call(ctx: Context, expr: syntax.Call) -> Value:
     term = ctx.frame.terms.get(head.id)
     if term is not None:
         return terms.call(ctx, term, bracket, expr)
-    if isinstance(given, ValueSymbol) and special.is_model(given):
-        return special.model_call(ctx, given, expr)
+    if isinstance(given, ValueSymbol) and _is_model(given):
+        given.used = True
+        given = value_of(ctx, given)
+    if isinstance(given, Value) and given.kind.name == "model":
+        return models.model_call(ctx, head.id, given, expr)
     return _built_in(ctx, head, bracket, expr)
+
+
+def _is_model(symbol: ValueSymbol) -> bool:
+    return isinstance(symbol.declaration, syntax.Tensor) and symbol.declaration.type.kind == "model"
 
 
 def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, expr: syntax.Call) -> Value:
@@ -149,7 +156,7 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
     if head.id in LINEAR:
         return linear.linear(ctx, head.id, bracket, expr)
     if head.id in SEARCHES:
-        return special.search(ctx, head.id, bracket, expr)
+        return searches.search(ctx, head.id, bracket, expr)
     return ctx.wrong("E306", f"`{head.id}` works entry by entry and takes no axes", bracket.span,
                      help=f"write `{head.id}(…)`")  # fmt: skip
 

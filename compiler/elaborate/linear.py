@@ -134,7 +134,7 @@ def _norm(ctx: Context, said: Bracketed, given: Given) -> Value:
     present = None if x.present is None else _some(x.present, said.axes)
     inside = x.present if x.present is not None and said.axes[0] in x.present.axes else None
     node = core.where(core.all_of(said.where, inside), x.node, core.ZERO)
-    return Value(core.Call("norm", (node,), said.axes, (), iv.NONNEG, "", said.axes), REAL, present)
+    return Value(core.Call("norm", (node,), said.axes, (), iv.NONNEG, order=said.axes), REAL, present)
 
 
 # ------------------------------------------------------------------------------------------------ matrices
@@ -210,7 +210,7 @@ def _solve(ctx: Context, said: Bracketed, given: Given) -> Value:
 
 def _call(function: str, said: Bracketed, arguments: tuple[Node, ...], bounds: iv.Interval = iv.REAL) -> Node:
     made = (said.new,) if said.new is not None else ()
-    return core.Call(function, arguments, said.axes, made, bounds, "", said.axes)
+    return core.Call(function, arguments, said.axes, made, bounds, order=said.axes)
 
 
 def _everywhere(value: Value, axes: tuple[str, ...]) -> Node | None:
@@ -246,7 +246,8 @@ def _sinkhorn(ctx: Context, said: Bracketed, given: Given) -> Value:
     kept = {name: node for name, node in parts.items() if node is not None}
     names = tuple("" if name == "cost" else name for name in kept)
     bounds = iv.NONNEG if given.node("a") is not None or given.node("b") is not None else iv.UNIT
-    return Value(core.Call("sinkhorn", tuple(kept.values()), said.axes, said.axes, bounds, "", said.axes, names))
+    node = core.Call("sinkhorn", tuple(kept.values()), said.axes, said.axes, bounds, order=said.axes, names=names)
+    return Value(node)
 
 
 _RULES = {

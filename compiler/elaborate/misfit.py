@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lossc.compiler.elaborate.context import Context, describe
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds
-from lossc.compiler.kinds import DISTRIBUTIONS, NUMBERS, Kind
+from lossc.compiler.kinds import DISTRIBUTIONS, NUMBERS, Kind, Signature
 from lossc.compiler.symbols import TermSymbol
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
@@ -20,6 +20,9 @@ def accepted(
     notes = [Note("declared here", value.declared)] if value.declared else []
     notes.append(Note(f"`{formal.name}` of `{term.name}`", formal.span))
     if not fits(kind, value):
+        _wrong_kind(ctx, wanted(inner, kind), term, kind, value, span, text, notes)
+        return False
+    if kind.signature is not None and not _same_signature(kind.signature, value.kind.signature):
         _wrong_kind(ctx, wanted(inner, kind), term, kind, value, span, text, notes)
         return False
     missing = [axis for axis in order if axis not in value.axes and kind.name != "weights"]
@@ -43,6 +46,15 @@ def _wrong_kind(
 ) -> None:  # fmt: skip
     message = f"`{term.name}` expects {asked}, but {_shown(text)} is {found(value)}"
     ctx.wrong("E204", message, span, label=describe(ctx, value), notes=notes, help=_hint(ctx, kind, value, text))
+
+
+def _same_signature(asked: Signature, given: Signature | None) -> bool:
+    """Whether a model takes and gives what a formal says, number kinds apart."""
+    both = [(*each.parameters, each.result) for each in (asked, given) if each is not None]
+    return len(both) == 2 and len(both[0]) == len(both[1]) and all(
+        left[1] == right[1] and (left[0].name == right[0].name or {left[0].name, right[0].name} <= set(NUMBERS))
+        for left, right in zip(*both, strict=True)
+    )
 
 
 def known_misfit(ctx: Context, term: TermSymbol, given: dict[str, tuple[Value, Span]]) -> bool:

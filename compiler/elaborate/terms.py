@@ -157,7 +157,7 @@ def _inner_kind(kind: Kind, value: Value) -> Kind:
         return value.kind
     if kind.name in NUMBERS:
         return value.kind if value.is_label or value.kind.name == "weights" else REAL
-    return value.kind if kind.name in ("weights", "term") else kind
+    return value.kind if kind.name in ("weights", "term", "model") else kind
 
 
 # ------------------------------------------------------------------------------------------------ the body

@@ -6,7 +6,7 @@ from lossc.compiler import intervals as iv
 from lossc.compiler.constants import as_float, constant_value
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.intervals import Interval
-from lossc.compiler.kinds import DISTRIBUTIONS, KIND_NAMES, MASK, NUMBERS, Kind
+from lossc.compiler.kinds import DISTRIBUTIONS, KIND_NAMES, MASK, NUMBERS, Kind, Signature
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
@@ -39,10 +39,24 @@ def read_type(ctx: Context, type_: syntax.Type) -> tuple[Kind, tuple[str, ...]] 
     kind = _kind(ctx, type_, order)
     if kind is None:
         return None
+    if kind.name == "model":
+        return _model(ctx, type_)
     if kind.name == "weights":
         pattern = type_.within.text if isinstance(type_.within, syntax.Pattern) else ""
         return kind, (f"{WEIGHTS_AXIS}{pattern}",)
     return kind, tuple(order)
+
+
+def _model(ctx: Context, type_: syntax.Type) -> tuple[Kind, tuple[str, ...]] | None:
+    assert type_.result is not None
+    read = [read_type(ctx, each) for each in (*type_.parameters, type_.result)]
+    found = tuple(each for each in read if each is not None)
+    if len(found) != len(read):
+        return None
+    if found[-1][0].name not in (*NUMBERS, *DISTRIBUTIONS):
+        ctx.wrong("E211", "a model gives numbers", type_.result.span, help="write `model(real[b, d]) -> logits[b, v]`")
+        return None
+    return Kind("model", signature=Signature(found[:-1], found[-1])), ()
 
 
 _MEANT = {

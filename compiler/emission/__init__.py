@@ -12,6 +12,7 @@ from lossc.compiler.core import Along, Call, Const, Input, Node, Param, Rename, 
 from lossc.compiler.emission.builder import Builder, Extent
 from lossc.compiler.emission.emitter import Emitter
 from lossc.compiler.emission.guards import ALL, extended
+from lossc.compiler.emission.opaque import differentiated
 from lossc.compiler.emission.prepare import prepared, recursion_for
 from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Procedure, Slot
 from lossc.grammar.source import Span
@@ -33,7 +34,7 @@ def emit(
         everything = (*ready.values(), *masks.values())
         builder = Builder(axis_order(everything))
         builder.extents = made_extents(everything)
-        emitter = Emitter(builder, spans, guards=differentiable)
+        emitter = Emitter(builder, spans, guards=differentiable, tracked=differentiated(everything))
         outputs = {}
         for name, root in ready.items():
             value = emitter.emit(root, extended(ALL, masks.get(name)))
@@ -74,4 +75,6 @@ def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
                 found.setdefault(new, int(float(number)))
             case Call(function="svdvals" | "eigvals", order=order, produced=(new,)) if new not in own:
                 found.setdefault(new, order)
+            case Call(function="model", produced=made):
+                found.update({axis: node for axis in made if axis not in (*own, *found)})
     return found

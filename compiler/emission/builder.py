@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
+from lossc.compiler.core import Node
 from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Scalar, Slot, ValueType
 
-
-Extent: TypeAlias = "str | int | tuple[str, ...]"
-"""Of an axis that is made: a number, or the extent of another axis, or the least of several."""
+Extent: TypeAlias = "str | int | tuple[str, ...] | Node"
+"""Of an axis that is made: a number, that of another axis, the least of several, or that of what a call gives."""
 
 
 class Builder:
@@ -18,6 +18,7 @@ class Builder:
     def __init__(self, order: dict[str, int]) -> None:
         self.order = order
         self.extents: dict[str, Extent] = {}
+        self.measured: Callable[[Node, str], Slot] | None = None
         self.bound: dict[tuple[str, str], Bound] = {}
         self.instructions: list[Instruction] = []
         self._known: dict[object, Slot] = {}
@@ -44,7 +45,10 @@ class Builder:
         """The extent of an axis: that of the axis it was made from, a number, or bound by the caller."""
         source: Extent = axis
         while isinstance(source, str) and source in self.extents:
-            source = self.extents[source]
+            axis, source = source, self.extents[source]
+        if isinstance(source, Node):
+            assert self.measured is not None
+            return self.measured(source, axis)
         if isinstance(source, tuple):
             least = self.call("operations.least", [self.size(part) for part in source], ()).at
             assert isinstance(least, Slot)

@@ -18,6 +18,7 @@ from lossc.compiler.core import (
     Draw,
     Index,
     Input,
+    Local,
     Map,
     Node,
     Param,
@@ -45,6 +46,7 @@ from lossc.compiler.emission.guards import (
     projected,
     renamed,
 )
+from lossc.compiler.emission.opaque import emit_opaque
 from lossc.compiler.emission.procedure import Emitted, Slot, ValueType
 from lossc.compiler.emission.reduce import emit_reduce
 from lossc.compiler.faults import InternalError
@@ -68,11 +70,18 @@ class Emitter:
     Without `guards` values are the same, but a gradient may meet what is excluded.
     """
 
-    def __init__(self, builder: Builder, spans: dict[Node, Span] | None = None, *, guards: bool = True) -> None:
+    def __init__(
+        self, builder: Builder, spans: dict[Node, Span] | None = None, *, guards: bool = True,
+        tracked: frozenset[Node] = frozenset(),
+    ) -> None:  # fmt: skip
         self.builder = builder
         self.guards = guards
         self.spans = spans or {}
         self.minima: dict[str, int] = {}
+        self.tracked = tracked
+        self.locals: dict[Local, Emitted] = {}
+        """The variables that calls around this place bind."""
+        builder.measured = self._measured
         self._done: dict[tuple[Node, Guard], Emitted] = {}
         self._masks: dict[Guard, Emitted] = {}
         self.has_numbers: Callable[[Node], bool] = cache(self._has_numbers)
@@ -81,7 +90,14 @@ class Emitter:
         """Whether a number of the batch is somewhere in the value."""
         if isinstance(node, Input):
             return node.kind not in ("mask", "label")
-        return isinstance(node, Draw | Call) or any(self.has_numbers(child) for child in node.children)
+        return isinstance(node, Draw | Call | Local) or any(self.has_numbers(child) for child in node.children)
+
+    def _measured(self, node: Node, axis: str) -> Slot:
+        """The extent of an axis that a call of the caller's code tells."""
+        value = self.emit(node)
+        extent = self.builder.call("operations.extent", (value.at,), (), dim=value.axes.index(axis)).at
+        assert isinstance(extent, Slot)
+        return extent
 
     # -------------------------------------------------------------------------------------- guards
 
@@ -138,9 +154,12 @@ class Emitter:
             case Const():
                 return Emitted(float(node))
             case Input():
-                return self.guarded(self._input(node), guard, safe_number(node))
-            case Param(name=name, order=order):
-                return self._bound("param", name, order)
+                return self.guarded(self._input(node), guard, safe_number(node.bounds))
+            case Local():
+                value = self.builder.arranged(self.locals[node], self.builder.sorted(node.order))
+                return self.guarded(value, guard, safe_number(node.bounds))
+            case Param():
+                return self.builder.arranged(self.bound(node), self.builder.sorted(node.order))
             case Index(axis=axis):
                 arguments = (self.builder.size(axis), self.builder.like)
                 return self.builder.call("operations.index", arguments, (axis,), "integer")
@@ -161,6 +180,11 @@ class Emitter:
                 return emit_reduce(self, node, guard)
             case Along():
                 return emit_along(self, node, guard)
+            case Call(is_opaque=True):
+                whole = self.emit(node) if guard else emit_opaque(self, node)
+                if whole is None:
+                    self.unsupported(node, f"`{_title(node)}`")
+                return self.guarded(whole, guard, safe_number(node.domain))
             case Call():
                 return emit_call(self, node, guard) or self.unsupported(node, f"`{_title(node)}`")
         return self.unsupported(node, f"`{_title(node)}`")
@@ -170,12 +194,15 @@ class Emitter:
         return self.builder.number(self.emit(node, guard))
 
     def _input(self, node: Input) -> Emitted:
-        kinds: dict[str, ValueType] = {"label": "integer", "mask": "mask"}
-        return self._bound("tensor", node.name, node.order, kinds.get(node.kind, "number"))
+        return self.builder.arranged(self.bound(node), self.builder.sorted(node.order))
 
-    def _bound(self, kind: str, name: str, order: tuple[str, ...], type_: ValueType = "number") -> Emitted:
-        value = Emitted(self.builder.bind(kind, name, order, type_), order, type_)
-        return self.builder.arranged(value, self.builder.sorted(order))
+    def bound(self, node: Input | Param) -> Emitted:
+        """A tensor or parameter with its dimensions as declared: a variable where something is differentiated by it."""
+        kinds: dict[str, ValueType] = {"label": "integer", "mask": "mask"}
+        type_ = kinds.get(node.kind, "number") if isinstance(node, Input) else "number"
+        kind = "tensor" if isinstance(node, Input) else "param"
+        value = Emitted(self.builder.bind(kind, node.name, node.order, type_), node.order, type_)
+        return self.builder.call("operations.tracked", (value.at,), value.axes) if node in self.tracked else value
 
     def relabelled(self, value: Emitted, old: str, new: str) -> Emitted:
         if value.literal or old not in value.axes:
@@ -267,7 +294,7 @@ class Emitter:
     def _selection(self, node: Select | Slice, guard: Guard) -> Emitted:
         tensor = leaf(node)
         if tensor is not None:
-            return self.guarded(self._read(node, self.emit(node.body)), guard, safe_number(tensor))
+            return self.guarded(self._read(node, self.emit(node.body)), guard, safe_number(tensor.bounds))
         inner = projected(guard, node.body.axes - {node.axis})
         if isinstance(node, Slice):
             inner = extended(inner, apply("le", const(node.start), Index(node.axis)))

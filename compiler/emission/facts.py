@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from lossc.compiler.core import Along, Const, Input, Map, Node, Param, Rename, Select, Size, Slice, StopGrad
-from lossc.compiler.intervals import INF, LOGPROB
+from lossc.compiler.intervals import INF, LOGPROB, Interval
 
 _LOGARITHMS = ("log", "log2", "log1p", "log1mexp")
 
@@ -51,9 +51,8 @@ def leaf(node: Node) -> Input | None:
     return node if isinstance(node, Input) else None
 
 
-def safe_number(node: Input) -> float:
-    """A number of the tensor's domain at which everything is finite: 0 where that is one."""
-    bounds = node.bounds
+def safe_number(bounds: Interval) -> float:
+    """A number of a domain at which everything is finite: 0 where that is one."""
     for candidate in (0.0, 1.0, -1.0):
         if candidate in bounds:
             return candidate

@@ -50,10 +50,11 @@ class Bound:
     """What the caller must put into a slot before the first instruction.
 
     `like` is a tensor of the type and on the device of the computation; `tensor` and `param` are a tensor of the batch and
-    a parameter by name, `axes` being the order of its dimensions; `size` is the extent of an axis.
+    a parameter by name, `axes` being the order of its dimensions; `size` is the extent of an axis, `function` a function of
+    the caller.
     """
 
-    kind: Literal["like", "tensor", "param", "size"]
+    kind: Literal["like", "tensor", "param", "size", "function"]
     name: str
     slot: int
     axes: tuple[str, ...] = ()
@@ -79,6 +80,11 @@ class Procedure:
         """The number of slots."""
         used = [bound.slot for bound in self.bound] + [instruction.target for instruction in self.instructions]
         return max(used, default=-1) + 1
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether a gradient is taken inside, so that the program needs autograd even where nobody asks for gradients."""
+        return any(instruction.operation == "operations.gradient" for instruction in self.instructions)
 
     def last_uses(self) -> Iterator[tuple[Instruction, tuple[int, ...]]]:
         """Each instruction with the slots that nothing reads after it, so that their tensors can be let go."""

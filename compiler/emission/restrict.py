@@ -21,6 +21,7 @@ from lossc.compiler.core import (
     StopGrad,
     add,
     const,
+    own_axes,
 )
 
 
@@ -70,7 +71,7 @@ class Restrictor:
     def _cut_inside(self, node: Node, cut: Cut) -> Node:
         if isinstance(node, Index):
             return cut.index()
-        if cut.new is not None and cut.new in _own_axes(node):
+        if cut.new is not None and cut.new in own_axes(node):
             return cut.of(node)
         match node:
             case Rename(body=body, old=old, new=new) if new == cut.axis:
@@ -80,7 +81,7 @@ class Restrictor:
             case Select(body=body, axis=axis, at=Node() as at) if axis == cut.axis:
                 return Select(body, axis, self.cut(at, cut))
             case Map() | StopGrad() | Reduce() | Along() | Rename() | Select() | Slice() | Call() if node.children:
-                if cut.axis not in _own_axes(node):
+                if cut.axis not in own_axes(node) and not (isinstance(node, Call) and node.is_opaque):
                     return node.rebuild(tuple(self.cut(child, cut) for child in node.children))
         return cut.of(node)
 
@@ -96,21 +97,3 @@ class Restrictor:
             else:
                 self._gathered[key] = Select(node, axis, at)
         return self._gathered[key]
-
-
-def _own_axes(node: Node) -> frozenset[str]:
-    """The axes that a node removes, makes or runs along."""
-    match node:
-        case Reduce(over=over, groups=groups):
-            return frozenset(over) | ({groups[1]} if groups else frozenset())
-        case Along(axis=axis, new=new):
-            return frozenset((axis, new)) if new else frozenset((axis,))
-        case Rename(old=old, new=new):
-            return frozenset((old, new))
-        case Slice(axis=axis, new=new):
-            return frozenset((axis, new))
-        case Select(axis=axis):
-            return frozenset((axis,))
-        case Call(consumed=consumed, produced=produced):
-            return frozenset(consumed) | frozenset(produced)
-    return frozenset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lossc.compiler.core import Along, Node, Reduce, walk
+from lossc.compiler.core import Along, Call, Node, Reduce, walk
 from lossc.compiler.program import Program, TermInfo
 from lossc.compiler.table.canonical import Canonical
 from lossc.compiler.table.centre import Centres
@@ -86,5 +86,10 @@ def _term_roots(term: TermInfo) -> Iterable[tuple[str, Node]]:
         yield f"{name} coefficient", part.coefficient
 
 
+def is_opaque(root: Node) -> bool:
+    """Whether a value needs the caller's code or a search inside, so that it is run as it stands."""
+    return any(isinstance(node, Call) and node.is_opaque for node in walk(root))
+
+
 def _concerns(root: Node, axis: str) -> bool:
-    return any(axis in node.axes for node in walk(root))
+    return any(axis in node.axes for node in walk(root)) and not is_opaque(root)

@@ -17,7 +17,7 @@ from lossc.runtime.backends.choose import Automatic, Chosen
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.engines import Closed, Engine, Kernels
 from lossc.runtime.backends.fused import Fused, Operator
-from lossc.runtime.backends.reference import Executable
+from lossc.runtime.backends.reference import Executable, Value
 from lossc.runtime.backends.seam import Seam, Weigh
 
 BACKENDS = ("auto", "reference", "torch", "c")
@@ -58,4 +58,4 @@ def executable(
     return Automatic(fused, whole) if backend == "auto" else fused
 
 
-__all__ = ["BACKENDS", "Executable", "Runnable", "Weigh", "executable"]
+__all__ = ["BACKENDS", "Executable", "Runnable", "Value", "Weigh", "executable"]

@@ -25,7 +25,7 @@ from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.fused import Fused, formed
 from lossc.runtime.backends.once import transforming
-from lossc.runtime.backends.reference import Executable
+from lossc.runtime.backends.reference import Executable, Value
 from lossc.runtime.backends.seam import Seam, Weigh, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.linear import Linear
@@ -133,7 +133,7 @@ class Automatic:
         self._whole = Executable(whole)
         self.bound, self.native = fused.bound, fused.native
 
-    def run(self, values: list[Tensor | Linear | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
+    def run(self, values: list[Value | Linear], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs by name."""
         environment, heads = self._fused.environment(values), self._fused.given_heads(values)
         device = environment.like.device.type

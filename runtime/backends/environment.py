@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from lossc.compiler.core import Input, Param
 from lossc.compiler.emission import Bound
-from lossc.runtime.backends.reference import Executable
+from lossc.runtime.backends.reference import Executable, Value
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What procedures are given: tensors (statistics and row values of a table under `@name`), parameters and extents.
+    """What procedures are given: tensors (statistics and row values of a table under `@name`), parameters, extents, and
+    functions of the caller.
 
     A tensor of the batch has the dimensions of its declaration, one of a table its axes in alphabetical order. It may have
     another floating type than the computation.
@@ -24,11 +25,12 @@ class Environment:
     params: Mapping[str, Tensor]
     sizes: Mapping[str, int]
     like: Tensor
+    functions: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
 
-    def bind(self, entries: Iterable[Bound]) -> list[Tensor | int]:
+    def bind(self, entries: Iterable[Bound]) -> list[Value]:
         return [self._value(entry) for entry in entries]
 
-    def _value(self, entry: Bound) -> Tensor | int:
+    def _value(self, entry: Bound) -> Value:
         match entry.kind:
             case "tensor":
                 return in_type(self.tensors[entry.name], self.like)
@@ -36,6 +38,8 @@ class Environment:
                 return self.params[entry.name]
             case "size":
                 return self.sizes[entry.name]
+            case "function":
+                return self.functions[entry.name]
         return self.like
 
     def leaf(self, node: Input | Param) -> Tensor:

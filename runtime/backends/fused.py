@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -18,7 +19,7 @@ from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.heads import Headed
 from lossc.runtime.backends.once import refuse_transforms
 from lossc.runtime.backends.provider import Provider
-from lossc.runtime.backends.reference import Executable
+from lossc.runtime.backends.reference import Executable, Value
 from lossc.runtime.backends.seam import Seam, Weigh, Weights
 from lossc.runtime.linear import Linear
 
@@ -60,14 +61,14 @@ class Fused:
         self._rest = Executable(emit(parts.rest, seen=parts.rest_seen, spans=spans))
         self._cut = parts
         self._seams = seams
-        self._engine = engine
+        self._operator, self._engine = operator, engine
         self._headed: dict[int, Headed] = {}
         every = [whole, self._rest.procedure, *(p.executable.procedure for group in self._providers for p in group)]
         every += [procedure for seam in seams for procedure in seam.procedures]
         self.bound = tuple(_joined(every, frozenset(parts.made)))
         self.native = frozenset().union(*(operator.native for operator in self.operators))
 
-    def run(self, values: list[Tensor | Linear | int], weigh: Weigh | None = None) -> dict[str, Tensor]:
+    def run(self, values: list[Value | Linear], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs of all tables and of the rest."""
         return self.run_in(self.environment(values), weigh, self.given_heads(values))
 
@@ -104,37 +105,44 @@ class Fused:
         if at not in self._headed:
             axes = {(str(entry.kind), entry.name): entry.axes for entry in self.bound if entry.kind in ("tensor", "param")}
             seam = self._seams[at]
-            engine = self._engine(self.operators[at])
-            self._headed[at] = Headed(seam.table, seam, self._providers[at], engine, axes)
+            self._headed[at] = Headed(seam.table, seam, self._providers[at], partial(self._engine_of, at), axes)
         return self._headed[at]
+
+    def _engine_of(self, at: int, table: Table) -> Engine:
+        """What computes with blocks of a table, or of a part of it."""
+        seam = self._seams[at]
+        return self._engine(self.operators[at] if table is seam.table else self._operator(table, seam))
 
     def _reads(self, at: int) -> frozenset[str]:
         """The tensors of the batch that a table reads."""
         streams = {stream.name for stream in self._seams[at].table.streams if stream.provider == "tensor"}
         return frozenset(streams.union(*({read.name for read in p.reads} for p in self._providers[at])))
 
-    def given_heads(self, values: Sequence[Tensor | Linear | int]) -> dict[str, Linear]:
+    def given_heads(self, values: Sequence[Value | Linear]) -> dict[str, Linear]:
         """The heads among what is bound."""
         return {entry.name: value for entry, value in zip(self.bound, values, strict=True) if isinstance(value, Linear)}
 
-    def environment(self, values: Sequence[Tensor | Linear | int]) -> Environment:
+    def environment(self, values: Sequence[Value | Linear]) -> Environment:
         """What is bound, by name; heads only tell their extents."""
         tensors: dict[str, Tensor] = {}
         params: dict[str, Tensor] = {}
         sizes: dict[str, int] = {}
+        functions: dict[str, Callable[..., Tensor]] = {}
         like: Tensor | None = None
         for entry, value in zip(self.bound, values, strict=True):
             if isinstance(value, int):
                 sizes[entry.name] = value
             elif isinstance(value, Linear):
                 sizes |= dict(zip(entry.axes, value.shape, strict=True))
+            elif not isinstance(value, Tensor):
+                functions[entry.name] = value
             elif entry.kind == "like":
                 like = value
             else:
                 (tensors if entry.kind == "tensor" else params)[entry.name] = value
                 sizes |= dict(zip(entry.axes, value.shape, strict=True))
         assert like is not None
-        return Environment(tensors, params, self._cut.with_made(sizes), like)
+        return Environment(tensors, params, self._cut.with_made(sizes), like, functions)
 
 
 def formed(environment: Environment, heads: Mapping[str, Linear]) -> Environment:

@@ -5,8 +5,8 @@ Differentiable any number of times, in single or double precision, and traceable
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from lossc.compiler.emission import Bound, Procedure, Slot
 from lossc.compiler.faults import InternalError
 from lossc.runtime import operations
+
+Value: TypeAlias = "Tensor | int | Callable[..., Tensor]"
+"""What may be bound: a tensor or a parameter, an extent, a function of the caller."""
 
 
 class Step(NamedTuple):
@@ -39,12 +42,24 @@ class Executable:
         self.procedure = procedure
         self.bound: tuple[Bound, ...] = procedure.bound
         self._slots = procedure.slots
+        self._differentiates = procedure.differentiates
         self._steps = tuple(_step(instruction, dead) for instruction, dead in procedure.last_uses())
         self._outputs = tuple((name, value.at.index) for name, value in procedure.outputs.items()
                               if isinstance(value.at, Slot))  # fmt: skip
 
-    def run(self, values: list[Tensor | int], weigh: object = None) -> dict[str, Tensor]:
+    def run(self, values: Sequence[Value], weigh: object = None) -> dict[str, Tensor]:
         """The outputs; a tensor that nothing reads any more is let go at once. Nothing is formed early: `weigh` is unused."""
+        return self._differentiating(values) if self._differentiates else self._run(values)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _differentiating(self, values: Sequence[Value]) -> dict[str, Tensor]:
+        """The same of a program that takes gradients inside, which it does wherever it is called, evaluation too."""
+        attached = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            outputs = self._run([v.clone() if isinstance(v, Tensor) and v.is_inference() else v for v in values])
+        return outputs if attached else {name: value.detach() for name, value in outputs.items()}
+
+    def _run(self, values: Sequence[Value]) -> dict[str, Tensor]:
         slots: list[Any] = [None] * self._slots
         for bound, value in zip(self.bound, values, strict=True):
             slots[bound.slot] = value

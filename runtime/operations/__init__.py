@@ -18,6 +18,7 @@ from lossc.runtime.operations.along import (
     sort,
     topk,
 )
+from lossc.runtime.operations.derivatives import called, folded, gradient, tracked, unfolded
 from lossc.runtime.operations.elementwise import (
     add,
     clip,
@@ -39,6 +40,7 @@ from lossc.runtime.operations.layout import (
     align,
     constant,
     expand,
+    extent,
     index,
     integer,
     least,
@@ -71,6 +73,7 @@ from lossc.runtime.operations.transport import sinkhorn
 __all__ = [
     "add",
     "align",
+    "called",
     "centre",
     "clip",
     "constant",
@@ -81,6 +84,9 @@ __all__ = [
     "eigvals",
     "expand",
     "exponential",
+    "extent",
+    "folded",
+    "gradient",
     "group_sum",
     "index",
     "integer",
@@ -125,7 +131,9 @@ __all__ = [
     "take",
     "ties",
     "topk",
+    "tracked",
     "trigamma",
+    "unfolded",
     "weigh",
     "xlogy",
 ]

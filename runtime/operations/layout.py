@@ -46,6 +46,11 @@ def least(*sizes: int) -> int:
     return min(sizes)
 
 
+def extent(x: Tensor, dim: int) -> int:
+    """The extent of a dimension."""
+    return x.shape[dim]
+
+
 def take(x: Tensor, at: Tensor) -> Tensor:
     """The entry of x[.., n] at at[.., k..] along its last dimension.
 

@@ -18,6 +18,7 @@ from lossc.compiler.core import (
     Draw,
     Index,
     Input,
+    Local,
     Map,
     Node,
     Param,
@@ -111,6 +112,9 @@ BAD: list[tuple[str, Node]] = [
     ("consumed axes", _raw(Call, function="f", arguments=(Z,), consumed=("b", "b"), produced=())),
     ("produced axes", _raw(Call, function="f", arguments=(Z,), consumed=(), produced=("e", "e"))),
     ("some argument has", Call("logdet", (Z,), consumed=("e",))),
+    ("names are those", Call("sinkhorn", (Z, ONE), names=("eps",))),
+    ("distinct axis names", Local("delta", 0, ("b", "b"))),
+    ("it has a name", Local("", 0)),
 ]
 
 

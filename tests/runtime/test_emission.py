@@ -316,7 +316,7 @@ def test_deep_graphs_are_emitted() -> None:
 def test_what_is_not_compiled_says_so() -> None:
     from lossc.compiler.core import Call, Draw
 
-    for node in (Draw("normal", (), 0), Call("grad", (NODES["h"],), ("b",))):
+    for node in (Draw("normal", (), 0), Call("abstract", (NODES["h"],), ("b",))):
         with pytest.raises(LosscError, match="E601"):
             emit({"value": node})
     with pytest.raises(LosscError, match="E601"):

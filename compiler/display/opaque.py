@@ -1,0 +1,56 @@
+"""Calls that bind a variable or run the caller's code, as a reader would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from lossc.compiler import core
+from lossc.compiler.core import Local, Node
+from lossc.grammar.syntax import Argument, Bracket, Call, Expr, Name, Number, Selector, Type
+
+Part = Callable[[Node], Expr]
+
+
+def opaque_call(node: core.Call, part: Part) -> Expr:
+    """The expression of a call of a model or extern, of a gradient, or of a search."""
+    match node.function:
+        case "model" | "extern":
+            return _applied(node, part)
+        case "grad":
+            body, variable, *_ = node.arguments
+            return _over(node, (Selector("axis", _name(variable)),), part(body))
+        case "worst":
+            return _over(replace(node, function="argmax"), _ball(node, part), part(node.arguments[0]))
+        case "root":
+            body, variable, low, high = node.arguments
+            return _over(node, (Selector("range", _name(variable), part(low), part(high)),), part(body))
+    return Call(Name(node.function), tuple(Argument(part(argument)) for argument in node.arguments))
+
+
+def _applied(node: core.Call, part: Part) -> Expr:
+    function, *arguments = node.arguments
+    return Call(Name(_name(function)), tuple(Argument(part(argument)) for argument in arguments))
+
+
+def _over(node: core.Call, selectors: tuple[Selector, ...], body: Expr) -> Expr:
+    return Call(Bracket(Name(node.function), selectors), (Argument(body),))
+
+
+def _ball(node: core.Call, part: Part) -> tuple[Selector, ...]:
+    """`delta : real[b, d] in ball(inf, eps), steps = 10`."""
+    variable, radius = node.arguments[1], node.given("radius")
+    norm = str(node.options[0])
+    assert isinstance(variable, Local) and radius is not None
+    inner = (Argument(Name(norm) if norm == "inf" else Number(norm)), Argument(part(radius)))
+    ball = Call(Name("ball"), inner)
+    options = [
+        Selector("at", name, part(value))
+        for name, value in zip(node.names, node.arguments, strict=True)
+        if name not in ("", "radius")
+    ]
+    return (Selector("typed", variable.name, type=Type("real", variable.order, within=ball)), *options)
+
+
+def _name(node: Node) -> str:
+    return str(getattr(node, "name", "…"))

@@ -1,0 +1,89 @@
+"""Calls of a model: the network itself, called again on other arguments."""
+
+from __future__ import annotations
+
+from lossc.compiler import core
+from lossc.compiler.core import Node
+from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
+from lossc.compiler.elaborate.misfit import found, wanted
+from lossc.compiler.elaborate.types import fits
+from lossc.compiler.kinds import NUMBERS, REAL, Kind, Signature
+from lossc.compiler.values import WRONG, Value
+from lossc.grammar import syntax
+
+
+def model_call(ctx: Context, name: str, model: Value, call: syntax.Call) -> Value:
+    """The result has the kind and the axes that the declaration of the model states, and those that pass through."""
+    signature = model.kind.signature
+    assert signature is not None
+    if len(call.arguments) != len(signature.parameters):
+        number = len(signature.parameters)
+        return ctx.wrong("E201", f"`{name}` takes {number} argument{'s' * (number != 1)}", call.span,
+                         notes=declared_note(model))  # fmt: skip
+    for argument in call.arguments:
+        if argument.name is not None or argument.to is not None:
+            return ctx.wrong("E202", f"the arguments of `{name}` have no names", argument.span)
+    values = [ctx.value(argument.value) for argument in call.arguments]
+    if any(value.wrong for value in values):
+        return WRONG
+    for value, parameter, argument in zip(values, signature.parameters, call.arguments, strict=True):
+        if not _accepted(ctx, name, value, *parameter, argument):
+            return WRONG
+    return _called(ctx, model, signature, values) if _foldable(ctx, name, signature, values, call) else WRONG
+
+
+def _accepted(
+    ctx: Context, name: str, value: Value, kind: Kind, order: tuple[str, ...], argument: syntax.Argument
+) -> bool:
+    if not fits(kind, value):
+        ctx.wrong("E204", f"`{name}` expects {wanted(ctx, kind)}, and this is {found(value)}", argument.span,
+                  label=describe(ctx, value), notes=declared_note(value))  # fmt: skip
+        return False
+    if not set(order) <= value.axes:
+        ctx.wrong("E304", f"`{name}` needs {axes_text(ctx, order)} here", argument.span, label=describe(ctx, value))
+        return False
+    if kind.name == "label" and value.kind.codomain != kind.codomain:
+        ctx.wrong("E209", f"`{name}` expects a label in `{ctx.written(kind.codomain or '')}`", argument.span,
+                  label=describe(ctx, value), notes=declared_note(value))  # fmt: skip
+        return False
+    return True
+
+
+def _foldable(ctx: Context, name: str, signature: Signature, values: list[Value], call: syntax.Call) -> bool:
+    """Axes that the model does not name are more rows of its first one, which all that it takes and gives must have."""
+    orders = [order for _, order in (*signature.parameters, signature.result)]
+    extra = through(values, orders)
+    if not extra or all(order and order[0] == orders[0][0] for order in orders):
+        return True
+    ctx.wrong("E304", f"`{name}` has no place for {axes_text(ctx, extra)}", call.span,
+              help="name it in the kind of the model, or let all kinds there begin with one batch axis")  # fmt: skip
+    return False
+
+
+def through(values: list[Value], orders: list[tuple[str, ...]]) -> frozenset[str]:
+    """The axes of arguments that the kinds of a model do not name."""
+    return frozenset[str]().union(*(value.axes for value in values)) - frozenset(axis for order in orders for axis in order)
+
+
+def _called(ctx: Context, model: Value, signature: Signature, values: list[Value]) -> Value:
+    kind, order = signature.result
+    there = frozenset[str]().union(*(value.axes for value in values))
+    consumed = tuple(sorted(there & {axis for _, named in signature.parameters for axis in named}))
+    options = (order, tuple((of.name, named) for of, named in signature.parameters))
+    arguments = tuple(core.where(value.present, value.node, core.ZERO) if not value.is_label and not value.is_mask
+                      else value.node for value in values)  # fmt: skip
+    node: Node = core.Call("model", (model.node, *arguments), consumed, order, kind.bounds, options)
+    if isinstance(model.node, core.Input) and model.node.detached:
+        node = core.StopGrad(node)
+    if kind.name == "prob" and kind.axis is not None:
+        ctx.session.distributions[node] = kind.axis
+    present = core.all_of(*(_present(value, order) for value in values))
+    return Value(node, REAL if kind.name in NUMBERS else kind, present)
+
+
+def _present(value: Value, order: tuple[str, ...]) -> Node | None:
+    """What a result is made of exists: along axes that it does not have, all of it."""
+    if value.present is None:
+        return None
+    lost = tuple(sorted(axis for axis in value.present.axes if axis not in order))
+    return core.Reduce("all", lost, value.present) if lost else value.present

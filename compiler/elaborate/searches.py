@@ -1,0 +1,230 @@
+"""What is found with derivatives: `grad[x](u)`, `worst[delta : type in ball(…)](u)`, `root[x in lo..hi](f)`.
+
+Each binds a variable in its expression, a `Local`. Nested ones differ by their depth, so that equal expressions stay equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from lossc.compiler import core
+from lossc.compiler.constants import constant_value
+from lossc.compiler.core import Call, Local, Node
+from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
+from lossc.compiler.elaborate.types import read_type
+from lossc.compiler.intervals import Interval
+from lossc.compiler.kinds import REAL
+from lossc.compiler.symbols import Frame
+from lossc.compiler.values import WRONG, Value
+from lossc.grammar import syntax
+from lossc.grammar.source import Span
+
+_PROVISIONAL = count(1)
+"""Sets variables apart whose depth is not known before their expression is."""
+
+
+def search(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    names = [argument.name for argument in call.arguments]
+    known = ([None],) if name != "worst" else ([None], [None, "at"])
+    if names not in known or bracket.where is not None or any(argument.to is not None for argument in call.arguments):
+        return ctx.wrong("E201", f"`{name}` takes one expression", call.span)
+    return {"grad": _grad, "worst": _worst, "root": _root}[name](ctx, bracket, call)
+
+
+def replace_values(frame: Frame, values: dict[str, Any]) -> Frame:
+    """The same frame with other values; the original is not touched."""
+    return replace(frame, values=values)
+
+
+def _with(ctx: Context, name: str, value: Value) -> Context:
+    return ctx.inside(replace_values(ctx.frame, {**ctx.frame.values, name: value}))
+
+
+def _unknown(name: str, order: tuple[str, ...], bounds: Interval) -> Local:
+    return Local(name, -next(_PROVISIONAL), order, bounds)
+
+
+def _bound(body: Node, unknown: Local, order: tuple[str, ...] | None = None) -> tuple[Node, Local]:
+    """The expression over a variable whose depth is that of the searches inside."""
+    inner = [part.depth for part in core.walk(body) if isinstance(part, Local) and part.depth >= 0]
+    variable = replace(unknown, depth=1 + max(inner, default=-1), order=unknown.order if order is None else order)
+    return core.substitute(body, {unknown: variable}), variable
+
+
+def _summand(value: Value) -> Node:
+    """What a search adds up: the entries that exist."""
+    return core.where(value.present, value.node, core.ZERO)
+
+
+# ------------------------------------------------------------------------------------------------ grad
+
+
+def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    """The gradient of the sum of u, with the axes of x. A named quantity is a variable while it is differentiated by."""
+    selector = bracket.selectors[0]
+    if len(bracket.selectors) != 1 or selector.form != "axis":
+        return ctx.wrong("E306", "`grad` takes the name of one value", bracket.span, help="write `grad[x](u)`")
+    of = ctx.value(syntax.Name(selector.name, span=selector.span))
+    value = ctx.value(call.arguments[0].value)
+    if of.wrong or value.wrong or not (_number(ctx, of, selector.span) and _number(ctx, value, call.arguments[0].span)):
+        return WRONG
+    if not _differentiable(ctx, selector.name, of, value, call):
+        return WRONG
+    u = _summand(value)
+    order = of.node.order if isinstance(of.node, core.Input | core.Param) else tuple(sorted(of.axes))
+    consumed = tuple(sorted(u.axes | of.axes))
+    if isinstance(of.node, core.Input | core.Param | Local):
+        return Value(Call("grad", (u, of.node), consumed, order), REAL, of.present)
+    unknown = _unknown(selector.name, order, of.node.domain)
+    body, variable = _bound(core.substitute(u, {of.node: unknown}), unknown)
+    return Value(Call("grad", (body, variable, of.node), consumed, order), REAL, of.present)
+
+
+def _number(ctx: Context, value: Value, span: Span) -> bool:
+    name = value.kind.name
+    if value.term is None and name not in ("model", "choice", "label", "mask"):
+        return True
+    ctx.wrong("E204", "`grad` differentiates numbers by numbers", span, label=describe(ctx, value),
+              notes=declared_note(value))  # fmt: skip
+    return False
+
+
+def _differentiable(ctx: Context, name: str, of: Value, value: Value, call: syntax.Call) -> bool:
+    """Whether u depends on x, and has no axis but batch axes and those of x; in a term alone neither is known."""
+    alone = bool(ctx.session.open_terms)
+    if not alone and not any(of.node is part for part in core.walk(value.node)):
+        ctx.wrong("E311", f"this does not depend on `{name}`: its gradient is 0", call.span, notes=declared_note(of))
+        return False
+    left = [axis for axis in sorted(value.axes - of.axes) if not _is_batch(ctx, axis)]
+    if left and not alone:
+        ctx.wrong("E312", f"the gradient of what still has {axes_text(ctx, left)}", call.arguments[0].span,
+                  label=describe(ctx, value),
+                  help=f"`grad` adds up batch axes and those of `{name}`: reduce the others")  # fmt: skip
+        return False
+    return True
+
+
+def _is_batch(ctx: Context, axis: str) -> bool:
+    symbol = ctx.axis_named(axis)
+    return symbol is not None and symbol.batch
+
+
+# ------------------------------------------------------------------------------------------------ worst
+
+_BALLS = "write `worst[delta : real[b, d] in ball(inf, eps), steps = 10](u)`"
+STEPS = core.const(10)
+"""The steps of the search, where no number is given."""
+
+
+def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    """u, or what stands behind `at`, at the point of a ball where u is largest: found by projected gradient ascent.
+
+    No gradient passes through the search: the point is a constant.
+    """
+    selector = bracket.selectors[0]
+    ball = selector.type.within if selector.type is not None else None
+    if selector.form != "typed" or selector.type is None or not isinstance(ball, syntax.Call):
+        message = "`worst` names what it searches and the ball that it lies in"
+        return ctx.wrong("E306", message, bracket.span, help=_BALLS)
+    norm = _norm_of(ctx, ball)
+    read = read_type(ctx, replace(selector.type, within=None))
+    if norm is None or read is None:
+        return WRONG
+    radius = ctx.value(ball.arguments[1].value)
+    options = _options(ctx, bracket.selectors[1:])
+    unknown = _unknown(selector.name, read[1], read[0].bounds)
+    inner = _with(ctx, selector.name, Value(unknown))
+    values = [inner.value(argument.value) for argument in call.arguments]
+    if radius.wrong or options is None or any(value.wrong for value in values):
+        return WRONG
+    if not any(part is unknown for part in core.walk(values[0].node)):
+        return ctx.wrong("E311", f"this does not depend on `{selector.name}`: nothing makes it larger", call.span)
+    ctx.uncompiled("`worst`", call.span)
+    point = _maximiser(ctx, values[0], unknown, {"radius": radius.node, **options}, norm)
+    there: dict[Node, Node] = {unknown: point}
+    found = values[-1]
+    present = None if found.present is None else core.substitute(found.present, there)
+    return replace(found, node=core.substitute(found.node, there), present=present)
+
+
+def _maximiser(ctx: Context, value: Value, unknown: Local, options: dict[str, Node], norm: str) -> Node:
+    """The point, with a ball of its own for each entry along batch axes and those of u."""
+    body, variable = _bound(_summand(value), unknown)
+    order = variable.order
+    apart = tuple(axis for axis in order if axis in value.axes or _is_batch(ctx, axis))
+    arguments = (body, variable, *options.values())
+    consumed = tuple(sorted(frozenset[str]().union(*(part.axes for part in arguments))))
+    names = ("", "", *options)
+    return core.StopGrad(Call("worst", arguments, consumed, order, options=(norm, apart), names=names))
+
+
+def _norm_of(ctx: Context, ball: syntax.Call) -> str | None:
+    """The norm of `ball(inf, eps)`: `inf`, `2` or `1`."""
+    names = {"inf", "2", "1"}
+    first = ball.arguments[0].value if len(ball.arguments) == 2 else None
+    norm = first.id if isinstance(first, syntax.Name) else first.text if isinstance(first, syntax.Number) else ""
+    if not isinstance(ball.function, syntax.Name) or ball.function.id != "ball" or norm not in names:
+        ctx.wrong("E306", "a ball has a norm, `inf`, `2` or `1`, and a radius", ball.span, help=_BALLS)
+        return None
+    return norm
+
+
+def _options(ctx: Context, selectors: Iterable[syntax.Selector]) -> dict[str, Node] | None:
+    """`steps`, `step_size` and `start` of a search; None after a report."""
+    found: dict[str, Node] = {"steps": STEPS}
+    for selector in selectors:
+        if selector.form != "at" or selector.value is None or selector.name not in ("steps", "step_size", "start"):
+            ctx.wrong("E306", "`worst` takes `steps`, `step_size` and `start`", selector.span, help=_BALLS)
+            return None
+        value = ctx.value(selector.value)
+        if value.wrong:
+            return None
+        found[selector.name] = value.node
+    number = constant_value(found["steps"])
+    if number is None or number < 1 or number != int(number):
+        ctx.wrong("E401", "`steps` of `worst` is a whole number from 1", next(iter(selectors)).span)
+        return None
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ root
+
+
+def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+    """The x between two bounds at which f is 0, one for each entry of f; its gradient is that of the equation."""
+    selector = bracket.selectors[0]
+    if len(bracket.selectors) != 1 or selector.form != "range" or selector.value is None or selector.upper is None:
+        return ctx.wrong("E306", "`root` names the unknown and where it lies", bracket.span,
+                         help="write `root[x in 0..1](f)`")  # fmt: skip
+    low, high = ctx.value(selector.value), ctx.value(selector.upper)
+    if low.wrong or high.wrong:
+        return WRONG
+    unknown = _unknown(selector.name, (), low.node.domain.hull(high.node.domain))
+    value = _with(ctx, selector.name, Value(unknown)).value(call.arguments[0].value)
+    if value.wrong:
+        return WRONG
+    if not any(part is unknown for part in core.walk(value.node)):
+        return ctx.wrong("E311", f"this does not depend on `{selector.name}`: it has no root", call.span)
+    order = tuple(sorted(value.axes | low.axes | high.axes))
+    crossed = _crossed(value.node, unknown, frozenset(order))
+    if crossed:
+        return ctx.wrong("E312", f"`{selector.name}` is one number for each entry along {axes_text(ctx, crossed)}, and"
+                         " stands below an operation over it", call.span, help="give that axis another name")  # fmt: skip
+    ctx.uncompiled("`root`", call.span)
+    body, variable = _bound(_summand(value), unknown, order)
+    present = core.all_of(value.present, low.present, high.present)
+    return Value(Call("root", (body, variable, low.node, high.node), order, order), REAL, present)
+
+
+def _crossed(root: Node, unknown: Node, axes: frozenset[str]) -> frozenset[str]:
+    """The axes of the unknown that an operation above it removes, makes or runs along."""
+    reached: set[Node] = set()
+    found: frozenset[str] = frozenset()
+    for node in core.walk(root):
+        if node is unknown or any(child in reached for child in node.children):
+            reached.add(node)
+            found |= core.own_axes(node) & axes
+    return found

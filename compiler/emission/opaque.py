@@ -1,0 +1,84 @@
+"""Calls that run the caller's code or bind a variable: models, and gradients inside an objective.
+
+Their arguments are seen whole, whatever is seen of their value: a network mixes what it is given, and one call serves all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
+
+from lossc.compiler.core import Call, Input, Local, Node, Param, walk
+from lossc.compiler.emission.procedure import Emitted, Slot
+
+if TYPE_CHECKING:
+    from lossc.compiler.emission.emitter import Emitter
+
+
+def emit_opaque(emitter: Emitter, node: Call) -> Emitted | None:
+    """The value of a call as a whole; None of a function that is not emitted."""
+    rule = _RULES.get(node.function)
+    return None if rule is None else rule(emitter, node)
+
+
+def differentiated(roots: Iterable[Node]) -> frozenset[Node]:
+    """The tensors and parameters by which some `grad` differentiates: all of the program reads them as one variable."""
+    calls = [node for node in walk(*roots) if isinstance(node, Call) and node.function == "grad"]
+    return frozenset(call.arguments[1] for call in calls if isinstance(call.arguments[1], Input | Param))
+
+
+# ------------------------------------------------------------------------------------------------ models
+
+
+def _model(emitter: Emitter, node: Call) -> Emitted:
+    """Axes that the model does not name are folded into its first one for the call, as further rows."""
+    model, *arguments = node.arguments
+    assert isinstance(model, Input)
+    result, parameters = cast("tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]", node.options)
+    builder = emitter.builder
+    extra = builder.sorted(node.axes - set(result))
+    operands = [
+        _folded(emitter, _of_kind(emitter, argument, kind), order, extra)
+        for argument, (kind, order) in zip(arguments, parameters, strict=True)
+    ]
+    function = builder.bind("function", model.name)
+    value = builder.call("operations.called", (function, builder.like, *operands), result)
+    if extra:
+        axes = (result[0], *extra, *result[1:])
+        sizes = [builder.size(axis) for axis in axes[: len(extra) + 1]]
+        value = builder.call("operations.unfolded", (value.at, *sizes), axes)
+    return builder.arranged(value, builder.sorted(value.axes))
+
+
+def _of_kind(emitter: Emitter, argument: Node, kind: str) -> Emitted:
+    value = emitter.builder.tensor(emitter.emit(argument))
+    if kind in ("label", "int"):
+        return emitter.builder.integer(value)
+    return value if kind == "mask" and value.type == "mask" else emitter.builder.number(value)
+
+
+def _folded(emitter: Emitter, value: Emitted, order: tuple[str, ...], extra: tuple[str, ...]) -> Slot | float:
+    """The argument with its dimensions as declared."""
+    builder = emitter.builder
+    axes = (*order[:1], *extra, *order[1:])
+    value = builder.arranged(builder.expanded(value, axes), axes)
+    return builder.call("operations.folded", (value.at,), order, value.type, number=len(extra)).at if extra else value.at
+
+
+# ------------------------------------------------------------------------------------------------ gradients
+
+
+def _grad(emitter: Emitter, node: Call) -> Emitted:
+    """d (sum u) / d x, where x is one tensor in all that u is made of."""
+    builder = emitter.builder
+    body, variable, *of = node.arguments
+    if isinstance(variable, Local) and of:
+        value = builder.expanded(builder.number(builder.tensor(emitter.emit(of[0]))), of[0].axes)
+        emitter.locals[variable] = builder.call("operations.tracked", (value.at,), value.axes)
+    x = emitter.locals[variable] if isinstance(variable, Local) else emitter.bound(cast("Input | Param", variable))
+    u = builder.tensor(builder.number(emitter.emit(body)))
+    gradient = builder.call("operations.gradient", (u.at, x.at), x.axes)
+    return builder.arranged(gradient, builder.sorted(x.axes))
+
+
+_RULES: dict[str, Callable[[Emitter, Call], Emitted]] = {"model": _model, "grad": _grad}

@@ -1,0 +1,98 @@
+"""Functions of the caller, models foremost: called in their own type, what they give held against its declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lossc.compiler.program import Program
+from lossc.grammar.source import Span
+from lossc.runtime.messages import fail, shown
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a function takes and gives: the axes of each argument and of the result, in the order of the dimensions."""
+
+    name: str
+    parameters: tuple[tuple[str, ...], ...]
+    result: tuple[str, ...]
+    span: Span
+
+    @property
+    def declaration(self) -> str:
+        inner = ", ".join(f"[{', '.join(order)}]" for order in self.parameters)
+        return f"{self.name}({inner}) -> [{', '.join(self.result)}]"
+
+
+def interfaces(program: Program) -> dict[str, Interface]:
+    """The models of a program by name."""
+    found = {}
+    for info in program.tensors.values():
+        signature = info.kind.signature
+        if signature is not None:
+            orders = tuple(order for _, order in signature.parameters)
+            found[info.name] = Interface(info.name, orders, signature.result[1], info.span)
+    return found
+
+
+class Ambient(NamedTuple):
+    """Automatic mixed precision as it is around the call of an objective, which computes without it."""
+
+    device: str
+    enabled: bool
+    dtype: torch.dtype
+
+
+def ambient(device: str) -> Ambient:
+    return Ambient(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+
+
+class Called:
+    """A function of the caller inside a program; `sizes` are the extents that are known beforehand."""
+
+    def __init__(
+        self, interface: Interface, function: Any, sizes: Mapping[str, int], around: Ambient
+    ) -> None:
+        self.interface = interface
+        self.function = function
+        self.sizes = sizes
+        self.ambient = around
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
+        dtype = _dtype(self.function)
+        given = [x.to(dtype) if dtype is not None and x.is_floating_point() else x for x in arguments]
+        with torch.autocast(self.ambient.device, enabled=self.ambient.enabled, dtype=self.ambient.dtype):
+            result = self.function(*given)
+        return self._checked(result, arguments)
+
+    def _checked(self, result: object, arguments: tuple[Tensor, ...]) -> Tensor:
+        known = dict(self.sizes)
+        leading = 0
+        for order, x in zip(self.interface.parameters, arguments, strict=True):
+            leading = max(leading, x.dim() - len(order))
+            known.update(zip(order, x.shape[x.dim() - len(order) :], strict=True))
+        order = self.interface.result
+        if not isinstance(result, Tensor) or result.dim() != leading + len(order):
+            wanted = f"{len(order)} dimension{'' if len(order) == 1 else 's'}: {', '.join(order) or 'a scalar'}"
+            raise self._wrong(f"must give a tensor with {wanted}", result)
+        for axis, extent in zip(order, result.shape[leading:], strict=True):
+            if known.get(axis, extent) != extent:
+                raise self._wrong(f"gives {extent} along `{axis}`, which has {known[axis]}", result)
+        return result
+
+    def _wrong(self, message: str, result: object) -> Exception:
+        found = shown(result) if isinstance(result, Tensor) else type(result).__name__
+        help_ = f"it is declared as {self.interface.declaration}"
+        return fail("E723", f"`{self.interface.name}` {message}", found=found, declared=self.interface.span, help=help_)
+
+
+def _dtype(function: object) -> torch.dtype | None:
+    """The floating type in which a module computes."""
+    if not isinstance(function, nn.Module):
+        return None
+    return next((parameter.dtype for parameter in function.parameters() if parameter.is_floating_point()), None)
