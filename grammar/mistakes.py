@@ -272,7 +272,22 @@ def _choice_function(place: _Place) -> Diagnostic | None:
     return error("E001", message, place.span, help="write `value if condition else other`")
 
 
+def _late_by(place: _Place) -> Diagnostic | None:
+    """`mean[b where m by g](x)`."""
+    if place.word != "by" or "]" not in place.expected or not place.expected >= _OPERATORS:
+        return None
+    return error("E001", "`by` stands before `where`", place.span, help="write `mean[b by group where mask](x)`")
+
+
+def _bare_not(place: _Place) -> Diagnostic | None:
+    """`x * not m`: `not` binds less than arithmetic and comparisons."""
+    if place.word != "not" or NUMBER not in place.expected:
+        return None
+    message = "`not` as part of a sum, product or comparison stands in parentheses"
+    return error("E001", message, place.span, help="write `x * (not mask)`")
+
+
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
     _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
-    _choice, _misplaced_where, _axes_apart, _adjacent, _position,
+    _choice, _misplaced_where, _late_by, _bare_not, _axes_apart, _adjacent, _position,
 )  # fmt: skip
