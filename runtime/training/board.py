@@ -27,12 +27,14 @@ class _Silent:
 class _Events:
     """One curve for each quantity and split: `loss/train`, `loss/held_out`, …"""
 
-    def __init__(self, writer: Any) -> None:
+    def __init__(self, writer: Any, folder: Path) -> None:
         self.writer = writer
+        self.folder = folder
 
     def add(self, reading: Reading) -> None:
         for name, value in reading.values().items():
-            self.writer.add_scalar(f"{name}/{reading.split}", value, reading.step)
+            with reporting_writes(self.folder):
+                self.writer.add_scalar(f"{name}/{reading.split}", value, reading.step)
 
 
 @contextlib.contextmanager
@@ -48,6 +50,6 @@ def opened_board(folder: Path | None, start: int) -> Iterator[Board]:
     with reporting_writes(folder):
         writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
     try:
-        yield _Events(writer)
+        yield _Events(writer, folder)
     finally:
         writer.close()

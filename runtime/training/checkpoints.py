@@ -1,4 +1,4 @@
-"""What can go wrong while a checkpoint is written, said plainly, with what is still there."""
+"""What can go wrong while tensors are written, said plainly, with what is still there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.files import write_problem
@@ -16,8 +17,8 @@ _NO_SPACE = ("No space left", "os error 28", "os error 27", "File too large", "f
 
 
 @contextlib.contextmanager
-def saving_checkpoint(folder: RunFolder, step: int) -> Iterator[None]:
-    """Removes what was half written and reports E831 (no space) or E830, with the checkpoints that remain."""
+def saving(folder: RunFolder, target: Path) -> Iterator[None]:
+    """Around what writes `target`: removes the half of it, and reports E831 or E830 with the checkpoints that remain."""
     try:
         yield
     except Exception as failure:
@@ -25,7 +26,7 @@ def saving_checkpoint(folder: RunFolder, step: int) -> Iterator[None]:
         cause = _as_write_failure(failure)
         if cause is None:
             raise
-        problem = write_problem(folder.checkpoint(step), cause)
+        problem = write_problem(target, cause)
         raise LosscError([replace(problem, help=(*problem.help, kept_checkpoints(folder)))]) from failure
 
 

@@ -122,9 +122,9 @@ class Samples(Section):
 class Reward(Section):
     """A number for each completion.
 
-    `words`: the share of its words that occur in the data and were not used before in it. `equals` and `overlap` compare with a
-    column: 1 where the texts are the same, or the F1 of their words. `python` calls a function that you trust,
-    `function(row, completion)`.
+    `words`: the share of its words (of three letters or more) that occur in the data and were not used before in it.
+    `equals` and `overlap` compare with a column: 1 where the texts are the same, or the F1 of their words. `python` calls a
+    function that you trust, `function(row, completion)`.
     """
 
     kind: Literal["reward"]

@@ -116,6 +116,12 @@ class RunFolder:
         for old in self.steps()[:-keep]:
             shutil.rmtree(self.checkpoint(old), ignore_errors=True)
 
+    def keep_model(self, written: Path) -> None:
+        """Makes a written network count, in one move."""
+        shutil.rmtree(self.model, ignore_errors=True)
+        written.replace(self.model)
+        self.clear_staging()
+
     def clear_staging(self) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
 

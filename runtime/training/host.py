@@ -20,7 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from lossc.compiler.program import Program
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.runtime.files import path_span
-from lossc.runtime.training.checkpoints import kept_checkpoints, saving_checkpoint
+from lossc.runtime.training.checkpoints import kept_checkpoints, saving
 from lossc.runtime.training.examples import Batch, Example, collate
 from lossc.runtime.training.feed_sections import Previous
 from lossc.runtime.training.folder import RunFolder
@@ -72,11 +72,15 @@ class Trainee(nn.Module):
 
     def denominators(self, batch: Batch) -> Any:
         """The denominators of a batch: from the data alone, or through the network where they depend on it."""
-        known: dict[str, Any] = {name: tensor for name, tensor in batch["data"].items() if name in self.names}
-        if not self.counted <= set(known):
-            with torch.no_grad():
-                known = self.tensors(batch)
-        return self.objective.denominators(**known)  # type: ignore[operator]
+        known = {name: tensor for name, tensor in batch["data"].items() if name in self.names}
+        if self.counted <= set(known):
+            try:
+                return self.objective.denominators(**known)  # type: ignore[operator]
+            except LosscError as failure:
+                if {problem.code for problem in failure.diagnostics} != {"E714"}:  # an extent that only the network tells
+                    raise
+        with torch.no_grad():
+            return self.objective.denominators(**self.tensors(batch))  # type: ignore[operator]
 
 
 class Totals:
@@ -254,7 +258,7 @@ class ObjectiveTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Written aside by the Trainer, then moved into place as a whole."""
         step = self.state.global_step
-        with saving_checkpoint(self.folder, step):
+        with saving(self.folder, self.folder.checkpoint(step)):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:

@@ -79,13 +79,13 @@ def assign(run: Run, spec: Spec) -> Assigned:
     reward = next((section for section in run.feeds.values() if isinstance(section, Reward)), Reward(kind="reward"))
     streams = tuple(_streams(run, spec, samples))
     used = tensors_used(spec.program)
-    problems: list[Diagnostic] = []
+    if problems := list(_misplaced(run, used, streams)):
+        raise LosscError(problems)
     questions: list[Question] = []
     for tensor in spec.program.tensors.values():
         if tensor.name in used or tensor.kind.name == "model":
             question = _take(tensor, streams, run, samples, problems)
             questions += [question] if question else []
-    problems += _misplaced(run, used, streams)
     if problems:
         raise LosscError(problems)
     views = {name: section for name, section in run.feeds.items() if isinstance(section, View)}

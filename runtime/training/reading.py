@@ -71,8 +71,8 @@ def validate_run(data: Any, places: Places) -> Run:
 
 def _problem(entry: Mapping[str, Any], places: Places) -> Diagnostic:
     """What pydantic found, as one of our problems."""
-    location = _written(entry["loc"], places)
     kind = entry["type"]
+    location = _written(entry["loc"], places, absent=kind in ("missing", "extra_forbidden"))
     if kind == "extra_forbidden":
         return _unknown_key(location, entry["loc"], places)
     if kind in ("missing", "union_tag_not_found"):
@@ -84,12 +84,12 @@ def _problem(entry: Mapping[str, Any], places: Places) -> Diagnostic:
     return error("E812", f"`{label}` {_demand(entry)}", value, help=_nearest_choice(entry, value))
 
 
-def _written(location: Location, places: Places) -> Location:
-    """The path without the names of variants that pydantic puts in (`model.mlp.hidden`), as far as the file goes."""
+def _written(location: Location, places: Places, *, absent: bool) -> Location:
+    """The path without the names of variants that pydantic puts in (`model.mlp.hidden`), but with an `absent` last key."""
     path: Location = ()
     for index, part in enumerate(location):
         inner = (*path, part)
-        if inner in places.values or index == len(location) - 1:
+        if inner in places.values or (absent and index == len(location) - 1):
             path = inner
     return path
 

@@ -9,6 +9,7 @@ from typing import Any
 
 Score = Callable[[Mapping[str, Any], str], float]
 
+_SHORT = 2
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -19,12 +20,12 @@ def words_of(text: str) -> list[str]:
 def words_rule(texts: Iterable[str], at_least: int) -> Score:
     """The share of a completion's words that occur in the texts and did not occur before in the completion.
 
-    A completion of fewer than `at_least` words counts as if it had as many.
+    Words of one or two letters are passed over; fewer words than `at_least` count as if they were so many.
     """
     known = {word for text in texts for word in words_of(text)}
 
     def score(_: Mapping[str, Any], completion: str) -> float:
-        words = words_of(completion)
+        words = [word for word in words_of(completion) if len(word) > _SHORT]
         return len(known & set(words)) / max(len(words), at_least)
 
     return score

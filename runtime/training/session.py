@@ -22,9 +22,11 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 import lossc
+from lossc.compiler.program import Program
 from lossc.runtime.files import write_text
 from lossc.runtime.objective import Objective
 from lossc.runtime.training.board import Board, opened_board
+from lossc.runtime.training.checkpoints import saving
 from lossc.runtime.training.curves import draw_curves
 from lossc.runtime.training.earlier import (
     Earlier,
@@ -35,7 +37,7 @@ from lossc.runtime.training.earlier import (
     train_earlier,
 )
 from lossc.runtime.training.examples import Batch
-from lossc.runtime.training.feed_sections import Reference, Teacher, identity
+from lossc.runtime.training.feed_sections import Model, Reference, Teacher, identity
 from lossc.runtime.training.feeds import SMALL
 from lossc.runtime.training.folder import RunFolder
 from lossc.runtime.training.frozen import add_frozen
@@ -190,8 +192,24 @@ def _trainee(session: Session, work: _Work, network: nn.Module) -> Trainee:
         axis: prepared.rows for stream in prepared.assigned.streams for name in stream.numbers
         if (axis := program.tensors[name].kind.codomain)
     }  # fmt: skip
+    sizes |= _outputs(program, prepared, network)
     objective = Objective(program, sizes=sizes, total_steps=total_steps(run, len(prepared.train)))
     return Trainee(network, objective, prepared.assigned, program, networks)
+
+
+def _outputs(program: Program, prepared: Prepared, network: nn.Module) -> dict[str, int]:
+    """The extents of the axes that the network's answers end in: of the vocabulary, the classes, an embedding."""
+    tokenizer = prepared.sizes.tokenizer
+    count = prepared.sizes.outputs if tokenizer is None else _vocabulary(network, tokenizer)
+    asked = [question.tensor for question in prepared.assigned.questions if isinstance(question.feed, Model) and question.ask]
+    ends = (program.tensors[name] for name in asked)
+    return {tensor.order[-1]: count for tensor in ends if tensor.kind.name != "logprob" and len(tensor.order) > 1}
+
+
+def _vocabulary(network: nn.Module, tokenizer: Tokenizer) -> int:
+    """Of a network that may have more tokens than its tokenizer."""
+    found: int = getattr(getattr(network, "config", None), "vocab_size", tokenizer.vocabulary)
+    return found
 
 
 def _teachers(session: Session, work: _Work) -> dict[tuple[Any, ...], nn.Module]:
@@ -214,10 +232,11 @@ def _freeze(session: Session, prepared: Prepared, trainee: Trainee) -> None:
     wanted = {
         question.tensor: partial(_ask, question) for question in prepared.assigned.questions if _is_kept(question, prepared)
     }
-    add_frozen(
-        [*prepared.train, *prepared.held_out], wanted, trainee.network, session.folder.frozen,
-        batch_size=session.run.batch.size, autocast=_MIXED.get(session.run.precision),
-    )  # fmt: skip
+    with saving(session.folder, session.folder.frozen):
+        add_frozen(
+            [*prepared.train, *prepared.held_out], wanted, trainee.network, session.folder.frozen,
+            batch_size=session.run.batch.size, autocast=_MIXED.get(session.run.precision),
+        )  # fmt: skip
 
 
 def _ask(question: Question, network: nn.Module, batch: Batch) -> torch.Tensor:
@@ -278,9 +297,16 @@ class _Running(TrainerCallback):
         done = trainer.state.global_step
         outcome = Outcome(self.session.folder, done, self.total, self.journal, interrupted=self.interrupted)
         if not self.interrupted and is_main():
-            save_network(self.trainee.network, self.prepared.sizes, self.session.folder.model)
+            self._save()
         self.draw()
         return outcome
+
+    def _save(self) -> None:
+        folder = self.session.folder
+        written = folder.staging / "model"
+        with saving(folder, folder.model):
+            save_network(self.trainee.network, self.prepared.sizes, written)
+            folder.keep_model(written)
 
     def _trainer(self) -> ObjectiveTrainer:
         run = self.session.run

@@ -21,6 +21,8 @@ def print_heading(console: Console, plan: Plan) -> None:
 def print_summary(console: Console, outcome: Outcome) -> None:
     """Held-out readings before and after, where the picture is, where the model is."""
     readings = outcome.journal.of("held_out")
+    if not outcome.journal.readings:
+        return
     if readings:
         console.print(f"held-out rows, step {readings[0].step} and step {readings[-1].step}", highlight=False)
     else:
