@@ -117,12 +117,20 @@ class Context:
         """What may have been meant by the name of an axis that is none."""
         if name in self.frame.values:
             return [f"`{name}` is a value: a condition is written `[… where {name}]`, a selection `x[v = {name}]`"]
+        holder = self.axis_with(name)
+        if holder is not None:
+            return [f"`{name}` is a position of `{holder}`: write `[{holder} = {name}]`"]
         hints = list(did_you_mean(name, self.frame.axes))
         if self.frame.kind == "term":
             hints.append("a term sees only the axes that its arguments name")
         elif not hints and self.frame.axes:
             hints.append(f"its axes are {', '.join(self.frame.axes)}")
         return hints
+
+    def axis_with(self, position: str) -> str | None:
+        """The name of an axis that has a position of this name."""
+        axes = self.frame.axes.items()
+        return next((axis for axis, symbol in axes if position in (symbol.positions or ())), None)
 
     def new_axis(self, name: str, span: Span, extent: int | None = None) -> AxisSymbol | None:
         """The axis made by `-> name`, and its extent where that is a number; None after a report.

@@ -19,7 +19,7 @@ _ELSEWHERE: Final = {
     "onehot": "index[v] == y", "len": "size[t]", "shape": "size[t]", "arange": "index[t]", "range": "index[t]",
     "matmul": "dot[d](x, y)", "mm": "dot[d](x, y)", "bmm": "dot[d](x, y)", "inner": "dot[d](x, y)",
     "gather": "x[v = y]", "select": "x[v = y]", "true": "0 == 0", "false": "0 == 1", "True": "0 == 0", "False": "0 == 1",
-    "E": "mean[b](x)", "expectation": "mean[b](x)",
+    "sigma": "sigmoid(x)", "σ": "sigmoid(x)", "Phi": "normcdf(x)", "Φ": "normcdf(x)", "E": "mean[b](x)", "expectation": "mean[b](x)",
     "cumulative_sum": "cumsum[t](x)", "relu6": "clip(x, 0, 6)", "logit": "log(p) - log(1 - p)", "sgn": "sign(x)",
 }  # fmt: skip
 """What other languages call a function that is written another way here; losses are listed with the library."""
@@ -45,6 +45,10 @@ def _about_value(ctx: Context, name: str) -> tuple[str, ...]:
         return did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"])
     if name in _ELSEWHERE:
         return (f"write `{_ELSEWHERE[name]}`",)
+    whole, _, position = name.rpartition(".")
+    holder = ctx.axis_with(position) if whole in ctx.frame.values else None
+    if holder is not None:
+        return (f"write `{whole}[{holder} = {position}]`",)
     prefixed = [known for known in ctx.frame.values if known.rsplit(".", 1)[-1] == name]
     if prefixed:
         return (f"write `{prefixed[0]}`",)
