@@ -19,7 +19,8 @@ _ELSEWHERE: Final = {
     "onehot": "index[v] == y", "len": "size[t]", "shape": "size[t]", "arange": "index[t]", "range": "index[t]",
     "matmul": "dot[d](x, y)", "mm": "dot[d](x, y)", "bmm": "dot[d](x, y)", "inner": "dot[d](x, y)",
     "gather": "x[v = y]", "select": "x[v = y]", "true": "0 == 0", "false": "0 == 1", "True": "0 == 0", "False": "0 == 1",
-    "sigma": "sigmoid(x)", "σ": "sigmoid(x)", "Phi": "normcdf(x)", "Φ": "normcdf(x)", "E": "mean[b](x)", "expectation": "mean[b](x)",
+    "sigma": "sigmoid(x)", "σ": "sigmoid(x)", "Phi": "normcdf(x)", "Φ": "normcdf(x)", "E": "mean[b](x)",
+    "expectation": "mean[b](x)",
     "cumulative_sum": "cumsum[t](x)", "relu6": "clip(x, 0, 6)", "logit": "log(p) - log(1 - p)", "sgn": "sign(x)",
 }  # fmt: skip
 """What other languages call a function that is written another way here; losses are listed with the library."""
