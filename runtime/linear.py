@@ -109,3 +109,21 @@ class Linear:
             scale = self.scale
             scores = scores * (scale.to(scores.device, dtype).reshape(()) if isinstance(scale, Tensor) else scale)
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
+
+
+def Pairs(x: Tensor, y: Tensor, *, cosine: bool = True, scale: Tensor | float = 1.0) -> Linear:  # noqa: N802
+    """The similarity of all pairs, given in place of its matrix:
+
+        s_ij = scale * <x_i, y_j> / (|x_i| |y_j|)        (without `cosine`: scale * <x_i, y_j>)
+
+        objective(s=lossc.Pairs(x, y))
+
+    `x` is [rows, features], `y` [columns, features]; both get gradients. It is a head whose weight is `y`, so that a backend
+    that fuses never has the matrix in memory. A vector of length 0 is similar to nothing.
+    """
+    for name, each in (("x", x), ("y", y)):
+        if not isinstance(each, Tensor) or each.dim() != 2 or not each.is_floating_point():
+            found = shown(each) if isinstance(each, Tensor) else type(each).__name__
+            raise fail("E722", f"`{name}` of pairs must be [rows, features] of real numbers", found=found)
+    left, right = (functional.normalize(each, dim=-1) for each in (x, y)) if cosine else (x, y)
+    return Linear(left, right, scale=scale)

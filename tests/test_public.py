@@ -10,10 +10,13 @@ import pytest
 import lossc
 
 PUBLIC = [
+    "Constraint",
     "Denominators",
+    "Linear",
     "LosscError",
     "LosscWarning",
     "Objective",
+    "Pairs",
     "Result",
     "__version__",
     "axes",

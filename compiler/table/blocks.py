@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lossc.compiler.core import Along, Call, Input, Map, Node, Reduce, Rename, Select, Slice, all_of, apply, walk
+from lossc.compiler.core import (
+    Along,
+    Call,
+    Index,
+    Input,
+    Map,
+    Node,
+    Reduce,
+    Rename,
+    Select,
+    Size,
+    Slice,
+    all_of,
+    apply,
+    substitute,
+    walk,
+)
 from lossc.compiler.table.extract import across
-from lossc.compiler.table.model import Table
+from lossc.compiler.table.model import Slope, Statistic, Table
 
 Path = frozenset[Node]
 """Masks that all hold."""
@@ -46,6 +62,63 @@ def _within(table: Table, rows: frozenset[str]) -> Table:
         order=tuple(name for name in table.order if name in names),
         deltas=tuple((name, leaf) for name, leaf in table.deltas if name in names),
     )  # fmt: skip
+
+
+def anchored(table: Table) -> tuple[Table, dict[str, str]]:
+    """The table with row positions and row extents as leaves, which a block would count from its own first row.
+
+    Also the names of those leaves, each with its axis: `@index b` has that axis, `@size b` has none.
+    """
+    nodes = {node for root in _nodes(table) for node in walk(root)}
+    found: dict[Node, Node] = {}
+    for node in nodes:
+        if isinstance(node, Index) and node.axis != table.axis:
+            found[node] = Input(f"@index {node.axis}", (node.axis,), "label", node.domain)
+        elif isinstance(node, Size) and node.axis != table.axis:
+            found[node] = Input(f"@size {node.axis}", (), "real", node.domain, detached=True)
+    if not found:
+        return table, {}
+    axes = {leaf.name: node.axis for node, leaf in found.items() if isinstance(node, Index | Size) and isinstance(leaf, Input)}
+    return _replaced(table, found), axes
+
+
+def _nodes(table: Table) -> Iterator[Node]:
+    """Every expression of a table."""
+    yield from (stream.source for stream in table.streams)
+    yield from (scalar.value for scalar in table.scalars)
+    yield from (entry.node for entry in table.computed)
+    yield from (root.value for root in table.seam)
+    for statistic in table.statistics:
+        parts = (statistic.body, statistic.mask, statistic.at, statistic.merge.growth)
+        yield from (part for part in parts if isinstance(part, Node))
+        yield from (slope.value for slope in (*statistic.gradients, *statistic.sensitivities))
+        yield from (factor for factor, _ in statistic.merge.terms)
+
+
+def _replaced(table: Table, found: dict[Node, Node]) -> Table:
+    def new(node: Node) -> Node:
+        return substitute(node, found)
+
+    def of_statistic(s: Statistic) -> Statistic:
+        merge = replace(s.merge, terms=tuple((new(factor), name) for factor, name in s.merge.terms),
+                        growth=None if s.merge.growth is None else new(s.merge.growth))  # fmt: skip
+        return replace(
+            s, body=new(s.body), mask=None if s.mask is None else new(s.mask), merge=merge,
+            at=new(s.at) if isinstance(s.at, Node) else s.at, gradients=slopes(s.gradients),
+            sensitivities=slopes(s.sensitivities),
+        )  # fmt: skip
+
+    def slopes(entries: tuple[Slope, ...]) -> tuple[Slope, ...]:
+        return tuple(replace(entry, value=new(entry.value)) for entry in entries)
+
+    return replace(
+        table,
+        streams=tuple(replace(stream, source=new(stream.source)) for stream in table.streams),
+        scalars=tuple(replace(scalar, value=new(scalar.value)) for scalar in table.scalars),
+        statistics=tuple(of_statistic(statistic) for statistic in table.statistics),
+        computed=tuple(replace(entry, node=new(entry.node)) for entry in table.computed),
+        seam=tuple(replace(root, value=new(root.value)) for root in table.seam),
+    )
 
 
 def mixed(table: Table) -> frozenset[str]:

@@ -61,7 +61,7 @@ class Fused:
         self._rest = Executable(emit(parts.rest, seen=parts.rest_seen, spans=spans))
         self._cut = parts
         self._seams = seams
-        self._operator, self._engine = operator, engine
+        self._operator, self._engine, self._spans = operator, engine, spans
         self._headed: dict[int, Headed] = {}
         every = [whole, self._rest.procedure, *(p.executable.procedure for group in self._providers for p in group)]
         every += [procedure for seam in seams for procedure in seam.procedures]
@@ -104,9 +104,16 @@ class Fused:
         """What runs a table some of whose scores come from heads."""
         if at not in self._headed:
             axes = {(str(entry.kind), entry.name): entry.axes for entry in self.bound if entry.kind in ("tensor", "param")}
-            seam = self._seams[at]
-            self._headed[at] = Headed(seam.table, seam, self._providers[at], partial(self._engine_of, at), axes)
+            table = self._seams[at].table
+            self._headed[at] = Headed(
+                table, partial(self._seam_of, at), partial(_providers, spans=self._spans), partial(self._engine_of, at), axes
+            )
         return self._headed[at]
+
+    def _seam_of(self, at: int, table: Table) -> Seam:
+        """The seam of a table, as it is or changed."""
+        seam = self._seams[at]
+        return seam if table is seam.table else Seam(table, seen=_masks(table), spans=self._spans)
 
     def _engine_of(self, at: int, table: Table) -> Engine:
         """What computes with blocks of a table, or of a part of it."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from lossc.compiler.core import Input, walk
 from lossc.compiler.emission import emit
 from lossc.compiler.table import Stream, Table
-from lossc.compiler.table.blocks import components, independent, mixed, needed
+from lossc.compiler.table.blocks import anchored, components, independent, mixed, needed
 from lossc.runtime.backends.engines import Engine
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.passage import Axes, Key, Passage, Rooted
@@ -94,14 +94,17 @@ class Headed:
     """Runs one table, some of whose dense streams are made by heads."""
 
     def __init__(
-        self, table: Table, seam: Seam, providers: Sequence[Provider], engine: Callable[[Table], Engine],
-        axes: Mapping[Key, Axes],
+        self, whole: Table, seam: Callable[[Table], Seam], providers: Callable[[Table], Iterable[Provider]],
+        engine: Callable[[Table], Engine], axes: Mapping[Key, Axes],
     ) -> None:  # fmt: skip
         """`axes` are those of every tensor and parameter that is bound."""
+        table, self._places = anchored(whole)
         self.table = table
-        self.seam = seam
-        self.axes = dict(axes)
-        self.components = tuple(Component(each, providers, engine(each), self.axes) for each in components(table))
+        self.seam = seam(table)
+        places = {name: (axis,) if name.startswith("@index") else () for name, axis in self._places.items()}
+        self.axes: dict[Key, Axes] = {**axes, **{("tensor", name): order for name, order in places.items()}}
+        made = tuple(providers(table))
+        self.components = tuple(Component(each, made, engine(each), self.axes) for each in components(table))
         self.moving = {root.name for root in table.seam if _moves(root.value)}
         self._sums = {root.name: independent(root.value) for root in table.seam}
         self._hopeful = True
@@ -119,11 +122,21 @@ class Headed:
         inputs = dict(_inputs(environment, heads)) if torch.is_grad_enabled() else {}
         plain = {name: x.detach() for name, x in environment.tensors.items()}
         params = {name: x.detach() for name, x in environment.params.items()}
-        known = replace(environment, tensors=plain, params=params)
+        known = replace(environment, tensors={**plain, **self._anchors(environment)}, params=params)
         call = Passage(self, known, {name: head.detach() for name, head in heads.items()}, tuple(inputs),
                        dict(weights) if inputs and self._hopeful else {})  # fmt: skip
         values = Rooted.apply(call, *inputs.values())  # type: ignore[no-untyped-call]
         return dict(zip(self.seam.procedure.outputs, values, strict=True))
+
+    def _anchors(self, environment: Environment) -> dict[str, Tensor]:
+        """Row positions and extents, as tensors."""
+        sizes, like = environment.sizes, environment.like
+        return {
+            name: torch.arange(sizes[axis], device=like.device)
+            if name.startswith("@index")
+            else like.new_tensor(float(sizes[axis]))
+            for name, axis in self._places.items()
+        }
 
     def give_up_hope(self) -> None:
         """Other gradients than expected came: those of the next calls are not formed early."""

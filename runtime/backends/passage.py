@@ -70,6 +70,7 @@ class Passage:
                 if total is not None:
                     self._at_once(visit, total)
             self.early = None if total is None else total.finish()
+        self._projections.clear()
         self.known = known.having(found)
         return {name: _in_type(root, known.like) for name, root in owner.seam.values(in_double(self.known)).items()}
 
@@ -126,7 +127,9 @@ class Passage:
                 visit.values()
                 visit.spread({name: self._of(name, x, component, block) for name, x in weights.items()
                               if f"@{name}" in component.values}, total)  # fmt: skip
-        return total.finish()
+        gradients = total.finish()
+        self._projections.clear()
+        return gradients
 
     def _of(self, name: str, weight: Tensor, component: Component, block: Block) -> Tensor:
         return part(weight, component.values[f"@{name}"], block)

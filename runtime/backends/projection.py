@@ -31,19 +31,28 @@ class Projection:
         self.bias = None if head.bias is None else head.bias.to(self.dtype)
         self.scale = float(head.scale)
         self._wide = like.dtype
+        self._memory: Tensor | None = None
         self._begun = False
 
     # -------------------------------------------------------------------------------------- scores
 
     def scores(self, hidden: Tensor, rows: Tensor | None) -> Tensor:
         """The scores of a block, [rows, classes]; those of rows that are not among `rows` are 0."""
+        scores = self._taken(hidden.shape[0])
         if rows is None:
-            return self._product(hidden, _empty((hidden.shape[0], self.classes), self.dtype, hidden))
-        scores = _empty((hidden.shape[0], self.classes), self.dtype, hidden).zero_()
-        if rows.numel():
-            made = self._product(hidden[rows], _empty((rows.numel(), self.classes), self.dtype, hidden))
-            scores.index_copy_(0, rows, made)
+            return self._product(hidden, scores)
+        scores.zero_()
+        step = max(1, SLICE_BYTES // (self.classes * self.dtype.itemsize))
+        for some in rows.split(step):
+            made = torch.empty((some.numel(), self.classes), dtype=self.dtype, device=hidden.device)
+            scores.index_copy_(0, some, self._product(hidden[some], made))
         return scores
+
+    def _taken(self, rows: int) -> Tensor:
+        """Memory for a block, the same for each."""
+        if self._memory is None or self._memory.shape[0] < rows:
+            self._memory = _empty((rows, self.classes), self.dtype, self.weight)
+        return self._memory[:rows]
 
     def _product(self, hidden: Tensor, out: Tensor) -> Tensor:
         torch.mm(hidden, self.weight.T, out=out)

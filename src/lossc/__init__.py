@@ -12,11 +12,13 @@ if not (_Path(__file__).parent / "compiler").is_dir():  # a checkout without sym
 __version__ = "0.1.0"
 
 __all__ = [
+    "Constraint",
     "Denominators",
     "Linear",
     "LosscError",
     "LosscWarning",
     "Objective",
+    "Pairs",
     "Result",
     "__version__",
     "axes",
@@ -26,11 +28,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Constraint": "lossc.runtime.constraints",
     "Denominators": "lossc.runtime.result",
     "Linear": "lossc.runtime.linear",
     "LosscError": "lossc.grammar.diagnostics",
     "LosscWarning": "lossc.runtime.messages",
     "Objective": "lossc.runtime.objective",
+    "Pairs": "lossc.runtime.linear",
     "Result": "lossc.runtime.result",
     "axes": "lossc.runtime.layouts",
     "example_inputs": "lossc.runtime.examples",
@@ -41,9 +45,10 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from lossc.grammar.diagnostics import LosscError
+    from lossc.runtime.constraints import Constraint
     from lossc.runtime.examples import example_inputs
     from lossc.runtime.layouts import axes
-    from lossc.runtime.linear import Linear
+    from lossc.runtime.linear import Linear, Pairs
     from lossc.runtime.load import load, loads
     from lossc.runtime.messages import LosscWarning
     from lossc.runtime.objective import Objective

@@ -317,6 +317,35 @@ def test_what_needs_all_scores_at_once_forms_them() -> None:
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("text", ["info_nce", "symmetric_nce", "sigmoid_pairs(bias = -1)"])
+@pytest.mark.parametrize("backend", ["torch", "c", "auto"])
+def test_all_pairs_of_a_batch(text: str, backend: str) -> None:
+    """The diagonal is counted from the first row of the batch, not of a block."""
+    torch.manual_seed(0)
+    x, y = (torch.randn(7, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    found = lossc.loads(text, setting="embeddings", backend=backend)(s=lossc.Pairs(x, y)).loss
+    expected = lossc.loads(text, setting="embeddings", backend="reference")(x=x, y=y).loss
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, [x, y]), torch.autograd.grad(expected, [x, y]))
+
+
+def test_pairs_of_inner_products() -> None:
+    x, y = torch.randn(3, 4), torch.randn(5, 4)
+    torch.testing.assert_close(lossc.Pairs(x, y, cosine=False, scale=2.0).logits(), 2 * x @ y.T)
+    with pytest.raises(LosscError, match="of pairs must be"):
+        lossc.Pairs(x, y[0])
+
+
+@pytest.mark.parametrize("size", ["size[b]", "size[t]", "(1 + index[b])", "(2 + index[t])"])
+def test_positions_and_extents_of_rows_are_those_of_the_batch(size: str) -> None:
+    text = f"\nminimize\n  all : mean[b, t](logsumexp[v](logits / {size}) * {size})\n"
+    given, found = Given(text), []
+    for backend in ("c", "reference"):
+        scores = given.head() if backend == "c" else given.head().logits()
+        found.append(gradients(given, cases.objective(text, backend)(logits=scores).loss))
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
