@@ -368,7 +368,7 @@ def _axis(symbol: AxisSymbol) -> AxisInfo:
 def _term(normaliser: Normaliser, block: syntax.Block, entry: syntax.Entry, value: Value) -> TermInfo:
     sign: Literal[1, -1] = -1 if block.role == "maximize" else 1
     parts = normaliser.parts(value.node, value.present)
-    return TermInfo(entry.name, sign, parts, value.node, entry.span, print_expr(entry.value))
+    return TermInfo(entry.name, sign, parts, value.node, entry.span, print_expr(entry.value), value.present)
 
 
 __all__ = ["Checked", "check_file", "check_source", "override"]

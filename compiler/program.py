@@ -104,7 +104,10 @@ class Part:
 
 @dataclass(frozen=True)
 class TermInfo:
-    """A named term of the objective (`sign` is -1 under `maximize`), or a monitor; `text` is its source."""
+    """A named term of the objective (`sign` is -1 under `maximize`), or a monitor; `text` is its source.
+
+    `present` says where its value exists (None: always).
+    """
 
     name: str
     sign: Literal[1, -1]
@@ -112,6 +115,7 @@ class TermInfo:
     value: Node
     span: Span
     text: str
+    present: Node | None = None
 
     @property
     def additive(self) -> bool:
