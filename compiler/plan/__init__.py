@@ -8,7 +8,7 @@
 | `show` | the plan as text and as a record |
 """
 
-from lossc.compiler.plan.build import plan
+from lossc.compiler.plan.build import kept_wide, plan
 from lossc.compiler.plan.model import AxisPlan, Intermediate, Pass, Plan, Visit
 
-__all__ = ["AxisPlan", "Intermediate", "Pass", "Plan", "Visit", "plan"]
+__all__ = ["AxisPlan", "Intermediate", "Pass", "Plan", "Visit", "kept_wide", "plan"]

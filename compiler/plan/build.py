@@ -92,7 +92,8 @@ def _visits(table: Table, passes: tuple[Pass, ...], sizes: Mapping[str, int]) ->
 # ------------------------------------------------------------------------------------------------ values
 
 
-def _intermediates(table: Table, sizes: Mapping[str, int]) -> Iterator[Intermediate]:
+def kept_wide(table: Table, sizes: Mapping[str, int]) -> Iterator[Intermediate]:
+    """What torch operations deliver to a table that is vocabulary-sized, or is made of something that is."""
     rows = _rows(table)
     for entry in table.computed:
         made = _made_of(entry.node, table.axis)
@@ -101,6 +102,10 @@ def _intermediates(table: Table, sizes: Mapping[str, int]) -> Iterator[Intermedi
         if wide:
             axes = max(wide, key=lambda names: (_bytes(names, sizes) or 0, len(names)))
             yield Intermediate(entry.name, axes, entry.reason, _bytes(axes, sizes))
+
+
+def _intermediates(table: Table, sizes: Mapping[str, int]) -> Iterator[Intermediate]:
+    yield from kept_wide(table, sizes)
     for stream in table.streams:
         if stream.provider == "pairs":
             axes = _order(stream.leaf)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lossc.compiler.emission import Procedure
 from lossc.compiler.kernels import NoKernelError, kernels
+from lossc.compiler.plan import kept_wide
 from lossc.compiler.table import Table
 from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.environment import Environment
@@ -33,6 +34,11 @@ from lossc.runtime.messages import LosscWarning
 
 FILE = Path(__file__).parent / "measured.json"
 
+
+WIDE = 1 << 23
+"""Entries from which on a table is fused that torch operations on vocabulary-sized values feed. Those run twice, so that
+nothing of them is kept: below this size the time that this takes is more than what the fused part gains (measured: 0.5 to
+1.7 times the reference's); above, the memory that it saves matters more."""
 
 DEVICES = ("cpu", "compiled", "other")
 """The lists: on the CPU, on the CPU under `torch.compile`, on other devices."""
@@ -109,12 +115,15 @@ class Chosen:
         self.compiled = Compiled(table, seam)
         self._torch = self.compiled.other
         self._axis, self._sums, self._kernels = table.axis, sums(table), has_kernels(table)
+        self._least = WIDE if next(kept_wide(table, {}), None) is not None else 0
         self._wide = tuple(tuple(sorted(s.leaf.axes)) for s in table.streams if s.shape == "dense")
         self.native, self.roots = self.compiled.native, self.compiled.roots
 
     def choice(self, sizes: Mapping[str, int], device: str) -> str:
         """The backend for these extents."""
         entries = max([0, *[prod([sizes[axis] for axis in axes]) for axes in self._wide]])
+        if entries < self._least and device == "cpu":
+            return "reference"
         return choice(device, entries, sizes[self._axis], self._sums, kernels=self._kernels)
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:

@@ -99,6 +99,16 @@ def test_the_result_is_that_of_the_reference(monkeypatch: pytest.MonkeyPatch, te
     assert_same(outcome(cases.objective(text, "auto"), batch), outcome(cases.objective(text, "reference"), batch), 1e-2)
 
 
+def test_what_feeds_on_vocabulary_sized_values_is_fused_for_its_memory_alone() -> None:
+    text = "use std.settings.classes\nuse std.ce (ce)\n\nminimize\n  fit : mean[b](ce(logits, labels))\n"
+    chosen = {}
+    for name, more in (("alone", ""), ("fed", "  far : mean[b](median[v](logits)^2)\n")):
+        run = lossc.loads(text + more).variant().run.__self__  # type: ignore[attr-defined]
+        (operator,) = run._fused.operators
+        chosen[name] = [operator.choice({"b": rows, "v": 1000}, "cpu") for rows in (64, 1 << 10, 1 << 14)]
+    assert chosen == {"alone": ["reference", "c", "c"], "fed": ["reference", "reference", "c"]}
+
+
 def test_transforms_run_on_the_reference_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, "torch")
     objective = lossc.loads("nll", setting="classes")
