@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from lossc.compiler.core import (
     INFINITY,
+    ZERO,
     Index,
     Input,
     Map,
@@ -24,6 +25,8 @@ from lossc.compiler.core import (
     StopGrad,
     apply,
     const,
+    substitute,
+    walk,
     where,
 )
 from lossc.compiler.table import polynomial as poly
@@ -80,7 +83,17 @@ class Canonical(Reading):
     def root(self, node: Node) -> Node:
         """A value of the objective; numbers stand inside its sums over rows."""
         p = self.uncentred(self.of(node))
-        return total(self._inside(monomial, coefficient) for monomial, coefficient in p.terms).node()
+        return self._over_nothing(total(self._inside(monomial, coefficient) for monomial, coefficient in p.terms).node())
+
+    def _over_nothing(self, value: Node) -> Node:
+        """The logarithm of a sum that a mask may leave empty is -inf there with slope 0, where that of `log` is infinite."""
+        logarithms = {}
+        for part in walk(value):
+            inner = part.arguments[0] if isinstance(part, Map) and part.function == "log" else None
+            definition = self.registry.definitions.get(inner) if inner is not None else None
+            if inner is not None and definition is not None and definition.op == "sum" and definition.mask is not None:
+                logarithms[part] = where(apply("ne", inner, ZERO), part, MINUS_INFINITY)
+        return substitute(value, logarithms) if logarithms else value
 
     def _inside(self, monomial: Monomial, coefficient: Fraction) -> Polynomial:
         term = poly.of_monomial(monomial, coefficient)

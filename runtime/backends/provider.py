@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import product
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossc.compiler.core import Node, walk
+from lossc.compiler.core import Node, Rename, walk
 from lossc.compiler.emission import emit
 from lossc.compiler.table.extract import across
 from lossc.grammar.source import Span
@@ -27,15 +29,48 @@ Axes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Read:
-    """A tensor or parameter that an operation reads, with its axes; along `apart` the operation mixes no entries."""
+    """A tensor or parameter that an operation reads, with its axes; along `apart` the operation mixes no entries.
+
+    Each of `views` names the axes of the value along which those of `apart` lie: `x[b]` is read along `b`, along `j`, or
+    both where the value is of all pairs of `x` and `x[b -> j]`.
+    """
 
     param: bool
     name: str
     axes: Axes
     apart: Axes
+    views: tuple[Axes, ...]
 
     def of(self, environment: Environment) -> Tensor:
         return (environment.params if self.param else environment.tensors)[self.name]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Along which axes an operation mixes entries, and which axes are another under a new name."""
+
+    mixed: frozenset[str]
+    renamed: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, node: Node) -> Names:
+        parts = list(walk(node))
+        renames = frozenset((part.old, part.new) for part in parts if isinstance(part, Rename))
+        return cls(frozenset().union(*(across(part) for part in parts if not isinstance(part, Rename))), renames)
+
+    def read(self, param: bool, name: str, axes: Axes, of: Axes) -> Read:
+        """What is read, where the value has the axes `of`."""
+        places = {axis: self._places(axis, of) for axis in axes}
+        apart = tuple(axis for axis in axes if places[axis])
+        views = tuple(view for view in product(*(places[axis] for axis in apart)) if len(set(view)) == len(view))
+        return Read(param, name, axes, apart, views) if views else Read(param, name, axes, (), ((),))
+
+    def _places(self, axis: str, of: Axes) -> Axes:
+        """The axes of the value along which an axis lies, none where entries along one of its names are mixed."""
+        names = {axis}
+        while more := {new for old, new in self.renamed if old in names} - names:
+            names |= more
+        return () if names & self.mixed else tuple(sorted(names & set(of)))
 
 
 class Provider:
@@ -45,14 +80,9 @@ class Provider:
         self.name = name
         self.axes = axes
         self.executable = Executable(emit({name: node}, spans=spans))
-        mixed = frozenset().union(*(across(part) for part in walk(node)))
+        names = Names.of(node)
         self.reads = tuple(
-            Read(
-                entry.kind == "param",
-                entry.name,
-                entry.axes,
-                tuple(a for a in entry.axes if a in axes and a not in mixed),
-            )
+            names.read(entry.kind == "param", entry.name, entry.axes, axes)
             for entry in self.executable.bound
             if entry.kind in ("tensor", "param")
         )
@@ -94,18 +124,23 @@ class Provider:
 
     def reached(self, value: Tensor, read: Read, upstream: Tensor) -> Tensor:
         """Where along `apart` a gradient arrives, in the shape of what is read."""
-        over = [at for at, axis in enumerate(self.axes) if axis not in read.apart]
+        return reduce(torch.logical_or, (self._seen(value, read, view, upstream) for view in read.views))
+
+    def _seen(self, value: Tensor, read: Read, view: Axes, upstream: Tensor) -> Tensor:
+        """Where it arrives along one view."""
         reached = upstream != 0
-        for dim in reversed(over):
+        for dim in reversed([at for at, axis in enumerate(self.axes) if axis not in view]):
             reached = reached.any(dim)
-        order = tuple(axis for axis in self.axes if axis in read.apart)
+        order = tuple(read.apart[view.index(axis)] for axis in self.axes if axis in view)
         return shaped(reached, order, read.axes, dict(zip(read.axes, value.shape, strict=True)))
 
     def sheltered(self, values: Sequence[Tensor], upstream: Tensor) -> list[Tensor]:
         """What is read, with a reached entry in place of those that no gradient reaches where these meet all of another
         tensor: garbage of one row would make the gradient of every prototype NaN, 0 times NaN."""
         rows = {axis for read in self.reads for axis in read.apart}
-        if all(rows <= frozenset(read.axes) for read, value in zip(self.reads, values, strict=True) if _floating(value)):
+        alone = all(len(read.views) == 1 for read in self.reads)
+        floating = [read for read, value in zip(self.reads, values, strict=True) if _floating(value)]
+        if alone and all(rows <= frozenset(read.axes) for read in floating):
             return list(values)
         pairs = zip(self.reads, values, strict=True)
         return [self.stand_in(v, read, upstream) if read.apart and _floating(v) else v for read, v in pairs]

@@ -45,3 +45,38 @@ def test_a_row_without_a_label_is_unseen(scores: str, backend: str) -> None:
     torch.testing.assert_close(all_w, kept_w)
     torch.testing.assert_close(all_x[[0, 2]], kept_x)
     assert not all_x[1].any()
+
+
+PAIRS = """objective hidden_pairs
+use std.contrastive (cosine)
+axis b : batch
+axis d
+axis k
+input x : embedding[b, d]
+data  y : label[b] in k
+
+let s    = {}
+let same = y == y[b -> j] and index[b] != index[j]
+
+minimize
+  loss : sum[b](log(1 + sum[j where same](exp(-s))) + log(1 + sum[j where y != y[b -> j]](exp(s))))
+"""
+OF_PAIRS = ("cosine(x, x[b -> j])", "dot[d](x, x[b -> j])", "-norm[d](x - x[b -> j])")
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+@pytest.mark.parametrize("scores", OF_PAIRS)
+def test_a_row_without_a_label_is_unseen_among_all_pairs(scores: str, backend: str) -> None:
+    """Row 4 is the only one of its class: the sum over its positives is empty, with slope 0."""
+    objective = lossc.loads(PAIRS.format(scores), backend=backend).double()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(5, 2, generator=generator, dtype=torch.float64)
+    x[1] = torch.nan
+    labels = torch.tensor([0, -1, 1, 0, 2])
+    kept = [0, 2, 3, 4]
+    leaves = [rows.clone().requires_grad_() for rows in (x, x[kept])]
+    losses = [objective(x=leaf, y=y).loss for leaf, y in zip(leaves, (labels, labels[kept]), strict=True)]
+    torch.testing.assert_close(losses[0], losses[1])
+    whole, part = (torch.autograd.grad(loss, leaf)[0] for loss, leaf in zip(losses, leaves, strict=True))
+    torch.testing.assert_close(whole[kept], part)
+    assert not whole[1].any()
