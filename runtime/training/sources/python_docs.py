@@ -1,9 +1,11 @@
 """Text that every installation of Python already holds, under the licence of Python itself (PSF License Agreement).
 
-`python-docs` has about eight thousand sentences of the docstrings of its standard library, as pairs for preference learning:
-`prompt`, the first words of a sentence, `chosen`, the words that follow, and `rejected`, the same words in another order
-(the full stop stays last). `python-docs:text` has about eight thousand paragraphs, a megabyte, as `text`: those of the
-docstrings, and those of the language reference that `help()` shows.
+- `python-docs`: about eight thousand sentences of the docstrings of its standard library, for preference learning. `prompt` is
+  the first words of a sentence, `chosen` the words that follow, `rejected` the same words in another order (the full stop
+  stays last).
+- `python-docs:judged`: each sentence in one of its two orders, as `prompt`, `completion` and `desirable`.
+- `python-docs:text`: about eight thousand paragraphs, a megabyte, as `text`: of the docstrings, and of the language reference
+  that `help()` shows. `python-docs:text:PACKAGE` has those of one package; `reference` is the language reference.
 """
 
 from __future__ import annotations
@@ -31,18 +33,21 @@ _LEAST_WORDS = 6
 
 
 def read_python_docs(part: str = "") -> Rows:
-    """The sentences, or the paragraphs where `part` is `text`, each in a fixed order."""
-    if part not in ("", "text"):
-        help_ = did_you_mean(part, ["text"]) or ("`python-docs` has sentences, `python-docs:text` paragraphs",)
+    """The rows of a part, in a fixed order; E820 where there is no such part."""
+    name, _, package = part.partition(":")
+    if name == "text":
+        return _of_package(_paragraphs(), package)
+    if package or name not in ("", "judged"):
+        help_ = did_you_mean(part, ["text", "judged"]) or ("the parts are python-docs, python-docs:judged, python-docs:text",)
         message = f"`python-docs` has no part `{part}`"
         raise LosscError([error("E820", message, value_span(f"python-docs:{part}", len("python-docs:")), help=help_)])
-    return _paragraphs() if part else _pairs()
+    return _judged() if name else _pairs()
 
 
 @functools.cache
 def _pairs() -> Rows:
     """One row for each sentence of 6 to 16 words."""
-    sentences = sorted({sentence for text in _docstrings() for sentence in _sentences(text)})
+    sentences = sorted({sentence for _, text in _docstrings() for sentence in _sentences(text)})
     order = random.Random(0)
     order.shuffle(sentences)
     rows = [_row(sentence, number, order) for number, sentence in enumerate(sentences, start=1)]
@@ -50,25 +55,54 @@ def _pairs() -> Rows:
 
 
 @functools.cache
+def _judged() -> Rows:
+    """One row for each sentence, every other one in the wrong order."""
+    rows = []
+    for row in _pairs().rows:
+        desirable = row.line % 2 == 1
+        values = {
+            "prompt": row.values["prompt"], "completion": row.values["chosen" if desirable else "rejected"],
+            "desirable": desirable,
+        }  # fmt: skip
+        rows.append(Row(values, "<python-docs:judged>", row.line, row.text))
+    return Rows("python-docs:judged", ("prompt", "completion", "desirable"), rows)
+
+
+def _of_package(rows: Rows, package: str) -> Rows:
+    if not package:
+        return rows
+    name = f"{rows.name}:{package}"
+    return Rows(name, rows.columns, [row for row in rows.rows if row.values["package"] == package])
+
+
+@functools.cache
 def _paragraphs() -> Rows:
-    """One row for each paragraph of prose of at least 6 words."""
-    texts = sorted({text for source in (*_docstrings(), *_topics()) for text in _prose(source) if _is_whole(text)})
+    """One row for each paragraph of prose of at least 6 words, with the package where it stands first."""
+    found: dict[str, str] = {}
+    for package, source in (*_docstrings(), *_topics()):
+        for text in _prose(source):
+            if _is_whole(text):
+                found.setdefault(text, package)
+    texts = sorted(found)
     random.Random(0).shuffle(texts)
-    rows = [Row({"text": text}, "<python-docs:text>", number, text) for number, text in enumerate(texts, start=1)]
-    return Rows("python-docs:text", ("text",), rows)
+    rows = [
+        Row({"text": text, "package": found[text]}, "<python-docs:text>", number, text)
+        for number, text in enumerate(texts, start=1)
+    ]
+    return Rows("python-docs:text", ("text", "package"), rows)
 
 
 def _is_whole(text: str) -> bool:
     return text[:1].isupper() and text[-1:] in ".!?" and len(text.split()) >= _LEAST_WORDS
 
 
-def _topics() -> Iterator[str]:
+def _topics() -> Iterator[tuple[str, str]]:
     """The chapters of the language reference; none where an installation left them out."""
     try:
         from pydoc_data.topics import topics
     except ImportError:
         return
-    yield from topics.values()
+    yield from (("reference", text) for text in topics.values())
 
 
 def _prose(text: str) -> Iterator[str]:
@@ -78,11 +112,16 @@ def _prose(text: str) -> Iterator[str]:
             yield " ".join(paragraph.split())
 
 
-def _docstrings() -> Iterator[str]:
+@functools.cache
+def _docstrings() -> tuple[tuple[str, str], ...]:
+    """The package and the text of each."""
     root = Path(sysconfig.get_path("stdlib"))
+    found: list[tuple[str, str]] = []
     for path in sorted(root.rglob("*.py")):
-        if _SKIPPED.isdisjoint(path.relative_to(root).parts):
-            yield from _docstrings_of(path)
+        parts = path.relative_to(root).parts
+        if _SKIPPED.isdisjoint(parts):
+            found += ((parts[0].removesuffix(".py"), text) for text in _docstrings_of(path))
+    return tuple(found)
 
 
 def _docstrings_of(path: Path) -> Iterator[str]:
