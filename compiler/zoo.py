@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lossc.compiler.check import Checked, check_source
 from lossc.compiler.program import Program
+from lossc.compiler.settle import settle
 from lossc.grammar.source import Source
 from lossc.grammar.syntax import Meta
 
@@ -84,4 +85,4 @@ def zoo_entries(family: str | None = None) -> tuple[ZooEntry, ...]:
 
 
 def coupled_terms(program: Program | None) -> tuple[str, ...]:
-    return tuple(term.name for term in program.terms if not term.additive) if program is not None else ()
+    return tuple(term.name for term in settle(program).terms if not term.additive) if program is not None else ()

@@ -16,6 +16,7 @@ from lossc.compiler.constants import constant_value
 from lossc.compiler.core import RUN
 from lossc.compiler.draws import with_draws
 from lossc.compiler.program import ParamInfo, Program, StateInfo
+from lossc.compiler.settle import choices, settle
 from lossc.compiler.renewal import renewals
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.assemble import assembled, weights
@@ -45,7 +46,7 @@ class Objective(nn.Module):
       of what it is computed from. `denominators` are those of a whole step, `per_term` keeps terms differentiable one by
       one, `values` keeps the entries that each term sums.
     - `denominators(…)` computes the denominators alone, from only the tensors that they need.
-    - `set(beta=0.2)` gives parameters other values, which recompiles nothing.
+    - `set(beta=0.2)` gives parameters other values, which recompiles nothing, but for choices between names.
     - `advance()` is called once behind each optimiser step: then `step`, `progress` and ramps go on.
     """
 
@@ -81,9 +82,15 @@ class Objective(nn.Module):
         self._lets = tuple(program.lets)
         self._door = Door(program, self.sizes)
         self._settings = Parameters(program)
+        self._follows = follows_the_run(program)
+        self._settle()
+
+    def _settle(self) -> None:
+        """What runs once the choices are made: `a if mode == fast else b` computes one of the two."""
+        made = {name: int(self._settings.tensors[name]) for name in choices(self._program)}
+        program = settle(self._program, made)
         self._runs = with_draws(program)
         self._states = States(renewals(self._runs.program), {name: info.order for name, info in program.states.items()})
-        self._follows = follows_the_run(program)
         self._variants: dict[str, Variant] = {}
 
     def _learned(self) -> list[ParamInfo]:
@@ -181,6 +188,13 @@ class Objective(nn.Module):
     def set(self, **values: object) -> None:
         """Gives parameters new values, checked against their domains: `objective.set(beta=0.3)`."""
         self._settings.set(values)
+        if choices(self._program).keys() & values.keys():
+            self._settle()
+
+    def _restore(self, chosen: dict[str, float | list[float]]) -> None:
+        """The values of parameters that were kept."""
+        self._settings.restore(chosen)
+        self._settle()
 
     def __repr__(self) -> str:
         return summary(self)
@@ -391,7 +405,7 @@ class Objective(nn.Module):
         kept = json.loads(bytes(state.tolist()))
         if kept["text"] != self.text:
             raise fail("E717", f"this state was saved by another objective than `{self.name}`")
-        self._settings.restore(kept["parameters"])
+        self._restore(kept["parameters"])
         self._clock.restore(kept)
         self._draws.seed = int(kept.get("seed", 0))
 
@@ -406,7 +420,7 @@ class Objective(nn.Module):
         from lossc.runtime.load import program_of_text
 
         self._build(program_of_text(self.text))
-        self._settings.restore(chosen)
+        self._restore(chosen)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Objective:
         copied = self.__class__.__new__(self.__class__)
@@ -415,5 +429,5 @@ class Objective(nn.Module):
         chosen = state.pop("chosen")
         nn.Module.__setstate__(copied, state)  # type: ignore[no-untyped-call]
         copied._build(self._program)
-        copied._settings.restore(chosen)
+        copied._restore(chosen)
         return copied

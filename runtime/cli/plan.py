@@ -26,6 +26,7 @@ def plan(
 ) -> None:
     """Show how the objective is computed: passes, statistics per row, what is fused and what is not."""
     from lossc.compiler.plan import plan as planned
+    from lossc.compiler.settle import settle
     from lossc.compiler.simplify import simplify
 
     extents = parse_sizes(sizes)
@@ -33,7 +34,7 @@ def plan(
     unknown = [name for name in extents if name not in program.axes]
     if unknown:
         raise LosscError([_unknown_axis(name, program.axes) for name in unknown])
-    table = planned(simplify(program).program, extents)
+    table = planned(simplify(settle(program)).program, extents)
     typer.echo(json.dumps(table.to_record(), indent=2, ensure_ascii=False) if json_output else table.render())
 
 

@@ -19,6 +19,7 @@ from tests.zoo.harness import (
 
 from lossc.compiler.check import check_source
 from lossc.compiler.plan import plan
+from lossc.compiler.settle import choices, settle
 from lossc.compiler.simplify import simplify
 from lossc.compiler.zoo import checked, located, zoo_entries, zoo_entry, zoo_files
 from lossc.grammar import parse
@@ -71,7 +72,8 @@ def test_fuses(reference: str) -> None:
     one = oracles()[reference]
     params = one.params[0]
     program = loaded(one, params).program
-    planned = plan(simplify(program).program)
+    made = {name: info.kind.choices.index(params[name]) for name, info in choices(program).items() if name in params}
+    planned = plan(simplify(settle(program, made)).program)
     assert planned.axes
     assert one.stays in planned.largest.reason if one.stays and planned.largest else planned.largest is None
     for variant in one.variants:
@@ -139,7 +141,7 @@ def test_the_plan_says_why(reference: str) -> None:
     assert program is not None
     if program.uncompiled:
         pytest.skip(program.uncompiled[0].message)
-    planned = plan(simplify(program).program)
+    planned = plan(simplify(settle(program)).program)
     remaining = [entry for axis in planned.axes for entry in axis.intermediates]
     assert all(entry.reason for entry in remaining)
     assert "largest vocabulary-sized intermediate" in planned.render()
