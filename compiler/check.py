@@ -112,6 +112,7 @@ class _Check:
         states = self._states(values)
         entries = self._entries(blocks)
         written = [item for item in self.file.items if isinstance(item, syntax.Constraint)]
+        self._twice(blocks, written)
         constraints = [statements.constraint(self.context, item) for item in written]
         for item in self.file.items:
             if isinstance(item, syntax.Law):
@@ -226,6 +227,15 @@ class _Check:
                     found.append((block, entry, value))
         return found
 
+    def _twice(self, blocks: list[syntax.Block], constraints: list[syntax.Constraint]) -> None:
+        """A constraint that has the name of a term or of another one."""
+        seen = {entry.name: entry.name_span for block in blocks for entry in block.entries}
+        for item in constraints:
+            if item.name in seen:
+                self.context.wrong("E102", f"`{item.name}` is the name of two terms or constraints", item.name_span,
+                                   notes=[Note("first declared here", seen[item.name])])  # fmt: skip
+            seen.setdefault(item.name, item.name_span)
+
     def _is_scalar(self, entry: syntax.Entry, value: Value) -> bool:
         if value.term is not None or value.kind.name in ("model", "choice"):
             self.context.wrong(
@@ -286,17 +296,14 @@ class _Check:
             constraints=constraints,
             bindings=tuple(dict.fromkeys(self.session.bindings)),
             spans=self.session.spans,
-            uncompiled=self._uncompiled(terms, constraints),
+            uncompiled=self._uncompiled(terms),
             canonical=print_text(resolve(self.file, self.source)),
         )  # fmt: skip
 
-    def _uncompiled(
-        self, terms: list[TermInfo], constraints: tuple[ConstraintInfo, ...]
-    ) -> tuple[Diagnostic, ...]:
+    def _uncompiled(self, terms: list[TermInfo]) -> tuple[Diagnostic, ...]:
         """The forms that later stages do not compile, where the objective reaches any."""
         reached = any(_not_compiled(node) for node in core.walk(*(term.value for term in terms)))
-        found = bool(reached or constraints)
-        return tuple(dict.fromkeys(self.session.uncompiled)) if found else ()
+        return tuple(dict.fromkeys(self.session.uncompiled)) if reached else ()
 
     def _declaration(self, name: str) -> syntax.Declaration:
         symbol = self.frame.values[name]
@@ -353,7 +360,7 @@ def _class_axes(frame: Frame) -> Iterable[str]:
                     yield symbol.frame.axes[name].name
 
 
-LATER = ("worst", "root", "extern", "abstract")
+LATER = ("extern", "abstract")
 """Calls that no later stage compiles."""
 
 

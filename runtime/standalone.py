@@ -47,6 +47,7 @@ def standalone(objective: Objective) -> str:
         _HEADER,
         _tables(objective, variant),
         *(_source(function) for function in _operations(procedure)),
+        *_bodies(procedure),
         _program(variant),
         *(_source(item) for item in (template.Result, template.Objective, template.admitted, template.combined)),
     ]
@@ -124,8 +125,21 @@ def _bindings(procedure: Procedure) -> Iterator[str]:
 
 def _line(instruction: Instruction) -> str:
     arguments = [_literal(argument) for argument in instruction.arguments]
-    arguments += [f"{name}={value!r}" for name, value in instruction.options]
+    arguments += [f"{name}={_option(value)}" for name, value in instruction.options]
     return f"v{instruction.target} = {instruction.operation.removeprefix('operations.')}({', '.join(arguments)})"
+
+
+def _bodies(procedure: Procedure) -> Iterator[str]:
+    """The procedures that operations call, as functions."""
+    for body in {inner.name: inner for inner in procedure.inner}.values():
+        yield from _bodies(body)
+        given = ", ".join(f"v{bound.slot}" for bound in body.bound)
+        lines = [f"def {body.name}({given}):", '    """What a search calls."""', *(f"    {_line(i)}" for i in body.instructions)]
+        yield "\n".join([*lines, f"    return {_output(body, 'value')}"])
+
+
+def _option(value: object) -> str:
+    return value.name if isinstance(value, Procedure) else repr(value)
 
 
 def _literal(value: object) -> str:
@@ -147,10 +161,18 @@ def _output(procedure: Procedure, name: str) -> str:
 def _operations(procedure: Procedure) -> Iterator[Callable[..., Any]]:
     """The functions of the operations package that the program calls, and those that they call, callees first."""
     prefix = "operations."
-    called = (i.operation.removeprefix(prefix) for i in procedure.instructions if i.operation.startswith(prefix))
+    names = (instruction.operation for instruction in _instructions(procedure))
+    called = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     seen: dict[str, None] = {}
     for name in dict.fromkeys(called):
         yield from _with_callees(getattr(operations, name), seen)
+
+
+def _instructions(procedure: Procedure) -> Iterator[Instruction]:
+    """Those of the program, each behind those of the procedures that it calls."""
+    for inner in procedure.inner:
+        yield from _instructions(inner)
+    yield from procedure.instructions
 
 
 def _with_callees(function: Callable[..., Any], seen: dict[str, None]) -> Iterator[Callable[..., Any]]:

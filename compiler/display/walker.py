@@ -114,6 +114,8 @@ class Walker:
                 plain = self._plain_call(name, expression.arguments)
                 if plain is not None:
                     return plain
+            case Bracket(head=Name(id="worst"), selectors=selectors) if len(expression.arguments) == 2:
+                return self._at_worst(expression, selectors)
             case Bracket(head=Name(id=name), selectors=selectors, where=where) if name in REDUCTIONS:
                 return self._reduction(name, self._limits(selectors, where), expression.arguments)
             case Bracket(head=Name(id=name), selectors=selectors, where=where):
@@ -144,6 +146,16 @@ class Walker:
         if options:
             return self.notation.applied(self.notation.operator(name, limits), ", ".join([body, *options]))
         return self.notation.under(name, limits, body)
+
+    def _at_worst(self, expression: Call, selectors: tuple[Selector, ...]) -> str:
+        """`worst[delta : …](u, at = w)`: w at the maximiser of u, which is that itself where w is delta."""
+        searched, at = (argument.value for argument in expression.arguments)
+        place = self.notation.under("argmax", self._limits(selectors, None), self.text(searched))
+        variable = Name(selectors[0].name)
+        if at == variable:
+            return place
+        found = f"{self.text(variable)}{self.notation.infix('=')}{place}"
+        return self.notation.subscript(self.notation.brackets(self.text(at)), found)
 
     def _argument(self, argument: Argument) -> str:
         value = self.text(argument.value)

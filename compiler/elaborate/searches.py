@@ -47,10 +47,10 @@ def _unknown(name: str, order: tuple[str, ...], bounds: Interval) -> Local:
     return Local(name, -next(_PROVISIONAL), order, bounds)
 
 
-def _bound(body: Node, unknown: Local, order: tuple[str, ...] | None = None) -> tuple[Node, Local]:
+def _bound(body: Node, unknown: Local) -> tuple[Node, Local]:
     """The expression over a variable whose depth is that of the searches inside."""
     inner = [part.depth for part in core.walk(body) if isinstance(part, Local) and part.depth >= 0]
-    variable = replace(unknown, depth=1 + max(inner, default=-1), order=unknown.order if order is None else order)
+    variable = replace(unknown, depth=1 + max(inner, default=-1))
     return core.substitute(body, {unknown: variable}), variable
 
 
@@ -78,7 +78,7 @@ def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     consumed = tuple(sorted(u.axes | of.axes))
     if isinstance(of.node, core.Input | core.Param | Local):
         return Value(Call("grad", (u, of.node), consumed, order), REAL, of.present)
-    unknown = _unknown(selector.name, order, of.node.domain)
+    unknown = _unknown(selector.name, order, replace(of.node.domain, integer=False))
     body, variable = _bound(core.substitute(u, {of.node: unknown}), unknown)
     return Value(Call("grad", (body, variable, of.node), consumed, order), REAL, of.present)
 
@@ -142,7 +142,6 @@ def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
         return WRONG
     if not any(part is unknown for part in core.walk(values[0].node)):
         return ctx.wrong("E311", f"this does not depend on `{selector.name}`: nothing makes it larger", call.span)
-    ctx.uncompiled("`worst`", call.span)
     point = _maximiser(ctx, values[0], unknown, {"radius": radius.node, **options}, norm)
     there: dict[Node, Node] = {unknown: point}
     found = values[-1]
@@ -202,29 +201,40 @@ def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     low, high = ctx.value(selector.value), ctx.value(selector.upper)
     if low.wrong or high.wrong:
         return WRONG
-    unknown = _unknown(selector.name, (), low.node.domain.hull(high.node.domain))
-    value = _with(ctx, selector.name, Value(unknown)).value(call.arguments[0].value)
+    bounds = replace(low.node.domain.hull(high.node.domain), integer=False)
+    first = _evaluated(ctx, _unknown(selector.name, (), bounds), call, quiet=True)
+    if first.wrong:
+        return WRONG
+    order = tuple(sorted(first.axes | low.axes | high.axes))
+    unknown = _unknown(selector.name, order, bounds)
+    value = _evaluated(ctx, unknown, call, quiet=False)
     if value.wrong:
         return WRONG
     if not any(part is unknown for part in core.walk(value.node)):
         return ctx.wrong("E311", f"this does not depend on `{selector.name}`: it has no root", call.span)
-    order = tuple(sorted(value.axes | low.axes | high.axes))
-    crossed = _crossed(value.node, unknown, frozenset(order))
+    crossed = (value.axes - set(order)) | _crossed(value.node, unknown)
     if crossed:
         return ctx.wrong("E312", f"`{selector.name}` is one number for each entry along {axes_text(ctx, crossed)}, and"
                          " stands below an operation over it", call.span, help="give that axis another name")  # fmt: skip
-    ctx.uncompiled("`root`", call.span)
-    body, variable = _bound(_summand(value), unknown, order)
+    body, variable = _bound(_summand(value), unknown)
     present = core.all_of(value.present, low.present, high.present)
     return Value(Call("root", (body, variable, low.node, high.node), order, order), REAL, present)
 
 
-def _crossed(root: Node, unknown: Node, axes: frozenset[str]) -> frozenset[str]:
-    """The axes of the unknown that an operation above it removes, makes or runs along."""
+def _evaluated(ctx: Context, unknown: Local, call: syntax.Call, *, quiet: bool) -> Value:
+    inner = _with(ctx, unknown.name, Value(unknown))
+    return inner.inside(inner.frame, quiet=quiet).value(call.arguments[0].value)
+
+
+def _crossed(root: Node, unknown: Node) -> frozenset[str]:
+    """The axes of the unknown along which an operation above it mixes entries."""
     reached: set[Node] = set()
     found: frozenset[str] = frozenset()
     for node in core.walk(root):
         if node is unknown or any(child in reached for child in node.children):
             reached.add(node)
-            found |= core.own_axes(node) & axes
+            own = core.own_axes(node)
+            if isinstance(node, Call) and node.is_opaque:
+                own = frozenset(node.consumed) ^ frozenset(node.produced)
+            found |= own & unknown.axes
     return found

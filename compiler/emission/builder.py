@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from lossc.compiler.core import Node
-from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Scalar, Slot, ValueType
+from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Procedure, Scalar, Slot, ValueType
 
 Extent: TypeAlias = "str | int | tuple[str, ...] | Node"
 """Of an axis that is made: a number, that of another axis, the least of several, or that of what a call gives."""
@@ -18,6 +18,8 @@ class Builder:
     def __init__(self, order: dict[str, int]) -> None:
         self.order = order
         self.extents: dict[str, Extent] = {}
+        self.path = "body"
+        self.bodies = 0
         self.measured: Callable[[Node, str], Slot] | None = None
         self.bound: dict[tuple[str, str], Bound] = {}
         self.instructions: list[Instruction] = []
@@ -66,6 +68,15 @@ class Builder:
             target = self._known[key] = self._slot()
             self.instructions.append(Instruction(target.index, operation, operands, tuple(options.items())))
         return Emitted(self._known[key], tuple(axes), type_)
+
+    def search(
+        self, operation: str, arguments: Iterable[Slot | Scalar], axes: Iterable[str], body: Procedure, **options: Scalar
+    ) -> Emitted:
+        """One instruction that calls a procedure."""
+        target = self._slot()
+        settings = (("body", body), *options.items())
+        self.instructions.append(Instruction(target.index, operation, tuple(arguments), settings))
+        return Emitted(target, tuple(axes))
 
     # -------------------------------------------------------------------------------------- types
 

@@ -30,6 +30,7 @@ from lossc.compiler.core import (
     StopGrad,
     apply,
     const,
+    walk,
 )
 from lossc.compiler.emission.along import emit_along
 from lossc.compiler.emission.builder import Builder
@@ -46,7 +47,8 @@ from lossc.compiler.emission.guards import (
     projected,
     renamed,
 )
-from lossc.compiler.emission.opaque import emit_opaque
+from lossc.compiler.emission.nested import Inner
+from lossc.compiler.emission.opaque import differentiated, emit_opaque
 from lossc.compiler.emission.procedure import Emitted, Slot, ValueType
 from lossc.compiler.emission.reduce import emit_reduce
 from lossc.compiler.faults import InternalError
@@ -82,6 +84,9 @@ class Emitter:
         self.locals: dict[Local, Emitted] = {}
         """The variables that calls around this place bind."""
         builder.measured = self._measured
+        self._around: Emitter | None = None
+        self._binding: frozenset[Node] = frozenset()
+        self._free: dict[Node, bool] = {}
         self._done: dict[tuple[Node, Guard], Emitted] = {}
         self._masks: dict[Guard, Emitted] = {}
         self.has_numbers: Callable[[Node], bool] = cache(self._has_numbers)
@@ -104,10 +109,43 @@ class Emitter:
     def emit(self, node: Node, guard: Guard = ALL) -> Emitted:
         """The value of the node under the guard."""
         guard = projected(guard, node.axes) if self.guards and self.has_numbers(node) else ALL
+        if self._around is not None and self._is_free(node):
+            return self._from_around(self._around, node, guard)
         key = (node, guard)
         if key not in self._done:
             self._done[key] = self._emit(node, guard)
         return self._done[key]
+
+    # -------------------------------------------------------------------------------------- the body of a search
+
+    def inside(self, builder: Inner, body: Node, variable: Local) -> Emitter:
+        """What emits the body of a search: all that is free of its variable is computed around it."""
+        inner = Emitter(builder, self.spans, guards=self.guards, tracked=differentiated((body,)))
+        inner.locals[variable] = builder.variable
+        inner._around = self
+        inner._binding = frozenset((variable, *inner.tracked))
+        return inner
+
+    def _is_free(self, node: Node) -> bool:
+        """Whether a value is that of the program around the search."""
+        for part in walk(node):
+            if part not in self._free:
+                own = part in self._binding or (isinstance(part, Local) and part in self.locals)
+                self._free[part] = not own and all(self._free[child] for child in part.children)
+        return self._free[node]
+
+    def _is_around(self, guard: Guard) -> bool:
+        return all(
+            self._is_free(part) if isinstance(part, Node) else self._is_around(part.guard) for part in guard
+        )  # fmt: skip
+
+    def _from_around(self, around: Emitter, node: Node, guard: Guard) -> Emitted:
+        assert isinstance(self.builder, Inner)
+        if self._is_around(guard):
+            return self.builder.capture(around.emit(node, guard))
+        return self.guarded(self.builder.capture(around.emit(node)), guard, safe_number(node.domain))
+
+    # -------------------------------------------------------------------------------------- masks
 
     def mask_of(self, guard: Guard) -> Emitted:
         """The mask of the entries that the guard admits."""

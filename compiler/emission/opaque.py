@@ -6,9 +6,13 @@ Their arguments are seen whole, whatever is seen of their value: a network mixes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, cast
 
-from lossc.compiler.core import Call, Input, Local, Node, Param, walk
+from lossc.compiler.core import Call, Input, Local, Node, Param, substitute, walk
+from lossc.compiler.emission.calls import whole
+from lossc.compiler.emission.nested import body_of
 from lossc.compiler.emission.procedure import Emitted, Slot
 
 if TYPE_CHECKING:
@@ -25,6 +29,18 @@ def differentiated(roots: Iterable[Node]) -> frozenset[Node]:
     """The tensors and parameters by which some `grad` differentiates: all of the program reads them as one variable."""
     calls = [node for node in walk(*roots) if isinstance(node, Call) and node.function == "grad"]
     return frozenset(call.arguments[1] for call in calls if isinstance(call.arguments[1], Input | Param))
+
+
+_FRESH = count(1)
+
+
+def opened(node: Call) -> tuple[Node, ...]:
+    """The arguments of a call with its variable renamed apart from those of all others, which may look the same."""
+    body, variable, *rest = node.arguments
+    if not isinstance(variable, Local) or (node.function == "grad" and not rest):
+        return node.arguments
+    fresh = replace(variable, depth=-next(_FRESH))
+    return (substitute(body, {variable: fresh}), fresh, *rest)
 
 
 # ------------------------------------------------------------------------------------------------ models
@@ -71,7 +87,7 @@ def _folded(emitter: Emitter, value: Emitted, order: tuple[str, ...], extra: tup
 def _grad(emitter: Emitter, node: Call) -> Emitted:
     """d (sum u) / d x, where x is one tensor in all that u is made of."""
     builder = emitter.builder
-    body, variable, *of = node.arguments
+    body, variable, *of = opened(node)
     if isinstance(variable, Local) and of:
         value = builder.expanded(builder.number(builder.tensor(emitter.emit(of[0]))), of[0].axes)
         emitter.locals[variable] = builder.call("operations.tracked", (value.at,), value.axes)
@@ -81,4 +97,44 @@ def _grad(emitter: Emitter, node: Call) -> Emitted:
     return builder.arranged(gradient, builder.sorted(x.axes))
 
 
-_RULES: dict[str, Callable[[Emitter, Call], Emitted]] = {"model": _model, "grad": _grad}
+# ------------------------------------------------------------------------------------------------ searches
+
+
+def _worst(emitter: Emitter, node: Call) -> Emitted:
+    builder = emitter.builder
+    body, variable = opened(node)[:2]
+    norm, apart = node.options
+    assert isinstance(variable, Local) and isinstance(norm, str) and isinstance(apart, tuple)
+    axes = builder.sorted(variable.order)
+    procedure, captured = body_of(emitter, body, variable, builder.sorted(body.axes))
+    places = [_place(emitter, node.given(name), axes) for name in ("start", "radius", "step_size")]
+    if places[0] is None:
+        places[0] = builder.call("operations.zeros", (builder.like, *map(builder.size, axes)), axes).at
+    dims = tuple(at for at, axis in enumerate(axes) if axis not in apart)
+    return builder.search(
+        "operations.worst", (*places, *captured), axes, procedure, steps=whole(node.given("steps")), norm=norm, dims=dims
+    )
+
+
+def _place(emitter: Emitter, node: Node | None, axes: tuple[str, ...]) -> Slot | float | None:
+    return None if node is None else emitter.builder.arranged(emitter.builder.number(emitter.emit(node)), axes).at
+
+
+def _root(emitter: Emitter, node: Call) -> Emitted:
+    """The root as a constant, with the gradient of its equation."""
+    builder = emitter.builder
+    body, variable, low, high = opened(node)
+    assert isinstance(variable, Local)
+    axes = builder.sorted(variable.order)
+    procedure, captured = body_of(emitter, body, variable, axes)
+    ends = [builder.expanded(builder.number(builder.tensor(emitter.emit(end))), axes).at for end in (low, high)]
+    found = builder.search("operations.root", (*ends, *captured), axes, procedure)
+    emitter.locals[variable] = builder.call("operations.found_or", (found.at, ends[0]), axes)
+    slope = builder.search("operations.root_slope", (emitter.locals[variable].at, *captured), axes, procedure)
+    value = builder.expanded(builder.number(builder.tensor(emitter.emit(body))), axes)
+    return builder.call("operations.implicit", (found.at, value.at, slope.at), axes)
+
+
+_RULES: dict[str, Callable[[Emitter, Call], Emitted]] = {
+    "model": _model, "grad": _grad, "worst": _worst, "root": _root,
+}  # fmt: skip

@@ -24,12 +24,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Instruction:
-    """`target = operation(*arguments, **options)`; an argument is a slot or a literal, an option always a literal."""
+    """`target = operation(*arguments, **options)`; an argument is a slot or a literal, an option a literal or a
+    procedure that the operation calls.
+    """
 
     target: int
     operation: str
     arguments: tuple[Slot | Scalar, ...]
-    options: tuple[tuple[str, Scalar], ...] = ()
+    options: tuple[tuple[str, Scalar | Procedure], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class Bound:
 
     `like` is a tensor of the type and on the device of the computation; `tensor` and `param` are a tensor of the batch and
     a parameter by name, `axes` being the order of its dimensions; `size` is the extent of an axis, `function` a function of
-    the caller.
+    the caller. A procedure inside another has its `variable`, in slot 0, and what is `captured` from the slots around it.
     """
 
-    kind: Literal["like", "tensor", "param", "size", "function"]
+    kind: Literal["like", "tensor", "param", "size", "function", "variable", "captured"]
     name: str
     slot: int
     axes: tuple[str, ...] = ()
@@ -63,13 +65,14 @@ class Bound:
 
 @dataclass(frozen=True)
 class Procedure:
-    """A straight-line program from bound slots to named outputs."""
+    """A straight-line program from bound slots to named outputs; one inside another has a name of its own."""
 
     bound: tuple[Bound, ...]
     instructions: tuple[Instruction, ...]
     outputs: dict[str, Emitted]
     minima: dict[str, int] = field(default_factory=dict)
     """The least extent that some axes must have (`topk`)."""
+    name: str = ""
 
     def names(self, kind: str) -> tuple[str, ...]:
         """The tensors, parameters or axes that must be bound."""
@@ -85,6 +88,12 @@ class Procedure:
     def differentiates(self) -> bool:
         """Whether a gradient is taken inside, so that the program needs autograd even where nobody asks for gradients."""
         return any(instruction.operation == "operations.gradient" for instruction in self.instructions)
+
+    @property
+    def inner(self) -> tuple[Procedure, ...]:
+        """The procedures that its operations call."""
+        options = (value for instruction in self.instructions for _, value in instruction.options)
+        return tuple(value for value in options if isinstance(value, Procedure))
 
     def last_uses(self) -> Iterator[tuple[Instruction, tuple[int, ...]]]:
         """Each instruction with the slots that nothing reads after it, so that their tensors can be let go."""

@@ -77,7 +77,19 @@ def _step(instruction: Any, dead: tuple[int, ...]) -> Step:
     arguments = tuple(None if isinstance(a, Slot) else a for a in instruction.arguments)
     reads = tuple((at, a.index) for at, a in enumerate(instruction.arguments) if isinstance(a, Slot))
     function = lookup(instruction.operation)
-    return Step(function, arguments, reads, dict(instruction.options), instruction.target, dead)
+    options = {name: Body(value) if isinstance(value, Procedure) else value for name, value in instruction.options}
+    return Step(function, arguments, reads, options, instruction.target, dead)
+
+
+class Body:
+    """A procedure that an operation calls, with its variable and what it captured."""
+
+    def __init__(self, procedure: Procedure) -> None:
+        self._executable = Executable(procedure)
+
+    def __call__(self, *values: Value) -> Tensor:
+        (value,) = self._executable.run(values).values()
+        return value
 
 
 _ROOTS: Mapping[str, Any] = {"torch": torch, "operations": operations}

@@ -48,6 +48,7 @@ from lossc.runtime.operations.layout import (
     shifted_mask,
     suffix_any,
     take,
+    zeros,
 )
 from lossc.runtime.operations.linear import norm
 from lossc.runtime.operations.matrices import eigvals, logdet, solve, svdvals
@@ -67,6 +68,7 @@ from lossc.runtime.operations.reductions import (
     masked_sum,
     masked_var,
 )
+from lossc.runtime.operations.searches import found_or, implicit, root, root_slope, worst
 from lossc.runtime.operations.statistics import centre, exponential, ties
 from lossc.runtime.operations.transport import sinkhorn
 
@@ -86,8 +88,10 @@ __all__ = [
     "exponential",
     "extent",
     "folded",
+    "found_or",
     "gradient",
     "group_sum",
+    "implicit",
     "index",
     "integer",
     "least",
@@ -118,6 +122,8 @@ __all__ = [
     "power",
     "rank",
     "ratio",
+    "root",
+    "root_slope",
     "scan",
     "shift",
     "shifted_mask",
@@ -135,5 +141,7 @@ __all__ = [
     "trigamma",
     "unfolded",
     "weigh",
+    "worst",
     "xlogy",
+    "zeros",
 ]

@@ -46,6 +46,11 @@ def least(*sizes: int) -> int:
     return min(sizes)
 
 
+def zeros(like: Tensor, *sizes: int) -> Tensor:
+    """Zeros in the type of the computation."""
+    return torch.zeros(sizes, dtype=like.dtype, device=like.device)
+
+
 def extent(x: Tensor, dim: int) -> int:
     """The extent of a dimension."""
     return x.shape[dim]
