@@ -97,8 +97,10 @@ def _loggable_sum(node: Node) -> bool:
 
 
 def _positive_parts(parts: list[Node], accepted: Callable[[Node], bool]) -> bool:
-    """Every part accepted or a positive scalar, and at least one accepted."""
-    return any(map(accepted, parts)) and all(accepted(part) or _positive_scalar(part) for part in parts)
+    """Every part accepted, a positive scalar or bounded away from 0, and at least one accepted."""
+    return any(map(accepted, parts)) and all(
+        accepted(part) or _positive_scalar(part) or part.domain.lo > 0 for part in parts
+    )
 
 
 def _product_of(node: Node, accepted: Callable[[Node], bool]) -> bool:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.oracles.batches import integers, uniform
-from tests.zoo.harness import losses_of_descent, objective_of, oracles
+from tests.zoo.harness import (
+    assert_same,
+    loaded,
+    losses_of_descent,
+    objective_of,
+    oracles,
+    run_closed_form,
+    run_spec,
+)
 from torch import Tensor
 
 from lossc import Objective
@@ -119,6 +127,15 @@ def test_weights_of_soft_info_nce_average_1_before_they_are_clipped() -> None:
     query, code, q = uniform(6, 3, seed=16), uniform(6, 3, seed=17), 2 * uniform(6, 6, seed=18)
     found = objective_of(FAMILY + "soft_info_nce", alpha=0.5, beta=1)(query=query, code=code, q=q)
     assert float(found.monitors["weight"]) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+def test_soft_info_nce_takes_scores_of_any_size(backend: str) -> None:
+    """Dot products of 1e4 overflow no exponential, weights on the exponentials notwithstanding."""
+    one = oracles()[FAMILY + "soft_info_nce"]
+    batch = {name: x * (1 if name == "q" else 100) for name, x in one.batch(3, "plain").items()}
+    objective = loaded(one, {}, backend)
+    assert_same(run_spec(objective, batch), run_closed_form(one, objective, batch, {}), 1e-9)
 
 
 def scores(objective: Objective, positive: Tensor, s: Tensor) -> Tensor:
