@@ -74,6 +74,7 @@ def mapped(program: Program, change: Callable[[Node], Node]) -> Program:
     lets = {n: replace(let, node=change(let.node), present=maybe(let.present)) for n, let in program.lets.items()}
     states = {n: replace(state, renewal=change(state.renewal), renewal_present=maybe(state.renewal_present))
               for n, state in program.states.items()}  # fmt: skip
-    constraints = tuple(replace(each, value=change(each.value)) for each in program.constraints)
+    constraints = tuple(replace(each, value=change(each.value), present=maybe(each.present), by=maybe(each.by))
+                        for each in program.constraints)  # fmt: skip
     return replace(program, terms=terms(program.terms), monitors=terms(program.monitors), lets=lets, states=states,
                    constraints=constraints)  # fmt: skip

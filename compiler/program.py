@@ -124,13 +124,18 @@ class TermInfo:
 
 @dataclass(frozen=True)
 class ConstraintInfo:
-    """`subject to name : value <= 0` after moving everything to the left; `per` is the axis of one multiplier each."""
+    """`subject to name : value <= 0` after moving everything to the left; `per` is the axis of one multiplier each.
+
+    With `by`, a label of each entry, there is one multiplier for each label instead. `present` masks what exists.
+    """
 
     name: str
     relation: Literal["<=", "=="]
     value: Node
+    present: Node | None
     per: str | None
-    by: str | None
+    by: Node | None
+    multiplier: Param
     span: Span
 
 

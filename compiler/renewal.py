@@ -22,6 +22,7 @@ from typing import Literal
 
 from lossc.compiler import core
 from lossc.compiler.core import Input, Map, Node, Reduce
+from lossc.compiler.lagrangian import whole_violation
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import Program
 
@@ -178,15 +179,17 @@ def _is_label(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class Renewals:
-    """What the calls of a step gather, and the new value of each state behind them."""
+    """What the calls of a step gather, and behind them the new value of each state and the violation of each constraint."""
 
     gathered: tuple[Gathered, ...]
     states: dict[str, Behind]
+    violations: dict[str, Behind]
     coupled: bool
 
 
 def renewals(program: Program) -> Renewals:
-    """The renewal of every state of a program, cut in two."""
+    """The renewal of every state of a program and the violation of every constraint, cut in two."""
     gathering = Gathering(tuple(axis.name for axis in program.axes.values() if axis.batch))
     states = {name: gathering.behind(state.renewal, state.renewal_present) for name, state in program.states.items()}
-    return Renewals(tuple(gathering.found.values()), states, gathering.coupled)
+    violations = {each.name: gathering.behind(*whole_violation(each)) for each in program.constraints}
+    return Renewals(tuple(gathering.found.values()), states, violations, gathering.coupled)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from lossc.compiler import core
-from lossc.compiler.elaborate.context import Context, axes_text, describe
+from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
 from lossc.compiler.elaborate.reductions import read_scope
 from lossc.compiler.elaborate.types import read_type
 from lossc.compiler.gather import REDUCTIONS
+from lossc.compiler.lagrangian import multiplier
 from lossc.compiler.program import ConstraintInfo, StateInfo
+from lossc.compiler.symbols import AxisSymbol
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Note
@@ -71,15 +73,36 @@ def constraint(ctx: Context, item: syntax.Constraint) -> ConstraintInfo | None:
         return None
     if compared.ops[0] == ">=":
         left, right = right, left
-    node = core.sub(left.node, right.node)
-    extra = node.axes - ({per.name} if per else set())
+    node, present = core.sub(left.node, right.node), core.all_of(left.present, right.present)
+    own = {per.name} if per else set()
+    extra = (node.axes | (by.axes if by else frozenset())) - own
     if extra:
         ctx.wrong("E312", f"the constraint `{item.name}` still has {axes_text(ctx, extra)}", item.value.span,
                   help="reduce it, or write `per` an axis")  # fmt: skip
         return None
-    ctx.uncompiled(f"the constraint `{item.name}`", item.span)
+    if per is not None and not _has_multipliers(ctx, item, per, by, head):
+        return None
     relation: Literal["<=", "=="] = "==" if compared.ops[0] == "==" else "<="
-    return ConstraintInfo(item.name, relation, node, per.name if per else None, item.by, item.span)
+    codomain = by.kind.codomain if by is not None else None
+    order = (codomain,) if codomain is not None else tuple(own)
+    leaf = multiplier(item.name, relation, order)
+    return ConstraintInfo(
+        item.name, relation, node, present, per.name if per else None, by.node if by else None, leaf, item.span
+    )  # fmt: skip
+
+
+def _has_multipliers(ctx: Context, item: syntax.Constraint, per: AxisSymbol, by: Value | None, head: Span) -> bool:
+    """One for each entry of an axis that stays, or for each label of the entries of one that does not."""
+    declare = "declare `axis example` and `data id : label[b] in example`, and write `per b by id`"
+    if by is not None and (not by.is_label or by.kind.codomain is None):
+        ctx.wrong("E208", "`by` needs a label: the training example that each entry is", _of(head, item.by or ""),
+                  label=describe(ctx, by), notes=declared_note(by), help=declare)  # fmt: skip
+        return False
+    if by is None and per.batch:
+        ctx.wrong("E506", f"`{item.name}` would have a multiplier for each row of a batch, and the rows change", head,
+                  notes=[Note("declared here", per.span)], help=declare)  # fmt: skip
+        return False
+    return True
 
 
 def _of(head: Span, name: str) -> Span:

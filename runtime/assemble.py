@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lossc.compiler.lagrangian import VIOLATION
 from lossc.runtime.messages import fail
 from lossc.runtime.operations import ratio
 from lossc.runtime.result import Denominators, PartResult, Result, Values
@@ -22,6 +23,7 @@ def assembled(
     monitors: dict[str, Tensor] = {}
     parts: dict[str, tuple[PartResult, ...]] = {}
     counts: dict[str, Tensor] = {}
+    violations: dict[str, Tensor] = {}
     zero = next(iter(outputs.values())).new_zeros(()) if outputs else torch.zeros(())
     loss = zero
     for entry in variant.entries:
@@ -29,6 +31,9 @@ def assembled(
         value = _value(entry, found, shared, zero)
         if shared is not None and shared.calls > 1 and "coupled" in entry.forms:
             on_coupled(f"`{entry.name}`", shared.calls)
+        if entry.name.startswith(VIOLATION):
+            violations[entry.name.removeprefix(VIOLATION)] = value.detach()
+            continue
         attached = per_term and entry.sign != 0
         if entry.sign:
             signed = value if entry.sign > 0 else -value
@@ -38,7 +43,7 @@ def assembled(
             monitors[entry.name] = value.detach()
         parts[entry.name] = found if attached else tuple(_detached(part) for part in found)
         counts[entry.name] = _count(found) if found else zero
-    return Result(loss, terms, monitors, counts, parts)
+    return Result(loss, terms, monitors, counts, parts, constraints=violations)
 
 
 def weights(variant: Variant, shared: Denominators | None, known: Mapping[str, Tensor]) -> dict[str, float]:

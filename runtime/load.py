@@ -17,6 +17,7 @@ from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.printer import print_text
 from lossc.grammar.source import Source
 from lossc.grammar.syntax import SECTIONS
+from lossc.runtime.constraints import Constraint
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 
@@ -26,25 +27,31 @@ _YAML = re.compile(r"^lossc\s*:", re.MULTILINE)
 
 def load(
     path: str | PathLike[str], /, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
-    check_labels: bool = True, total_steps: int | None = None, seed: int = 0, **params: object,
+    check_labels: bool = True, total_steps: int | None = None, seed: int = 0,
+    constraints: Mapping[str, Constraint] | None = None, formulation: str | None = None,
+    multiplier_lr: float | None = None, **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a `.loss` or `.yaml` file, some of its parameters given other values.
 
     `zoo/preference/dpo_shift` means that work of the zoo (`lossc list --zoo`) where there is no such file here.
     `sizes` gives extents of axes that no tensor has; `check_labels = False` leaves out the check that labels are in range,
     which waits for the device. `total_steps` is the length of the run, for `progress`; `seed` is that of what is
-    drawn. LosscError holds every problem of the file.
+    drawn. `constraints` says how each is enforced, `formulation` and `multiplier_lr` how all others are. LosscError holds every
+    problem of the file.
     """
     file = located(str(path))
     source = Source(str(file), file.read_text(encoding="utf-8"))
     return _objective(
-        source, params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps, seed=seed
+        source, params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps, seed=seed,
+        constraints=constraints, formulation=formulation, multiplier_lr=multiplier_lr,
     )  # fmt: skip
 
 
 def loads(
     text: str, /, setting: str | None = None, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
-    check_labels: bool = True, total_steps: int | None = None, seed: int = 0, **params: object,
+    check_labels: bool = True, total_steps: int | None = None, seed: int = 0,
+    constraints: Mapping[str, Constraint] | None = None, formulation: str | None = None,
+    multiplier_lr: float | None = None, **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a whole text, or of an expression in a setting: `loads("dpo + 0.2*sft", setting="pairs")`."""
     name = "<text>.yaml" if _is_yaml(text) else "<text>"
@@ -54,8 +61,8 @@ def loads(
         problems.raise_errors()
         name, text = "<prompt>", print_text(file)
     return _objective(
-        Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps,
-        seed=seed,
+        Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps, seed=seed,
+        constraints=constraints, formulation=formulation, multiplier_lr=multiplier_lr,
     )  # fmt: skip
 
 

@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from lossc.compiler.constants import constant_value
 from lossc.compiler.core import RUN
 from lossc.compiler.draws import with_draws
+from lossc.compiler.lagrangian import with_constraints
 from lossc.compiler.program import ParamInfo, Program, StateInfo
-from lossc.compiler.settle import choices, settle
 from lossc.compiler.renewal import renewals
+from lossc.compiler.settle import choices, settle
 from lossc.grammar.diagnostics import LosscError
+from lossc.grammar.source import Span
 from lossc.runtime.assemble import assembled, weights
 from lossc.runtime.backends import BACKENDS, Value, Weigh
 from lossc.runtime.clock import Clock, checked_total
+from lossc.runtime.constraints import Constraint, ascend, chosen, required
 from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.draws import Draws, replayed
 from lossc.runtime.inputs import Admitted, Door
@@ -29,7 +32,7 @@ from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, fail
 from lossc.runtime.parameters import Parameters
 from lossc.runtime.result import Denominators, Result
-from lossc.runtime.states import Held, Pending, States, beginning, follows_the_run
+from lossc.runtime.states import Held, Outcome, Pending, States, beginning, follows_the_run, laid_out
 from lossc.runtime.variants import Variant, counted, full
 
 FORGOTTEN = 100
@@ -53,6 +56,8 @@ class Objective(nn.Module):
     def __init__(
         self, program: Program, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
         check_labels: bool = True, total_steps: int | None = None, seed: int = 0,
+        constraints: Mapping[str, Constraint] | None = None, formulation: str | None = None,
+        multiplier_lr: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if backend not in BACKENDS:
@@ -70,7 +75,9 @@ class Objective(nn.Module):
         self._draws = Draws(seed)
         if total_steps is not None:
             self.total_steps = total_steps
+        self.constraints = chosen(program, constraints, formulation, multiplier_lr)
         self._build(program)
+        self._hold_multipliers()
         self.state = Held({info.name: self._first(info) for info in program.states.values()})
         self.learn = nn.ParameterDict()
         for info in self._learned():
@@ -90,6 +97,7 @@ class Objective(nn.Module):
         made = {name: int(self._settings.tensors[name]) for name in choices(self._program)}
         program = settle(self._program, made)
         self._runs = with_draws(program)
+        self._formed = with_constraints(self._runs.program, {name: how.formulation for name, how in self.constraints.items()})
         self._states = States(renewals(self._runs.program), {name: info.order for name, info in program.states.items()})
         self._variants: dict[str, Variant] = {}
 
@@ -98,26 +106,40 @@ class Objective(nn.Module):
 
     def _initial(self, info: ParamInfo) -> Tensor:
         """The first value of a learned parameter; its axes must have extents that are known beforehand."""
-        extents = self._extents_of(info)
+        extents = self._extents_of(f"`{info.name}`", info.order, info.span)
         numbers = {name: value for name, value in self._settings.numbers().items() if isinstance(value, float)}
         value = 0.0 if info.default is None else constant_value(info.default, numbers)
         return torch.full(extents, float(value or 0.0))
 
     def _first(self, info: StateInfo) -> Tensor:
         """The value with which a state begins."""
-        return beginning(info, self._extents_of(info), self._known(), self._settings.tensors)
+        extents = self._extents_of(f"`{info.name}`", info.order, info.span)
+        return beginning(info, extents, self._known(), self._settings.tensors)
+
+    def _hold_multipliers(self) -> None:
+        """The multiplier and the penalty of every constraint, in the order of their axes."""
+        infos = {each.name: each for each in self._program.constraints}
+        if infos:
+            required()
+        self.multipliers = Held({
+            name: torch.full(self._extents_of(f"the multiplier of `{name}`", info.multiplier.order, info.span),
+                             self.constraints[name].initial)
+            for name, info in infos.items()
+        })  # fmt: skip
+        self.penalties = Held({name: torch.tensor(self.constraints[name].penalty) for name in infos})
+        self._violations: dict[str, Tensor] = {}
 
     def _known(self) -> dict[str, int]:
         """The extents that are known beforehand."""
         return {axis.name: len(axis.positions) for axis in self._program.axes.values() if axis.positions} | self.sizes
 
-    def _extents_of(self, info: ParamInfo | StateInfo) -> list[int]:
+    def _extents_of(self, what: str, order: tuple[str, ...], span: Span) -> list[int]:
         known = self._known()
-        unknown = [axis for axis in info.order if axis not in known]
+        unknown = [axis for axis in order if axis not in known]
         if unknown:
             help_ = f"pass `sizes={{{unknown[0]!r}: …}}` when loading"
-            raise fail("E714", f"`{info.name}` needs the extent of `{unknown[0]}`", declared=info.span, help=help_)
-        return [known[axis] for axis in info.order]
+            raise fail("E714", f"{what} needs the extent of `{unknown[0]}`", declared=span, help=help_)
+        return [known[axis] for axis in order]
 
     # -------------------------------------------------------------------------------------- what it is
 
@@ -156,19 +178,36 @@ class Objective(nn.Module):
     def total_steps(self, steps: int) -> None:
         self._clock.go_to(self._clock.step, checked_total(steps))
 
+    @property
+    def violations(self) -> dict[str, Tensor]:
+        """The violation of each constraint over the whole of the last step, above 0 where it was violated; 0 where unseen."""
+        return dict(self._violations)
+
     def advance(self) -> None:
         """Ends a step: to be called once behind each step of the optimiser, on every rank.
 
-        States are renewed from what the calls of the step have seen: those in training mode, with gradient enabled.
+        States are renewed, and multipliers ascend, by what the calls of the step have seen: those in training mode, with
+        gradient enabled.
         """
-        if self.state:
+        if self._states.needed:
             self._pending.over_ranks(self._states.merging)
-            device = next(iter(self.state.buffers())).device
-            self._states.renew(self.state, self._pending, device, self._held, self._known())
+            device = next(iter((*self.state.buffers(), *self.multipliers.buffers()))).device
+            behind = self._states.behind(self._pending, device, self._held, self._known())
+            self.state.renew({name: value for name, value in behind.items() if name in self.state}, self._states.orders)
+            self._ascend(behind)
         self._pending.clear()
         self._draws.restart(training=True)
         self._calls = 0
         self._clock.advance()
+
+    def _ascend(self, behind: Mapping[str, Outcome]) -> None:
+        """Moves the multiplier of every constraint whose violation is known."""
+        for info in self._program.constraints:
+            if info.multiplier.name in behind:
+                violation, present = laid_out(behind[info.multiplier.name], info.multiplier.order, self.multipliers[info.name])
+                multiplier, penalty = self.multipliers[info.name], self.penalties[info.name]
+                ascend(info, self.constraints[info.name], multiplier, penalty, violation, present)
+                self._violations[info.name] = violation if present is None else torch.where(present, violation, 0.0)
 
     @property
     def seed(self) -> int:
@@ -285,11 +324,11 @@ class Objective(nn.Module):
             want, *names = key.split(" ")
             given = frozenset(names)
             if want == "counted":
-                self._variants[key] = counted(self._runs.program, given, self.backend)
+                self._variants[key] = counted(self._formed, given, self.backend)
             else:
                 gathered = self._states.nodes if want.endswith("+") else None
                 values = want.startswith("values")
-                self._variants[key] = full(self._runs.program, given, self.backend, values=values, gathered=gathered)
+                self._variants[key] = full(self._formed, given, self.backend, values=values, gathered=gathered)
         return True
 
     def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
@@ -343,7 +382,7 @@ class Objective(nn.Module):
         if value.dim() and list(value.shape) != extents:
             message = f"the parameter `{name}` has {list(value.shape)} entries, and {', '.join(axes)} {extents}"
             infos: dict[str, ParamInfo | StateInfo] = {**self._program.params, **self._program.states}
-            raise fail("E704", message, declared=infos[name].span)
+            raise fail("E704", message, declared=infos[name].span if name in infos else None)
         return value.expand(extents)
 
     def _held(self, name: str) -> Tensor:
@@ -354,6 +393,9 @@ class Objective(nn.Module):
             return learned
         if name in self.state:
             return self.state[name]
+        what, _, of = name.partition(" of ")
+        if of:
+            return (self.multipliers if what == "multiplier" else self.penalties)[of]
         return self._clock.value(name) if name.startswith(RUN) else self._settings.tensors[name]
 
     def _extent(self, axis: str, admitted: Admitted) -> int:
@@ -366,7 +408,7 @@ class Objective(nn.Module):
     def _gather(self, outputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
         """What the renewal of states needs of a call."""
         if self._states.coupled and self._pending.values:
-            self._report_coupled("the renewal of a state", 2)
+            self._report_coupled("the renewal of a state or multiplier", 2)
         self._pending.add(self._states.merging, outputs, sizes)
 
     def _count_call(self) -> None:
@@ -410,7 +452,7 @@ class Objective(nn.Module):
         self._draws.seed = int(kept.get("seed", 0))
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows", "_runs")
+        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows", "_runs", "_formed")
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}
 

@@ -39,7 +39,8 @@ class Result:
 
     `loss` is what to call `backward` on. `terms` and `monitors` are values by name, detached unless `per_term = True` was
     asked of the terms; `counts` the entries that each admits. `parts` has the summands of both with numerator and
-    denominator. `draws` are the random tensors of the call, which a call that is given them repeats.
+    denominator. `draws` are the random tensors of the call, which a call that is given them repeats. `constraints`
+    are the violations by name, above 0 where violated; what a constraint adds to the loss is among the terms.
     """
 
     loss: Tensor
@@ -48,6 +49,7 @@ class Result:
     counts: dict[str, Tensor]
     parts: dict[str, tuple[PartResult, ...]]
     draws: dict[str, Tensor] = field(default_factory=dict)
+    constraints: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def numerators(self) -> dict[str, tuple[Tensor, ...]]:

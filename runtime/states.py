@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,14 @@ class Held(nn.Module):
         """The names, each with its tensor, which may be written into under `torch.no_grad()`."""
         return [(name, self[name]) for name in self]
 
+    def renew(self, values: Mapping[str, Outcome], orders: Mapping[str, tuple[str, ...]]) -> None:
+        """Writes new values; entries that are absent keep theirs."""
+        with torch.no_grad():
+            for name, outcome in values.items():
+                held = self[name]
+                new, present = laid_out(outcome, orders[name], held)
+                held.copy_(new if present is None else torch.where(present, new, held))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Held:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in self._buffers.items():
@@ -96,6 +104,22 @@ class Pending:
                 self.add(merging, values, sizes)
 
 
+class Outcome(NamedTuple):
+    """A value behind the calls of a step, the mask of its entries that exist, and the axes of the dimensions of both."""
+
+    value: Tensor
+    present: Tensor | None
+    axes: tuple[str, ...]
+
+
+def laid_out(outcome: Outcome, order: tuple[str, ...], like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Value and mask over the dimensions `order`, with the extents, the type and the device of another tensor."""
+    value = _over(outcome.value, outcome.axes, order).to(like).expand(like.shape)
+    if outcome.present is None:
+        return value, None
+    return value, _over(outcome.present, outcome.axes, order).to(like.device).expand(like.shape)
+
+
 class Renewal:
     """Values behind the calls of a step, ready to be worked out in double precision."""
 
@@ -108,8 +132,8 @@ class Renewal:
 
     def run(
         self, pending: Pending, device: torch.device, parameter: Callable[[str], Tensor], sizes: Mapping[str, int]
-    ) -> dict[str, tuple[Tensor, Tensor | None, tuple[str, ...]]]:
-        """Each value, the mask of its entries that exist, and the axes of both, in the order of its dimensions."""
+    ) -> dict[str, Outcome]:
+        """Each value."""
         like = torch.zeros((), dtype=torch.float64, device=device)
         known = {**sizes, **pending.sizes}
         bound: list[Tensor | int] = []
@@ -125,14 +149,14 @@ class Renewal:
             found = self.executable.run(bound)
         return {name: self._one(name, found) for name in self.names}
 
-    def _one(self, name: str, found: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
+    def _one(self, name: str, found: Mapping[str, Tensor]) -> Outcome:
         outputs = self.executable.procedure.outputs
         value, axes = found[name], outputs[name].axes
         mask = found.get(_present(name))
         if mask is None:
-            return value, None, axes
+            return Outcome(value, None, axes)
         every = tuple(dict.fromkeys((*axes, *outputs[_present(name)].axes)))
-        return _over(value, axes, every), _over(mask, outputs[_present(name)].axes, every), every
+        return Outcome(_over(value, axes, every), _over(mask, outputs[_present(name)].axes, every), every)
 
 
 def _present(name: str) -> str:
@@ -149,30 +173,25 @@ def _over(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...]) -> Tenso
 
 
 class States:
-    """The renewal of all states of a program."""
+    """What all states of a program become behind a step, and how far its constraints were violated."""
 
     def __init__(self, renewals: Renewals, orders: Mapping[str, tuple[str, ...]]) -> None:
         self.orders = orders
         self.coupled = renewals.coupled
         self.merging: dict[str, Merging] = {each.name: each.merging for each in renewals.gathered}
         self.nodes = {each.name: each.node for each in renewals.gathered}
-        self._alone = Renewal({n: b for n, b in renewals.states.items() if not b.reads_calls})
-        self._behind = Renewal({n: b for n, b in renewals.states.items() if b.reads_calls})
+        violations = {f"multiplier of {name}": each for name, each in renewals.violations.items()}
+        every = {**renewals.states, **violations}
+        self.needed = bool(every)
+        self._alone = Renewal({name: each for name, each in every.items() if not each.reads_calls})
+        self._behind = Renewal({name: each for name, each in every.items() if each.reads_calls})
 
-    def renew(
-        self, held: Held, pending: Pending, device: torch.device, parameter: Callable[[str], Tensor],
-        sizes: Mapping[str, int],
-    ) -> None:  # fmt: skip
-        """Writes the new values; what is absent, or reads of calls where there were none, keeps its value."""
+    def behind(
+        self, pending: Pending, device: torch.device, parameter: Callable[[str], Tensor], sizes: Mapping[str, int]
+    ) -> dict[str, Outcome]:
+        """The values by the names of what they belong to; what reads of calls is left out where there were none."""
         found = self._alone.run(pending, device, parameter, sizes)
-        if pending.values:
-            found |= self._behind.run(pending, device, parameter, sizes)
-        with torch.no_grad():
-            for name, (value, mask, axes) in found.items():
-                old, order = held[name], self.orders[name]
-                new = _over(value, axes, order).expand(old.shape).to(old)
-                kept = None if mask is None else _over(mask, axes, order).to(old.device)
-                old.copy_(new if kept is None else torch.where(kept, new, old))
+        return found | (self._behind.run(pending, device, parameter, sizes) if pending.values else {})
 
 
 def beginning(
@@ -180,12 +199,14 @@ def beginning(
 ) -> Tensor:  # fmt: skip
     """The value with which a state begins."""
     renewal = Renewal({info.name: Behind(info.initial, None)})
-    value, _, axes = renewal.run(Pending(), torch.device("cpu"), params.__getitem__, sizes)[info.name]
-    return _over(value, axes, info.order).expand(extents).clone()
+    outcome = renewal.run(Pending(), torch.device("cpu"), params.__getitem__, sizes)[info.name]
+    return laid_out(outcome, info.order, torch.empty(extents, dtype=torch.float64))[0].clone()
 
 
 def follows_the_run(program: Program) -> str:
     """What of an objective moves only by `advance`, for a message; empty where nothing does."""
+    if program.constraints:
+        return f"the multiplier of `{program.constraints[0].name}`"
     if program.states:
         return f"the state `{next(iter(program.states))}`"
     roots = [entry.value for entry in (*program.terms, *program.monitors)]

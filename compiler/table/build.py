@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from lossc.compiler.core import Along, Call, Node, Reduce, walk
+from lossc.compiler.lagrangian import with_constraints
 from lossc.compiler.program import Program, TermInfo
 from lossc.compiler.table.canonical import Canonical
 from lossc.compiler.table.centre import Centres
@@ -69,9 +70,10 @@ def _normalised(root: Node, named: frozenset[str]) -> Iterator[str]:
 
 
 def program_roots(program: Program) -> dict[str, Node]:
-    """Numerators, denominators and coefficients of every part of every term, and of the monitors."""
+    """Numerators, denominators and coefficients of every part of every term, of constraints, and of the monitors."""
     roots: dict[str, Node] = {}
-    for term in (*program.terms, *program.monitors):
+    whole = with_constraints(program)
+    for term in (*whole.terms, *whole.monitors):
         roots.update(_term_roots(term))
     return roots
 

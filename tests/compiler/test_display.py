@@ -130,7 +130,8 @@ def test_equation_named_and_expanded() -> None:
 
 def test_constraints_and_states_are_shown() -> None:
     text = """use std.settings.classes
-data id : int[b]
+axis example
+data id : label[b] in example
 state level : real = 1 then 0.9 * level + 0.1 * mean[b](nll)
 minimize
   above : mean[b](relu(nll - level))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -17,7 +18,12 @@ EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 def run(text: str) -> None:
     names: dict[str, Any] = {"lossc": lossc, "torch": torch}
-    exec(compile(text, "<page>", "exec"), names)
+    cooper = sys.modules.get("cooper")
+    try:
+        exec(compile(text, "<page>", "exec"), names)
+    finally:  # a page may do as if it were not installed
+        sys.modules.pop("cooper", None)
+        sys.modules.update({} if cooper is None else {"cooper": cooper})
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -1,0 +1,125 @@
+"""Constraints of an objective: how they are enforced, and the ascent of their multipliers, by cooper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.lagrangian import Formulation
+from lossc.compiler.program import ConstraintInfo, Program
+from lossc.compiler.suggest import did_you_mean
+from lossc.runtime.messages import fail
+
+FORMULATIONS: tuple[Formulation, ...] = ("lagrangian", "augmented")
+
+RATE = 0.01
+"""The ascent of a multiplier, unless it is said otherwise."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """How a constraint g <= 0 is enforced.
+
+    Its multiplier m begins at `initial` and becomes max(m + rate * g, 0) behind each step, where the loss holds m * g
+    (`lagrangian`), or (max(m + p g, 0)^2 - m^2) / (2 p) with a penalty p (`augmented`). The rate is `multiplier_lr`; left out
+    it is 0.01, or the penalty of an augmented one. Where |g| exceeds `tolerance` behind a step, p is multiplied by `growth`.
+    """
+
+    formulation: Formulation = "lagrangian"
+    multiplier_lr: float | None = None
+    initial: float = 0.0
+    penalty: float = 1.0
+    growth: float = 1.0
+    tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.formulation not in FORMULATIONS:
+            raise fail("E733", f"there is no formulation `{self.formulation}`", help=f"one of {', '.join(FORMULATIONS)}")
+        for name, value, least in (("multiplier_lr", self.multiplier_lr, 0.0), ("growth", self.growth, 1.0)):
+            if value is not None and not value >= least:
+                raise fail("E733", f"`{name}` must be at least {least:g}", found=repr(value))
+        if not self.penalty > 0:
+            raise fail("E733", "`penalty` must be positive", found=repr(self.penalty))
+
+
+def chosen(
+    program: Program, given: Mapping[str, Constraint] | None, formulation: str | None, multiplier_lr: float | None
+) -> dict[str, Constraint]:
+    """How each constraint of a program is enforced."""
+    names = [each.name for each in program.constraints]
+    for name in given or {}:
+        if name not in names:
+            hint = did_you_mean(name, names) or f"it has {', '.join(names) or 'none'}"
+            raise fail("E733", f"this objective has no constraint `{name}`", help=hint)
+    if (formulation is not None or multiplier_lr is not None) and not names:
+        raise fail("E733", "this objective has no constraint", help="write `subject to name : u <= bound`")
+    usual = Constraint(formulation or "lagrangian", multiplier_lr)  # type: ignore[arg-type]
+    return {each.name: _begun(each, (given or {}).get(each.name, usual)) for each in program.constraints}
+
+
+def _begun(info: ConstraintInfo, how: Constraint) -> Constraint:
+    if info.relation == "<=" and how.initial < 0:
+        raise fail("E733", f"the multiplier of `{info.name}` is never negative", found=repr(how.initial), declared=info.span)
+    return how
+
+
+def required() -> Any:
+    """The package that moves the multipliers; E734 where it is missing."""
+    try:
+        import cooper
+    except ImportError:
+        help_ = 'install it: `pip install "lossc[constraints]"`'
+        raise fail("E734", "constraints need the package `cooper-optim`", help=help_) from None
+    return cooper
+
+
+def ascend(
+    info: ConstraintInfo, how: Constraint, multiplier: Tensor, penalty: Tensor, violation: Tensor, present: Tensor | None
+) -> None:
+    """Writes the multipliers, and the penalty, behind a step whose violations were these, over the dimensions of the former.
+
+    Where there was none (`present`), a multiplier stays.
+    """
+    cooper = required()
+    seen = None if present is None else present.reshape(-1).nonzero().flatten()
+    if seen is not None and not len(seen):
+        return
+    augmented = how.formulation == "augmented"
+    module = _module(cooper, multiplier, seen)
+    constraint = cooper.Constraint(
+        constraint_type=cooper.ConstraintType.INEQUALITY if info.relation == "<=" else cooper.ConstraintType.EQUALITY,
+        formulation_type=cooper.formulations.AugmentedLagrangian if augmented else cooper.formulations.Lagrangian,
+        multiplier=module,
+        penalty_coefficient=cooper.penalty_coefficients.DensePenaltyCoefficient(penalty.clone()) if augmented else None,
+    )
+    flat = violation.detach().to(multiplier).reshape(-1)
+    state = cooper.ConstraintState(violation=flat if seen is None else flat[seen], constraint_features=seen)
+    rate = how.multiplier_lr if how.multiplier_lr is not None else float(penalty) if augmented else RATE
+    optimiser = torch.optim.SGD(module.parameters(), lr=rate, maximize=True)
+    with torch.enable_grad():
+        constraint.compute_contribution_to_lagrangian(state, "dual").lagrangian_contribution.backward()
+    optimiser.step()
+    module.post_step_()
+    with torch.no_grad():
+        multiplier.copy_(module.weight.reshape(multiplier.shape))
+        if augmented and how.growth != 1:
+            penalty.copy_(_grown(cooper, constraint, state, how))
+
+
+def _module(cooper: Any, multiplier: Tensor, seen: Tensor | None) -> Any:
+    kind = cooper.multipliers.DenseMultiplier if seen is None else cooper.multipliers.IndexedMultiplier
+    return kind(init=multiplier.detach().reshape(-1).clone(), dtype=multiplier.dtype)
+
+
+def _grown(cooper: Any, constraint: Any, state: Any, how: Constraint) -> Tensor:
+    """The penalty behind a step: larger where the constraint is violated by more than is tolerated."""
+    updater = cooper.penalty_coefficients.MultiplicativePenaltyCoefficientUpdater(
+        growth_factor=how.growth, violation_tolerance=how.tolerance, has_restart=False
+    )
+    updater.step({constraint: state})
+    grown: Tensor = constraint.penalty_coefficient.value
+    return grown
