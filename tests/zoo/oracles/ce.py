@@ -75,7 +75,7 @@ def distance(kind: str, x: Tensor, w: Tensor, order: float = 3) -> Tensor:
     "harmonic",
     batch=prototypes,
     params=[{"distance": kind} for kind in DISTANCES] + [{"n": 4}],
-    stays="keeps `v`",
+    stays="norm",
 )
 def harmonic(tensors: Tensors, distance: str = "euclidean", n: float = 1, eps: float = 1e-4) -> Tensor:
     """n log d_y + log sum_j d_j^(-n)."""
