@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lossc.compiler.core import ZERO
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.gather import BUILT_IN, Gathered
 from lossc.compiler.mentions import syntax_nodes
@@ -30,12 +31,16 @@ def lint(ctx: Context, file: syntax.File, gathered: Gathered, *, objective: bool
 
 
 def still(program: Program) -> Iterator[Diagnostic]:
-    """Terms that move nothing: no gradient leaves them, as when they are made of comparisons or of data alone."""
+    """Terms that move nothing: no gradient leaves them, as when they are made of comparisons or of data alone.
+
+    Beside constraints, `0` says that any point which satisfies them will do.
+    """
     trained = any(info.role == "input" for info in program.tensors.values()) or any(
         info.role == "learn" for info in program.params.values()
     )
     for term in program.terms if trained else ():
-        if not differentiable(term.value):
+        feasibility = bool(program.constraints) and term.value is ZERO
+        if not feasibility and not differentiable(term.value):
             yield warning("W303", f"the term `{term.name}` has no gradient: it changes the loss and moves nothing", term.span,
                           help="report it under `monitor`, or write it in what is trained")  # fmt: skip
 

@@ -199,7 +199,7 @@ def given(objective: Objective, leaves: Tensors) -> Tensors:
 def hold(objective: Objective, tensors: Tensors) -> None:
     """Puts the values of a batch that are not tensors of a call where the objective holds them."""
     with torch.no_grad():
-        for name, held in (*objective.learn.items(), *objective.state.items()):
+        for name, held in (*objective.learn.items(), *objective.state.items(), *objective.multipliers.items()):
             if name in tensors:
                 held.copy_(tensors[name])
 
