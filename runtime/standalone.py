@@ -45,11 +45,11 @@ def standalone(objective: Objective) -> str:
     procedure = variant.procedure
     blocks = [
         _HEADER,
-        _tables(objective, variant),
-        *(_source(function) for function in _operations(procedure)),
-        *_bodies(procedure),
+        tables(objective, variant),
+        *(pasted(function) for function in operations_of(procedure)),
+        *bodies(procedure),
         _program(variant),
-        *(_source(item) for item in (template.Result, template.Objective, template.admitted, template.combined)),
+        *(pasted(item) for item in (template.Result, template.Objective, template.admitted, template.combined)),
     ]
     return "\n\n".join(block.strip() + "\n" for block in blocks)
 
@@ -57,7 +57,8 @@ def standalone(objective: Objective) -> str:
 # ------------------------------------------------------------------------------------------------ tables
 
 
-def _tables(objective: Objective, variant: Variant) -> str:
+def tables(objective: Objective, variant: Variant, native: frozenset[str] = frozenset()) -> str:
+    """What the program is given; `native` are tensors that keep their floating type."""
     program = objective.program
     bound = variant.procedure.bound
     tensors = []
@@ -77,6 +78,7 @@ def _tables(objective: Objective, variant: Variant) -> str:
     terms = [(entry.name, entry.sign, len(entry.forms)) for entry in variant.entries]
     return "\n\n".join([
         _table("TENSORS", "name, role, type, axes, the axis that a label points into", tensors),
+        _table("NATIVE", "tensors that are read in the floating type that they have", sorted(native)),
         _table("UNUSED", "tensors that may be passed and are not needed", unused),
         _table("PARAMETERS", "name, value, role, axes", parameters),
         f"EXTENTS: dict[str, int] = {extents!r}",
@@ -103,7 +105,7 @@ def _program(variant: Variant) -> str:
     procedure = variant.procedure
     lines = ["def program(like, tensors, parameters, sizes, functions):"]
     lines.append(f'    """{inspect.getdoc(template.program)}"""')
-    lines += [f"    {line}" for line in (*_bindings(procedure), *map(_line, procedure.instructions))]
+    lines += [f"    {each}" for each in (*_bindings(procedure), *map(line, procedure.instructions))]
     lines.append("    return [")
     for entry in variant.entries:
         for at in range(len(entry.forms)):
@@ -123,18 +125,19 @@ def _bindings(procedure: Procedure) -> Iterator[str]:
             counters[bound.kind] += 1
 
 
-def _line(instruction: Instruction) -> str:
-    arguments = [_literal(argument) for argument in instruction.arguments]
+def line(instruction: Instruction) -> str:
+    """One operation as a statement."""
+    arguments = [literal(argument) for argument in instruction.arguments]
     arguments += [f"{name}={_option(value)}" for name, value in instruction.options]
     return f"v{instruction.target} = {instruction.operation.removeprefix('operations.')}({', '.join(arguments)})"
 
 
-def _bodies(procedure: Procedure) -> Iterator[str]:
+def bodies(procedure: Procedure) -> Iterator[str]:
     """The procedures that operations call, as functions."""
     for body in {inner.name: inner for inner in procedure.inner}.values():
-        yield from _bodies(body)
+        yield from bodies(body)
         given = ", ".join(f"v{bound.slot}" for bound in body.bound)
-        lines = [f"def {body.name}({given}):", '    """What a search calls."""', *(f"    {_line(i)}" for i in body.instructions)]
+        lines = [f"def {body.name}({given}):", '    """What a search calls."""', *(f"    {line(i)}" for i in body.instructions)]
         yield "\n".join([*lines, f"    return {_output(body, 'value')}"])
 
 
@@ -142,7 +145,8 @@ def _option(value: object) -> str:
     return value.name if isinstance(value, Procedure) else repr(value)
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
+    """The place of a value, or a number."""
     if isinstance(value, Slot):
         return f"v{value.index}"
     if isinstance(value, float) and math.isinf(value):
@@ -152,16 +156,16 @@ def _literal(value: object) -> str:
 
 def _output(procedure: Procedure, name: str) -> str:
     value = procedure.outputs.get(name)
-    return "None" if value is None else _literal(value.at)
+    return "None" if value is None else literal(value.at)
 
 
 # ------------------------------------------------------------------------------------------------ sources
 
 
-def _operations(procedure: Procedure) -> Iterator[Callable[..., Any]]:
-    """The functions of the operations package that the program calls, and those that they call, callees first."""
+def operations_of(*procedures: Procedure) -> Iterator[Callable[..., Any]]:
+    """The functions of the operations package that procedures call, and those that they call, callees first."""
     prefix = "operations."
-    names = (instruction.operation for instruction in _instructions(procedure))
+    names = (instruction.operation for procedure in procedures for instruction in _instructions(procedure))
     called = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     seen: dict[str, None] = {}
     for name in dict.fromkeys(called):
@@ -187,5 +191,6 @@ def _with_callees(function: Callable[..., Any], seen: dict[str, None]) -> Iterat
     yield function
 
 
-def _source(item: Callable[..., Any] | type) -> str:
+def pasted(item: Callable[..., Any] | type) -> str:
+    """The source of a function or class."""
     return re.sub(r"  # type: ignore\[[^\]]*\]", "", inspect.getsource(item))

@@ -23,6 +23,9 @@ EXTENTS: dict[str, int] = {}
 SIZES: tuple[str, ...] = ()
 """The axes of which the program is given the extent."""
 
+NATIVE: tuple[str, ...] = ()
+"""Tensors that are read in the floating type that they have."""
+
 UNUSED: tuple[str, ...] = ()
 """Tensors that are declared and that the objective does not need."""
 
@@ -131,7 +134,8 @@ def admitted(given: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], dict[str, 
     like = torch.zeros((), dtype=torch.float64 if double else torch.float32, device=device)
     types = {"number": like.dtype, "integer": torch.int64, "mask": torch.bool}
     ready = [given[name].detach() if role == "data" else given[name] for name, role, *_ in TENSORS]
-    return like, [tensor.to(types[entry[2]]) for tensor, entry in zip(ready, TENSORS, strict=True)], extents
+    pairs = zip(ready, TENSORS, strict=True)
+    return like, [tensor if entry[0] in NATIVE else tensor.to(types[entry[2]]) for tensor, entry in pairs], extents
 
 
 def combined(like: Tensor, parts: list[tuple[Tensor, Tensor, Tensor | None, Tensor]]) -> Result:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
@@ -51,18 +52,33 @@ class Source:
     """C text with one function, the data that a call passes it in order, and how much scratch each thread needs."""
 
     function: Function
-    text: str
+    body: str
+    """The text behind the prelude."""
     slots: tuple[Slot, ...]
     held: int
     """Numbers for each class that a thread keeps."""
     columns: tuple[str, ...]
     """Streams without rows, for which a thread adds up a gradient of its own, in double precision."""
 
+    @property
+    def text(self) -> str:
+        return f"{prelude()}\n{self.body}"
+
+
+@cache
+def prelude() -> str:
+    """What every kernel stands on."""
+    return files("lossc.compiler.kernels").joinpath("prelude.h").read_text(encoding="utf-8")
+
 
 def source(
-    kernel: Kernel, function: Function, real: Literal["float", "double"], types: Mapping[str, str], wants: Sequence[str]
-) -> Source:
-    """The source of a function; `types` are storage types by stream, `wants` the streams whose gradients are written."""
+    kernel: Kernel, function: Function, real: Literal["float", "double", "REAL"], types: Mapping[str, str],
+    wants: Sequence[str],
+) -> Source:  # fmt: skip
+    """The source of a function; `types` are storage types by stream, `wants` the streams whose gradients are written.
+
+    Types may be left to macros: `REAL` for that of the loops, names of the caller's for those of streams.
+    """
     return _Printing(kernel, function, real, types, [s for s in kernel.streams if s.name in wants]).source()
 
 
@@ -76,7 +92,7 @@ class _Printing:
         self.types = types
         self.wants = wants if function != "statistics" else []
         self.rows = RowScope(kernel)
-        self.sweeps = Sweeps(kernel, self.rows, types, "f" if real == "float" else "")
+        self.sweeps = Sweeps(kernel, self.rows, types)
         self.slots: list[Slot] = []
         self.held = self._held() if function == "visit" else {}
 
@@ -89,9 +105,8 @@ class _Printing:
     def source(self) -> Source:
         row = self._row()
         text = "\n".join(indented([*self._head(), *self._opening(), *row, *self._closing()]))
-        prelude = files("lossc.compiler.kernels").joinpath("prelude.h").read_text(encoding="utf-8")
         columns = tuple(stream.name for stream in self._columns)
-        return Source(self.function, f"{prelude}\n{text}\n", tuple(self.slots), len(self.held), columns)
+        return Source(self.function, f"{text}\n", tuple(self.slots), len(self.held), columns)
 
     # -------------------------------------------------------------------------------------- frame
 
@@ -99,15 +114,12 @@ class _Printing:
         return [
             f"#define BLOCK {self._block()}",
             f"typedef {self.real} real;",
-            "typedef float f32_t;",
-            "typedef double f64_t;",
-            "typedef int64_t i64_t;",
             "",
         ]
 
     def _block(self) -> int:
         """Classes in a block: few enough for the entries of the next row that are called for meanwhile."""
-        bytes_ = sum(SIZES[self.types[stream.name]] for stream in self.kernel.streams if stream.shape == "dense")
+        bytes_ = sum(SIZES.get(self.types[stream.name], 4) for stream in self.kernel.streams if stream.shape == "dense")
         return max(256, 1 << (BURST // max(bytes_, 1)).bit_length() - 1)
 
     def _opening(self) -> list[str]:

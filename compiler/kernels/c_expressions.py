@@ -34,18 +34,17 @@ Spelling = Callable[[Node], str]
 class Expressions:
     """Prints into `lines` what its graphs need; `leaf` is what the caller has names for.
 
-    Numbers have the type `real`, and literals the `suffix` of that type.
+    Numbers have the type `real`.
 
     A product keeps 0 * log 0 = 0 where a factor may be 0 and another infinite; `regular` tells what cannot be, and
     `exponential` names the function that serves for an exponent.
     """
 
     def __init__(
-        self, real: str, suffix: str, leaf: Leaf, lines: list[str], prefix: str = "t", regular: Regularity | None = None,
+        self, real: str, leaf: Leaf, lines: list[str], prefix: str = "t", regular: Regularity | None = None,
         exponential: Spelling = lambda _: "exponential",
     ) -> None:  # fmt: skip
         self.real = real
-        self.suffix = suffix
         self.leaf = leaf
         self.lines = lines
         self.prefix = prefix
@@ -104,7 +103,7 @@ class Expressions:
     def literal(self, value: float) -> str:
         if math.isinf(value):
             return "INFINITY" if value > 0 else "(-INFINITY)"
-        text = f"{value!r}{self.suffix}"
+        text = f"{value!r}" if self.real == "double" else f"({self.real}){value!r}"
         return f"({text})" if value < 0 else text
 
     def _sum(self, terms: Sequence[Node]) -> Atom:

@@ -37,7 +37,7 @@ class RowScope:
             self.names[statistic.leaf] = Atom(statistic.name, value_type(statistic))
 
     def expressions(self, lines: list[str], prefix: str = "v") -> Expressions:
-        return Expressions("double", "", self.names.get, lines, prefix)
+        return Expressions("double", self.names.get, lines, prefix)
 
     # -------------------------------------------------------------------------------------- what is given
 

@@ -40,13 +40,12 @@ BLOCKED = Place("p", "i", "first + i")
 
 
 class Sweeps:
-    """Loops of one kernel; `types` are the storage types of its streams, by name, `suffix` that of literals."""
+    """Loops of one kernel; `types` are the storage types of its streams, by name."""
 
-    def __init__(self, kernel: Kernel, rows: RowScope, types: Mapping[str, str], suffix: str) -> None:
+    def __init__(self, kernel: Kernel, rows: RowScope, types: Mapping[str, str]) -> None:
         self.kernel = kernel
         self.rows = rows
         self.types = types
-        self.suffix = suffix
         self.number = {stream.name: at for at, stream in enumerate(kernel.streams)}
         self.streams = {stream.leaf: stream for stream in kernel.streams}
         self.centred = {stream.leaf: stream.source for stream in kernel.centred}
@@ -81,7 +80,7 @@ class Sweeps:
 
         facts = self.regularity if regular else None
         spelling = self._exponential if regular else lambda _: "exponential"
-        printer = Expressions("real", self.suffix, leaf, lines, regular=facts, exponential=spelling)
+        printer = Expressions("real", leaf, lines, regular=facts, exponential=spelling)
         return printer
 
     def _exponential(self, exponent: Node) -> str:
@@ -222,7 +221,7 @@ class Sweeps:
         factor = self.regularity.factor(stream)
         if factor is None:
             return f"{low} > -INFINITY && {high} < INFINITY"
-        return f"({high} - {low}) * {float(factor)!r}{self.suffix} < {DEPTH}"
+        return f"({high} - {low}) * (real){float(factor)!r} < {DEPTH}"
 
     def _is_ordered(self, s: Statistic) -> bool:
         """Whether a shift is the largest of stored 16-bit numbers, which integers compare, twice as many at once."""

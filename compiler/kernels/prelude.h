@@ -11,6 +11,8 @@
 #endif
 
 #define DIMENSIONS 8
+#define JOINED_AS_IS(x, y) x##y
+#define JOINED(x, y) JOINED_AS_IS(x, y)
 
 /* One call: `extents` of the row axes; for each slot its data and the strides of its row axes, in entries. */
 typedef struct {
@@ -59,6 +61,9 @@ static inline char *scratch_of(const call_t *call) {
 
 /* ------------------------------------------------------------------ bits and half precision */
 
+typedef float f32_t;
+typedef double f64_t;
+typedef int64_t i64_t;
 typedef uint16_t bf16_t;
 typedef uint16_t f16_t;
 typedef uint8_t bool_t;

@@ -125,7 +125,7 @@ class KernelCalls:
         tensor, axes = _tensor_of(stream, known)
         if tensor.dtype not in TYPES:
             tensor = tensor.to(torch.int64)
-        elif tensor.dtype == torch.float64:
+        elif tensor.dtype == torch.float64 or (known.like.dtype == torch.float64 and tensor.is_floating_point()):
             tensor = tensor.to(known.like.dtype)
         order = (*(axis for axis in self.kernel.rows if axis in axes), self.kernel.axis)
         tensor = tensor.permute([axes.index(axis) for axis in order])

@@ -52,27 +52,27 @@ class Scalars:
     def __init__(self, values: Mapping[str, Node]) -> None:
         slopes = {name: _slopes_of(value) for name, value in values.items()}
         single = {name: values[name] for name, found in slopes.items() if found is not None}
-        self._leaves = {name: tuple(found) for name, found in slopes.items() if found is not None}
-        self._values = Executable(emit(single))
-        self._mixed = tuple(
+        self.leaves = {name: tuple(found) for name, found in slopes.items() if found is not None}
+        self.values = Executable(emit(single))
+        self.mixed = tuple(
             Provider(name, value, tuple(sorted(value.axes)), {}) for name, value in values.items() if name not in single
         )
         named = {f"{name} {at}": slope for name in single for at, slope in enumerate((slopes[name] or {}).values())}
-        self._slopes = Executable(emit(named))
+        self.slopes = Executable(emit(named))
 
     @property
     def procedures(self) -> tuple[Procedure, ...]:
-        mixed = (provider.executable for provider in self._mixed)
-        return tuple(each.procedure for each in (self._values, self._slopes, *mixed))
+        mixed = (provider.executable for provider in self.mixed)
+        return tuple(each.procedure for each in (self.values, self.slopes, *mixed))
 
     def run(self, environment: Environment) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
         """Each row value with the axes of its dimensions."""
-        found = {provider.name: (provider.run(environment), provider.axes) for provider in self._mixed}
+        found = {provider.name: (provider.run(environment), provider.axes) for provider in self.mixed}
         with torch.no_grad():
-            values, slopes = environment.run(self._values), environment.run(self._slopes)
+            values, slopes = environment.run(self.values), environment.run(self.slopes)
         for name, (computed, axes) in values.items():
             value = computed.detach()
-            for at, leaf in enumerate(self._leaves[name]):
+            for at, leaf in enumerate(self.leaves[name]):
                 source = environment.leaf(leaf)
                 if source.requires_grad:
                     parts = (shaped(source, leaf.order, axes, environment.sizes),
@@ -116,12 +116,12 @@ class Seam:
         self._plain = Executable(emit(values, seen=masks, spans=spans, differentiable=False))
         found = (s for s in table.statistics if s.purpose != "merge")
         self.leaves = tuple(s for s in found if not getattr(s.leaf, "detached", True))
-        self._stages = tuple(_stage(table, level) for level in range(table.levels))
+        self.stages = tuple(_stage(table, level) for level in range(table.levels))
 
     @property
     def procedures(self) -> tuple[Procedure, ...]:
         """All that is run, to know what must be given."""
-        inner = [part for stage in self._stages for part in (*stage.scalars.procedures, stage.sensitivities.procedure)]
+        inner = [part for stage in self.stages for part in (*stage.scalars.procedures, stage.sensitivities.procedure)]
         return (self.procedure, *inner)
 
     def values(self, environment: Environment) -> dict[str, Tensor]:
@@ -156,7 +156,7 @@ class Seam:
 
     def _attached(self, environment: Environment) -> Environment:
         """Statistics that pass gradient to the row values in their bodies, sweep after sweep."""
-        for stage in self._stages:
+        for stage in self.stages:
             if not stage.receiving:
                 continue
             scalars = stage.scalars.run(environment)

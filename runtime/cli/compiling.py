@@ -1,4 +1,4 @@
-"""`lossc compile`: the objective as a readable Python module that needs torch and nothing else."""
+"""`lossc compile`: the objective as a readable Python module that needs torch and nothing else, or the C compiler besides."""
 
 from __future__ import annotations
 
@@ -19,17 +19,27 @@ def register(application: typer.Typer) -> None:
 def compile_spec(
     file: SpecArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Where to write the module.")],
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="reference|c", help="Torch operations, or C kernels.")
+    ] = "reference",
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     set: SetOption = None,
 ) -> None:
-    """Write the objective as a standalone module (torch only)."""
+    """Write the objective as a standalone module (torch only, or C kernels)."""
     program = program_of(file, set)
+    if backend not in ("reference", "c"):
+        raise LosscError([
+            error("E716", f"`lossc compile` writes no modules for `{backend}`", command_span(f"--backend {backend}"),
+                  help="`--backend reference` or `--backend c`")
+        ])  # fmt: skip
     if output.exists() and not force:
         raise LosscError([
             error("E804", f"`{output}` exists already", command_span(str(output)), help="give `--force` to replace it")
         ])  # fmt: skip
     from lossc.runtime.objective import Objective
     from lossc.runtime.standalone import standalone
+    from lossc.runtime.standalone_c import standalone_c
 
-    write_text(output, standalone(Objective(program)))
-    typer.echo(f"{output}: written; `import {output.stem}` needs torch only")
+    kernels = backend == "c"
+    write_text(output, standalone_c(Objective(program, backend="c")) if kernels else standalone(Objective(program)))
+    typer.echo(f"{output}: written; `import {output.stem}` needs torch {'and a C compiler' if kernels else 'only'}")
