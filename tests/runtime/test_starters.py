@@ -13,18 +13,15 @@ from lossc.runtime.cli.boundary import run
 from lossc.runtime.cli.new import starters
 from lossc.runtime.training.feeds import FEEDS, STREAMS
 
-from .training_runs import PAIRS, start, write_pairs
+from .training_runs import start
 
 ROWS: dict[str, list[dict[str, Any]]] = {
-    "embeddings": [{"x": [n, 1.0, -n], "y": [n, 2.0, 1.0]} for n in range(12)],
     "unpaired": [{"prompt": f"{n}?", "completion": " yes" * (1 + n % 2), "desirable": n % 3 == 0} for n in range(12)],
-    "rollouts": [
-        {"prompt": f"{n}?", "completions": [" yes", " no no"], "rewards": [1.0, n % 2]} for n in range(12)
-    ],
-    "forget_retain": [{"forget": "a secret" + "!" * (n % 3), "retain": "a fact"} for n in range(12)],
+    "rollouts": [{"prompt": f"{n}?", "answer": "12"} for n in range(12)],
+    "forget_retain": [{"text": "a fact" + "!" * (n % 3)} for n in range(12)],
 }  # fmt: skip
 SOURCES = {
-    "embeddings": "views.jsonl", "unpaired": "judged.jsonl", "rollouts": "sampled.jsonl", "forget_retain": "streams.jsonl",
+    "unpaired": "judged.jsonl", "rollouts": "prompts.jsonl", "forget_retain": "kept.jsonl",
 }  # fmt: skip
 PER_TOKEN = "a text of a few tokens"
 
@@ -50,14 +47,16 @@ def test_a_starter_checks_is_formatted_and_trains(setting: str, capsys: pytest.C
     text = Path(f"{setting}.run.yaml").read_text(encoding="utf-8")
     changes: dict[str, Any] = {"length": {"steps": 2}, "batch": {"size": 4}, "evaluate": {"every": 2}, "save": {"every": 2}}
     network = FEEDS[setting].network if setting in FEEDS else "language"
+    if setting == "embeddings":
+        del changes["batch"]
     if setting in ROWS:
         Path(SOURCES[setting]).write_text("".join(json.dumps(row) + "\n" for row in ROWS[setting]), encoding="utf-8")
     elif network == "language":
         Path("texts.csv").write_text("text,prompt,chosen,rejected\n" + f"{PER_TOKEN},2+2=,4,5\n" * 12, encoding="utf-8")
         changes["data.source"] = "texts.csv"
-    if "runs/large" in text:
-        write_pairs(Path("pairs.jsonl"), 8)
-        start(PAIRS, "runs/large", length={"steps": 1})
+    if setting == "forget_retain":
+        Path("forgotten.jsonl").write_text('{"text": "a secret"}\n' * 8, encoding="utf-8")
+    text = text.replace("steps: 200", "steps: 1").replace("hidden: 128", "hidden: 16")
     if network == "language":
         changes["model"] = {"kind": "llama", "hidden": 16, "layers": 1, "heads": 2}
     outcome = start(text, "one", **changes)
