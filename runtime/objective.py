@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,33 +12,28 @@ import torch
 from torch import Tensor, nn
 
 from lossc.compiler.constants import constant_value
-from lossc.compiler.core import RUN
 from lossc.compiler.draws import with_draws
 from lossc.compiler.lagrangian import with_constraints
 from lossc.compiler.program import ParamInfo, Program, StateInfo
 from lossc.compiler.renewal import renewals
 from lossc.compiler.settle import choices, settle
 from lossc.grammar.diagnostics import LosscError
-from lossc.grammar.source import Span
 from lossc.runtime.assemble import assembled, weights
 from lossc.runtime.backends import BACKENDS, Value, Weigh
-from lossc.runtime.clock import Clock, checked_total
-from lossc.runtime.constraints import Constraint, ascend, chosen, required
+from lossc.runtime.constraints import Constraint, chosen
 from lossc.runtime.display import as_html, as_latex, summary
-from lossc.runtime.draws import Draws, replayed
+from lossc.runtime.draws import replayed
 from lossc.runtime.inputs import Admitted, Door
 from lossc.runtime.linear import Linear
-from lossc.runtime.messages import LosscWarning, fail
+from lossc.runtime.messages import fail
 from lossc.runtime.parameters import Parameters
 from lossc.runtime.result import Denominators, Result
-from lossc.runtime.states import Held, Outcome, Pending, States, beginning, follows_the_run, laid_out
+from lossc.runtime.running import Running
+from lossc.runtime.states import States, follows_the_run
 from lossc.runtime.variants import Variant, counted, full
 
-FORGOTTEN = 100
-"""Calls in training without `advance` from which on it seems to have been forgotten."""
 
-
-class Objective(nn.Module):
+class Objective(Running):
     """A training objective: `objective(logits=…, labels=…).loss.backward()`.
 
     It *is* its canonical text, its parameters and its backend; these, and the tensors that it learns, are what pickle,
@@ -68,17 +62,9 @@ class Objective(nn.Module):
         self.sizes = dict(sizes or {})
         self.check_labels = check_labels
         self.text = program.canonical
-        self._warned_coupled = False
-        self._clock = Clock()
-        self._pending = Pending()
-        self._calls = 0
-        self._draws = Draws(seed)
-        if total_steps is not None:
-            self.total_steps = total_steps
-        self.constraints = chosen(program, constraints, formulation, multiplier_lr)
+        self._begin(program, total_steps, seed, chosen(program, constraints, formulation, multiplier_lr))
         self._build(program)
-        self._hold_multipliers()
-        self.state = Held({info.name: self._first(info) for info in program.states.values()})
+        self._hold(program)
         self.learn = nn.ParameterDict()
         for info in self._learned():
             self.learn[info.name.replace(".", "/")] = nn.Parameter(self._initial(info))
@@ -111,36 +97,6 @@ class Objective(nn.Module):
         value = 0.0 if info.default is None else constant_value(info.default, numbers)
         return torch.full(extents, float(value or 0.0))
 
-    def _first(self, info: StateInfo) -> Tensor:
-        """The value with which a state begins."""
-        extents = self._extents_of(f"`{info.name}`", info.order, info.span)
-        return beginning(info, extents, self._known(), self._settings.tensors)
-
-    def _hold_multipliers(self) -> None:
-        """The multiplier and the penalty of every constraint, in the order of their axes."""
-        infos = {each.name: each for each in self._program.constraints}
-        if infos:
-            required()
-        self.multipliers = Held({
-            name: torch.full(self._extents_of(f"the multiplier of `{name}`", info.multiplier.order, info.span),
-                             self.constraints[name].initial)
-            for name, info in infos.items()
-        })  # fmt: skip
-        self.penalties = Held({name: torch.tensor(self.constraints[name].penalty) for name in infos})
-        self._violations: dict[str, Tensor] = {}
-
-    def _known(self) -> dict[str, int]:
-        """The extents that are known beforehand."""
-        return {axis.name: len(axis.positions) for axis in self._program.axes.values() if axis.positions} | self.sizes
-
-    def _extents_of(self, what: str, order: tuple[str, ...], span: Span) -> list[int]:
-        known = self._known()
-        unknown = [axis for axis in order if axis not in known]
-        if unknown:
-            help_ = f"pass `sizes={{{unknown[0]!r}: …}}` when loading"
-            raise fail("E714", f"{what} needs the extent of `{unknown[0]}`", declared=span, help=help_)
-        return [known[axis] for axis in order]
-
     # -------------------------------------------------------------------------------------- what it is
 
     @property
@@ -162,64 +118,6 @@ class Objective(nn.Module):
         held = {info.name: self.learn[info.name.replace(".", "/")] for info in self._learned()}
         return {name: tensor.tolist() for name, tensor in {**self._settings.tensors, **held}.items()}
 
-    # -------------------------------------------------------------------------------------- the run
-
-    @property
-    def step(self) -> int:
-        """How many optimiser steps are done: how often `advance` was called."""
-        return self._clock.step
-
-    @property
-    def total_steps(self) -> int | None:
-        """The number of steps of the run, which `progress` needs; None where it is not known."""
-        return self._clock.total
-
-    @total_steps.setter
-    def total_steps(self, steps: int) -> None:
-        self._clock.go_to(self._clock.step, checked_total(steps))
-
-    @property
-    def violations(self) -> dict[str, Tensor]:
-        """The violation of each constraint over the whole of the last step, above 0 where it was violated; 0 where unseen."""
-        return dict(self._violations)
-
-    def advance(self) -> None:
-        """Ends a step: to be called once behind each step of the optimiser, on every rank.
-
-        States are renewed, and multipliers ascend, by what the calls of the step have seen: those in training mode, with
-        gradient enabled.
-        """
-        if self._states.needed:
-            self._pending.over_ranks(self._states.merging)
-            device = next(iter((*self.state.buffers(), *self.multipliers.buffers()))).device
-            behind = self._states.behind(self._pending, device, self._held, self._known())
-            self.state.renew({name: value for name, value in behind.items() if name in self.state}, self._states.orders)
-            self._ascend(behind)
-        self._pending.clear()
-        self._draws.restart(training=True)
-        self._calls = 0
-        self._clock.advance()
-
-    def _ascend(self, behind: Mapping[str, Outcome]) -> None:
-        """Moves the multiplier of every constraint whose violation is known."""
-        for info in self._program.constraints:
-            if info.multiplier.name in behind:
-                violation, present = laid_out(behind[info.multiplier.name], info.multiplier.order, self.multipliers[info.name])
-                multiplier, penalty = self.multipliers[info.name], self.penalties[info.name]
-                ascend(info, self.constraints[info.name], multiplier, penalty, violation, present)
-                self._violations[info.name] = violation if present is None else torch.where(present, violation, 0.0)
-
-    @property
-    def seed(self) -> int:
-        """The seed of what is drawn."""
-        return self._draws.seed
-
-    def train(self, mode: bool = True) -> Objective:
-        """As of every module; what evaluation draws begins anew."""
-        self._draws.restart(training=False)
-        super().train(mode)
-        return self
-
     def variant(self, *names: str) -> Variant:
         """The program that a call runs which is given these names in place of what they are computed from."""
         return self._variant("full", names)
@@ -228,6 +126,7 @@ class Objective(nn.Module):
         """Gives parameters new values, checked against their domains: `objective.set(beta=0.3)`."""
         self._settings.set(values)
         if choices(self._program).keys() & values.keys():
+            self._pending.clear()
             self._settle()
 
     def _restore(self, chosen: dict[str, float | list[float]]) -> None:
@@ -385,19 +284,6 @@ class Objective(nn.Module):
             raise fail("E704", message, declared=infos[name].span if name in infos else None)
         return value.expand(extents)
 
-    def _held(self, name: str) -> Tensor:
-        """The value of a parameter, or of what follows the run."""
-        key = name.replace(".", "/")
-        if key in self.learn:
-            learned: Tensor = self.learn[key]
-            return learned
-        if name in self.state:
-            return self.state[name]
-        what, _, of = name.partition(" of ")
-        if of:
-            return (self.multipliers if what == "multiplier" else self.penalties)[of]
-        return self._clock.value(name) if name.startswith(RUN) else self._settings.tensors[name]
-
     def _extent(self, axis: str, admitted: Admitted) -> int:
         if axis not in admitted.sizes:
             names = self._door.having(axis)
@@ -405,41 +291,12 @@ class Objective(nn.Module):
             raise fail("E714", f"the extent of `{axis}` is not known from the tensors given", help=help_)
         return admitted.sizes[axis]
 
-    def _gather(self, outputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
-        """What the renewal of states needs of a call."""
-        if self._states.coupled and self._pending.values:
-            self._report_coupled("the renewal of a state or multiplier", 2)
-        self._pending.add(self._states.merging, outputs, sizes)
-
-    def _count_call(self) -> None:
-        """Warns where `advance` seems to have been forgotten."""
-        if torch.compiler.is_compiling():
-            return
-        self._calls += 1
-        if self._calls == FORGOTTEN:
-            message = (
-                f"{FORGOTTEN} calls without `objective.advance()`, to be called once behind each step of the optimiser: "
-                f"{self._follows} would stay as it is"
-            )
-            warnings.warn(message, LosscWarning, stacklevel=4)
-
-    def _report_coupled(self, name: str, calls: int) -> None:
-        if self._warned_coupled or torch.compiler.is_compiling():
-            return
-        self._warned_coupled = True
-        message = (
-            f"{name} depends on how the batch is split: it is averaged over {calls} calls, "
-            "which is not its value on the whole batch"
-        )
-        warnings.warn(message, LosscWarning, stacklevel=5)
-
     # -------------------------------------------------------------------------------------- saving and copying
 
     def get_extra_state(self) -> Tensor:
         """What is saved beside the learned tensors: the text and the parameters, as bytes in a tensor."""
         kept = {
-            "text": self.text, "parameters": self._settings.chosen, "backend": self.backend, **self._clock.record(),
-            "seed": self.seed,
+            "text": self.text, "parameters": self._settings.chosen, "backend": self.backend, **self._record(),
         }  # fmt: skip
         return torch.frombuffer(bytearray(json.dumps(kept, ensure_ascii=True).encode()), dtype=torch.uint8)
 
@@ -448,8 +305,7 @@ class Objective(nn.Module):
         if kept["text"] != self.text:
             raise fail("E717", f"this state was saved by another objective than `{self.name}`")
         self._restore(kept["parameters"])
-        self._clock.restore(kept)
-        self._draws.seed = int(kept.get("seed", 0))
+        self._follow_record(kept)
 
     def __getstate__(self) -> dict[str, Any]:
         derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows", "_runs", "_formed")

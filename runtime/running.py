@@ -1,0 +1,190 @@
+"""What of an objective follows the run: its clock, its draws, its states and its multipliers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from lossc.compiler.core import RUN
+from lossc.compiler.program import Program, StateInfo
+from lossc.grammar.source import Span
+from lossc.runtime.clock import Clock, checked_total
+from lossc.runtime.constraints import Constraint, ascend, required
+from lossc.runtime.draws import Draws
+from lossc.runtime.messages import LosscWarning, fail
+from lossc.runtime.parameters import Parameters
+from lossc.runtime.states import Held, Outcome, Pending, States, beginning, laid_out
+
+FORGOTTEN = 100
+"""Calls in training without `advance` from which on it seems to have been forgotten."""
+
+
+class Running(nn.Module):
+    """The half of an Objective that moves on by `advance`.
+
+    `state`, `multipliers` and `penalties` hold tensors by name, saved with the objective; what the calls of the step in hand
+    have gathered is not saved.
+    """
+
+    learn: nn.ParameterDict
+    state: Held
+    multipliers: Held
+    penalties: Held
+    sizes: dict[str, int]
+    _program: Program
+    _settings: Parameters
+    _states: States
+    _follows: str
+
+    def _begin(self, program: Program, total_steps: int | None, seed: int, constraints: dict[str, Constraint]) -> None:
+        """A run at its first step."""
+        self.constraints = constraints
+        self._clock = Clock()
+        self._draws = Draws(seed)
+        self._pending = Pending()
+        self._violations: dict[str, Tensor] = {}
+        self._calls = 0
+        self._warned_coupled = False
+        if total_steps is not None:
+            self.total_steps = total_steps
+
+    def _hold(self, program: Program) -> None:
+        """The first values of states, multipliers and penalties, which need the extents of their axes."""
+        infos = {each.name: each for each in program.constraints}
+        if infos:
+            required()
+        self.state = Held({info.name: self._first(info) for info in program.states.values()})
+        self.multipliers = Held({
+            name: torch.full(self._extents_of(f"the multiplier of `{name}`", info.multiplier.order, info.span),
+                             self.constraints[name].initial)
+            for name, info in infos.items()
+        })  # fmt: skip
+        self.penalties = Held({name: torch.tensor(self.constraints[name].penalty) for name in infos})
+
+    def _held(self, name: str) -> Tensor:
+        """The value of a parameter, a state, a multiplier or a penalty, or of the clock."""
+        key = name.replace(".", "/")
+        if key in self.learn:
+            learned: Tensor = self.learn[key]
+            return learned
+        if name in self.state:
+            return self.state[name]
+        what, _, of = name.partition(" of ")
+        if of:
+            return (self.multipliers if what == "multiplier" else self.penalties)[of]
+        return self._clock.value(name) if name.startswith(RUN) else self._settings.tensors[name]
+
+    def _first(self, info: StateInfo) -> Tensor:
+        """The value with which a state begins."""
+        extents = self._extents_of(f"`{info.name}`", info.order, info.span)
+        return beginning(info, extents, self._known(), self._settings.tensors)
+
+    def _known(self) -> dict[str, int]:
+        """The extents that are known beforehand."""
+        return {axis.name: len(axis.positions) for axis in self._program.axes.values() if axis.positions} | self.sizes
+
+    def _extents_of(self, what: str, order: tuple[str, ...], span: Span) -> list[int]:
+        known = self._known()
+        unknown = [axis for axis in order if axis not in known]
+        if unknown:
+            help_ = f"pass `sizes={{{unknown[0]!r}: …}}` when loading"
+            raise fail("E714", f"{what} needs the extent of `{unknown[0]}`", declared=span, help=help_)
+        return [known[axis] for axis in order]
+
+    @property
+    def step(self) -> int:
+        """How many optimiser steps are done: how often `advance` was called."""
+        return self._clock.step
+
+    @property
+    def total_steps(self) -> int | None:
+        """The number of steps of the run, which `progress` needs; None where it is not known."""
+        return self._clock.total
+
+    @total_steps.setter
+    def total_steps(self, steps: int) -> None:
+        self._clock.go_to(self._clock.step, checked_total(steps))
+
+    @property
+    def violations(self) -> dict[str, Tensor]:
+        """The violation of each constraint over the whole of the last step, above 0 where it was violated; 0 where unseen."""
+        return dict(self._violations)
+
+    def advance(self) -> None:
+        """Ends a step: to be called once behind each step of the optimiser, on every rank.
+
+        States are renewed, and multipliers ascend, by what the calls of the step have seen: those in training mode, with
+        gradient enabled.
+        """
+        if self._states.needed:
+            self._pending.over_ranks(self._states.merging)
+            device = next(iter((*self.state.buffers(), *self.multipliers.buffers()))).device
+            behind = self._states.behind(self._pending, device, self._held, self._known())
+            self.state.renew({name: value for name, value in behind.items() if name in self.state}, self._states.orders)
+            self._ascend(behind)
+        self._pending.clear()
+        self._draws.restart(training=True)
+        self._calls = 0
+        self._clock.advance()
+
+    def _ascend(self, behind: Mapping[str, Outcome]) -> None:
+        """Moves the multiplier of every constraint whose violation is known."""
+        for info in self._program.constraints:
+            if info.multiplier.name in behind:
+                violation, present = laid_out(behind[info.multiplier.name], info.multiplier.order, self.multipliers[info.name])
+                multiplier, penalty = self.multipliers[info.name], self.penalties[info.name]
+                ascend(info, self.constraints[info.name], multiplier, penalty, violation, present)
+                self._violations[info.name] = violation if present is None else torch.where(present, violation, 0.0)
+
+    @property
+    def seed(self) -> int:
+        """The seed of what is drawn."""
+        return self._draws.seed
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; what evaluation draws begins anew."""
+        self._draws.restart(training=False)
+        super().train(mode)
+        return self
+
+    def _gather(self, outputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+        """What the renewal of states needs of a call."""
+        if self._states.coupled and self._pending.values:
+            self._report_coupled("the renewal of a state or multiplier", 2)
+        self._pending.add(self._states.merging, outputs, sizes)
+
+    def _count_call(self) -> None:
+        """Warns where `advance` seems to have been forgotten."""
+        if torch.compiler.is_compiling():
+            return
+        self._calls += 1
+        if self._calls == FORGOTTEN:
+            message = (
+                f"{FORGOTTEN} calls without `objective.advance()`, to be called once behind each step of the optimiser: "
+                f"{self._follows} would stay as it is"
+            )
+            warnings.warn(message, LosscWarning, stacklevel=4)
+
+    def _report_coupled(self, name: str, calls: int) -> None:
+        if self._warned_coupled or torch.compiler.is_compiling():
+            return
+        self._warned_coupled = True
+        message = (
+            f"{name} depends on how the batch is split: it is averaged over {calls} calls, "
+            "which is not its value on the whole batch"
+        )
+        warnings.warn(message, LosscWarning, stacklevel=5)
+
+    def _record(self) -> dict[str, Any]:
+        """What is saved beside the tensors."""
+        return {**self._clock.record(), "seed": self.seed}
+
+    def _follow_record(self, record: Mapping[str, Any]) -> None:
+        """The run as it was saved."""
+        self._clock.restore(record)
+        self._draws.seed = int(record.get("seed", 0))
