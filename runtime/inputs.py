@@ -220,6 +220,8 @@ class Door:
         """Labels lie below the extent of the axis that they point into; the extent that only labels tell is found here."""
         labels = {name: axis for name in tensors if (axis := self.expected[name].codomain) is not None}
         told = {axis for axis in labels.values() if axis not in sizes}
+        heads = {self.expected[name].order[-1]: head for name, head in tensors.items() if isinstance(head, Linear)}
+        most = {**sizes, **{axis: head.classes for axis, head in heads.items()}}
         for name, axis in labels.items():
             tensor = tensors[name]
             if isinstance(tensor, Linear) or not (check or axis in told):
@@ -227,9 +229,9 @@ class Door:
             largest = int(tensor.max()) if tensor.numel() else -1
             if axis in told:
                 sizes[axis] = max(sizes.get(axis, 0), largest + 1)
-            elif largest >= sizes[axis]:
+            elif largest >= most[axis]:
                 place = [int(i) for i in torch.nonzero(tensor == largest)[0]]
-                message = f"`{name}` holds {largest} at {place}, and `{axis}` has the entries 0 to {sizes[axis] - 1}"
+                message = f"`{name}` holds {largest} at {place}, and `{axis}` has the entries 0 to {most[axis] - 1}"
                 help_ = "a label that is *none* is negative"
                 yield problem("E706", message, declared=self.expected[name].span, help=help_)
 

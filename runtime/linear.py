@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 
 from lossc.runtime.messages import fail, shown
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """One rank's part of the classes: the first of them, and the number of all."""
+
+    group: distributed.ProcessGroup
+    offset: int
+    classes: int
+
+    @staticmethod
+    def of(group: distributed.ProcessGroup, own: Tensor) -> Shard:
+        """The part of a rank whose weight is `own`; the ranks of the group hold the classes in their order."""
+        ranks = range(distributed.get_world_size(group))
+        sizes = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in ranks]
+        distributed.all_gather(sizes, torch.tensor([own.shape[0]], device=own.device), group=group)
+        counts = [int(size) for size in sizes]
+        return Shard(group, sum(counts[: distributed.get_rank(group)]), sum(counts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +43,10 @@ class Linear:
     through blocks of rows, so that no more than a block of scores is ever in memory; the others form the product.
 
     Two heads may meet in one objective (`logits` and `teacher`), each with its own hidden states.
+
+    With `group`, every rank of that process group holds a part of the classes: `weight`, `bias` and whatever else has the
+    class axis are this rank's rows, in the order of ranks; hidden states and labels are the same on all. Losses are those of
+    all classes, gradients of hidden states are summed over the ranks, and those of the weight stay where they are.
     """
 
     hidden: Tensor
@@ -32,6 +54,8 @@ class Linear:
     bias: Tensor | None = None
     scale: Tensor | float = 1.0
     softcap: float | None = None
+    group: distributed.ProcessGroup | None = None
+    shard: Shard | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         for name in ("hidden", "weight", "bias", "scale"):
@@ -51,11 +75,18 @@ class Linear:
             raise fail("E722", "`scale` of a head must have one entry", found=shown(self.scale))
         if self.softcap is not None and not self.softcap > 0:
             raise fail("E722", "`softcap` of a head must be positive", found=str(self.softcap))
+        if self.group is not None:
+            object.__setattr__(self, "shard", Shard.of(self.group, self.weight))
 
     @property
     def shape(self) -> torch.Size:
-        """That of the scores."""
+        """That of the scores; of a head that is split over ranks, of this rank's."""
         return torch.Size((*self.hidden.shape[:-1], self.weight.shape[0]))
+
+    @property
+    def classes(self) -> int:
+        """The number of classes, those of other ranks too."""
+        return self.weight.shape[0] if self.shard is None else self.shard.classes
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,7 +114,10 @@ class Linear:
 
     def with_parts(self, parts: dict[str, Tensor]) -> Linear:
         """The same head over other tensors."""
-        return replace(self, **parts)  # type: ignore[arg-type]
+        changed = replace(self, group=None, **parts)  # type: ignore[arg-type]
+        object.__setattr__(changed, "group", self.group)
+        object.__setattr__(changed, "shard", self.shard)
+        return changed
 
     @property
     def requires_grad(self) -> bool:
@@ -98,10 +132,13 @@ class Linear:
         device = self.device.type
         if not torch.is_autocast_enabled(device) or self.dtype == torch.float64:
             return self
-        return replace(self, hidden=self.hidden.to(torch.get_autocast_dtype(device)))
+        return self.with_parts({"hidden": self.hidden.to(torch.get_autocast_dtype(device))})
 
     def logits(self) -> Tensor:
-        """The scores, as a tensor."""
+        """The scores, as a tensor; E723 where they are split over ranks."""
+        if self.group is not None:
+            raise fail("E723", "this needs all scores at once, and the head is split over ranks",
+                       help='load the objective with `backend="torch"`, `"c"` or `"auto"`, outside `torch.compile`')  # fmt: skip
         dtype = self.hidden.dtype
         bias = None if self.bias is None else self.bias.to(dtype)
         scores = functional.linear(self.hidden, self.weight.to(dtype), bias)

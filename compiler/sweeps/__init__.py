@@ -3,5 +3,19 @@
 from lossc.compiler.sweeps.forward import statistic_stages
 from lossc.compiler.sweeps.gradient import gradient_sweeps
 from lossc.compiler.sweeps.model import Contribution, GradientSweep, Stage, Sweep, coefficient
+from lossc.compiler.sweeps.shards import ShardStage, place, shard, shard_stages, top
 
-__all__ = ["Contribution", "GradientSweep", "Stage", "Sweep", "coefficient", "gradient_sweeps", "statistic_stages"]
+__all__ = [
+    "Contribution",
+    "GradientSweep",
+    "ShardStage",
+    "Stage",
+    "Sweep",
+    "coefficient",
+    "gradient_sweeps",
+    "place",
+    "shard",
+    "shard_stages",
+    "statistic_stages",
+    "top",
+]

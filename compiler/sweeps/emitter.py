@@ -42,9 +42,13 @@ class SweepEmitter(Emitter):
     def _input(self, node: Input) -> Emitted:
         if node in self.raw:
             return self.number_of(super()._input(node))
-        if node.name in self.given or not node.name.startswith("@"):
+        if node.name in self.given or not self.is_defined(node.name):
             return super()._input(node)
         return self.defined(node.name)
+
+    def is_defined(self, name: str) -> bool:
+        """Whether the table says what a leaf is; the caller has the others."""
+        return name in self.centred or name in self.scalars or name in self.statistics
 
     def defined(self, name: str) -> Emitted:
         """The value of a leaf of the table from its definition."""

@@ -24,10 +24,10 @@ def statistic_stages(table: Table, *, gradient: bool, exact: bool) -> tuple[Stag
     wanted = [statistic for statistic in table.statistics if statistic.purpose in purposes]
     swept = [statistic for statistic in wanted if statistic.level]
     groups = [swept] if is_local(table) else list(_by_level(swept))
-    stages = [Stage(-1, tuple(_sweeps(table, [s for s in wanted if not s.level], [], exact)))]
+    stages = [Stage(-1, tuple(sweeps(table, [s for s in wanted if not s.level], [], exact)))]
     for group in groups:
         known = [statistic for statistic in wanted if statistic.level < min(s.level for s in group)] if group else []
-        stages.append(Stage(min((s.level for s in group), default=1) - 1, tuple(_sweeps(table, group, known, exact))))
+        stages.append(Stage(min((s.level for s in group), default=1) - 1, tuple(sweeps(table, group, known, exact))))
     return tuple(stage for stage in stages if stage.sweeps)
 
 
@@ -36,7 +36,8 @@ def _by_level(statistics: list[Statistic]) -> Iterator[list[Statistic]]:
         yield [statistic for statistic in statistics if statistic.level == level]
 
 
-def _sweeps(table: Table, group: list[Statistic], known: Iterable[Statistic], exact: bool) -> Iterator[Sweep]:
+def sweeps(table: Table, group: list[Statistic], known: Iterable[Statistic], exact: bool) -> Iterator[Sweep]:
+    """The sweeps of statistics of one level, those that are `known` being bound."""
     before = min((statistic.level for statistic in group), default=0)
     given = {f"@{statistic.name}" for statistic in known}
     given |= {f"@{scalar.name}" for scalar in table.scalars if scalar.level < before}

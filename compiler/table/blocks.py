@@ -79,7 +79,7 @@ def anchored(table: Table) -> tuple[Table, dict[str, str]]:
     if not found:
         return table, {}
     axes = {leaf.name: node.axis for node, leaf in found.items() if isinstance(node, Index | Size) and isinstance(leaf, Input)}
-    return _replaced(table, found), axes
+    return replaced(table, found), axes
 
 
 def _nodes(table: Table) -> Iterator[Node]:
@@ -95,7 +95,9 @@ def _nodes(table: Table) -> Iterator[Node]:
         yield from (factor for factor, _ in statistic.merge.terms)
 
 
-def _replaced(table: Table, found: dict[Node, Node]) -> Table:
+def replaced(table: Table, found: dict[Node, Node]) -> Table:
+    """The table with some nodes in place of others."""
+
     def new(node: Node) -> Node:
         return substitute(node, found)
 

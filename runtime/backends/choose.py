@@ -148,6 +148,7 @@ class Automatic:
         device = environment.like.device.type
         operators = [operator for operator in self._fused.operators if isinstance(operator, Chosen)]
         small = not [each for each in operators if each.choice(environment.sizes, device) != "reference"]
-        if small or transforming():
+        split = [head for head in heads.values() if head.shard is not None]
+        if (small and not split) or transforming():
             return self._whole.run(formed(environment, heads).bind(self._whole.bound))
         return self._fused.run_in(environment, weigh, heads)

@@ -149,6 +149,8 @@ class Fused:
                 (tensors if entry.kind == "tensor" else params)[entry.name] = value
                 sizes |= dict(zip(entry.axes, value.shape, strict=True))
         assert like is not None
+        sizes |= {entry.axes[-1]: value.classes for entry, value in zip(self.bound, values, strict=True)
+                  if isinstance(value, Linear)}  # fmt: skip
         return Environment(tensors, params, self._cut.with_made(sizes), like, functions)
 
 

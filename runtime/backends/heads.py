@@ -28,7 +28,9 @@ from lossc.runtime.backends.passage import Axes, Key, Passage, Rooted
 from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable
 from lossc.runtime.backends.seam import Seam
+from lossc.runtime.backends.sharded import Sharded
 from lossc.runtime.linear import Linear
+from lossc.runtime.messages import fail
 
 CPU_BYTES = 112 << 20
 DEVICE_BYTES = 512 << 20
@@ -51,8 +53,12 @@ class Schedule:
 class Component:
     """The streams and statistics of row axes that hang together; `axes` are those of every tensor and parameter."""
 
-    def __init__(self, table: Table, providers: Sequence[Provider], engine: Engine, axes: Mapping[Key, Axes]) -> None:
+    def __init__(
+        self, table: Table, seam: Seam, providers: Sequence[Provider], engine: Engine, axes: Mapping[Key, Axes]
+    ) -> None:
         self.table = table
+        self._seam = seam
+        self._sharded: dict[object, Engine] = {}
         self.engine = engine
         self.axes = axes
         named = {stream.name for stream in table.streams} | {entry.name for entry in table.computed}
@@ -71,6 +77,19 @@ class Component:
     def heads(self, heads: Mapping[str, Linear]) -> dict[str, Linear]:
         """The heads that make its streams."""
         return {name: head for name, head in heads.items() if name in self._read}
+
+    def engine_for(self, heads: Mapping[str, Linear]) -> Engine:
+        """What computes with blocks: of all classes, or of one rank's."""
+        parts = [head.shard for head in heads.values() if head.shard is not None]
+        if not parts:
+            return self.engine
+        if len(parts) < len(heads):
+            raise fail("E723", "one head is split over ranks and another is whole", help="split both over the same ranks")
+        part = parts[0]
+        key = (part.group, part.offset, part.classes)
+        if key not in self._sharded:
+            self._sharded[key] = Sharded(self.table, self._seam, part)
+        return self._sharded[key]
 
     def wanted(self, keys: Iterable[Key], heads: Iterable[str]) -> Iterator[str]:
         """The streams whose gradient leads to an input."""
@@ -104,7 +123,7 @@ class Headed:
         places = {name: (axis,) if name.startswith("@index") else () for name, axis in self._places.items()}
         self.axes: dict[Key, Axes] = {**axes, **{("tensor", name): order for name, order in places.items()}}
         made = tuple(providers(table))
-        self.components = tuple(Component(each, made, engine(each), self.axes) for each in components(table))
+        self.components = tuple(Component(each, self.seam, made, engine(each), self.axes) for each in components(table))
         self.moving = {root.name for root in table.seam if _moves(root.value)}
         self._sums = {root.name: independent(root.value) for root in table.seam}
         self._hopeful = True

@@ -20,6 +20,7 @@ from lossc.runtime.backends.kernel_calls import in_double
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.projection import Projection, needed_rows
 from lossc.runtime.backends.provider import Provider
+from lossc.runtime.backends.sharded import summed
 from lossc.runtime.linear import Linear
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ class Passage:
         """The gradients of a block from the dL/d root that are expected."""
         like = self.known.like.double()
         upstream = {name: like.new_tensor(weight) for name, weight in self.expected.items()}
-        visit.spread(self._coefficients(visit.known, upstream, visit.block, total), total)
+        axis = self.owner.table.axis
+        rows = replace(visit.known, sizes={**visit.known.sizes, axis: self.known.sizes[axis]})
+        visit.spread(self._coefficients(rows, upstream, visit.block, total), total)
 
     def _coefficients(
         self, known: Environment, upstream: Mapping[str, Tensor], block: Block, total: Total
@@ -161,6 +164,7 @@ class Visit:
         self.call, self.component, self.cut, self.block = call, component, axes, block
         self.heads = component.heads(call.heads)
         self.wanted = frozenset(component.wanted(call.keys, call.heads))
+        self.engine = component.engine_for(self.heads)
         self.scores: dict[str, Tensor] = {}
         self.rows: dict[str, Tensor | None] = {}
         self.axes = {name: axes for (kind, name), axes in call.owner.axes.items() if kind == "tensor"}
@@ -171,7 +175,8 @@ class Visit:
 
     def _narrowed(self, known: Environment, block: Block) -> Environment:
         """What is known of a block."""
-        sizes = {**known.sizes, **{axis: length for axis, (_, length) in block.items()}}
+        own = {self.axes[name][-1]: head.weight.shape[0] for name, head in self.heads.items()}
+        sizes = {**known.sizes, **own, **{axis: length for axis, (_, length) in block.items()}}
         tensors = {name: part(x, self.axes[name], block) for name, x in known.tensors.items()}
         params = {name: part(x, self.call.owner.axes["param", name], block) for name, x in known.params.items()}
         return replace(known, tensors=tensors, params=params, sizes=sizes)
@@ -203,10 +208,10 @@ class Visit:
         for provider in component.providers:
             found[f"@{provider.name}"] = provider.value(self.known)
             self.known = self.known.having(found)
-        found |= component.engine.statistics(self.known)
+        found |= self.engine.statistics(self.known)
         self.known = self.known.having(found)
         made = {f"@{provider.name}": provider.axes for provider in component.providers}
-        self.axes |= {**component.engine.axes, **component.values, **made}
+        self.axes |= {**self.engine.axes, **component.values, **made}
         return found
 
     # -------------------------------------------------------------------------------------- gradients
@@ -229,7 +234,7 @@ class Visit:
         component = self.component
         known, block = self._narrowed(self.known, piece), _inside(self.block, piece)
         given = {name: part(x, self.axes[f"@{name}"], piece) for name, x in weights.items() if self._counts(name, block)}
-        slopes = component.engine.gradients(known, given, self.wanted)
+        slopes = self.engine.gradients(known, given, self.wanted)
         slopes |= {name: given[name] for name in component.delivered if name in given}
         of_scores: dict[str, Tensor] = {}
         direct = ((component.direct[name], slope) for name, slope in slopes.items() if name in component.direct)
@@ -316,7 +321,8 @@ class Total:
         """The gradients by input."""
         found = dict(self.sums)
         for name, parts in self.parts.items():
-            found |= {(name, key): value for key, value in self.call.projection(name).finish(parts).items()}
+            gradients = self.call.projection(name).finish(parts)
+            found |= {(name, key): value for key, value in summed(self.call.heads[name], gradients).items()}
         return found
 
 

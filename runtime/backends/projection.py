@@ -43,7 +43,7 @@ class Projection:
             return self._product(hidden, scores)
         scores.zero_()
         step = max(1, SLICE_BYTES // (self.classes * self.dtype.itemsize))
-        for some in rows.split(step):
+        for some in rows.split(step):  # type: ignore[no-untyped-call]
             made = torch.empty((some.numel(), self.classes), dtype=self.dtype, device=hidden.device)
             scores.index_copy_(0, some, self._product(hidden[some], made))
         return scores

@@ -1,0 +1,44 @@
+"""Heads whose classes are split over processes give what the whole head gives."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed
+
+import lossc
+from lossc import LosscError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_several_processes_are_one(size: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.runtime.sharding", str(tmp_path)]
+    running = [subprocess.Popen([*command, str(rank), str(size)], cwd=ROOT, stderr=subprocess.PIPE) for rank in range(size)]
+    said = [each.communicate(timeout=240)[1].decode() for each in running]
+    assert [each.returncode for each in running] == [0] * size, "\n".join(said)[-3000:]
+    for rank in range(size):
+        worst = json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8"))
+        assert worst == {name: pytest.approx(0.0, abs=1e-12) for name in worst}
+
+
+def test_what_needs_all_scores_of_a_row_says_so(tmp_path: Path) -> None:
+    distributed.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        head = lossc.Linear(torch.zeros(2, 3, 4), torch.zeros(5, 4), group=distributed.group.WORLD)
+        labels = torch.zeros(2, 3, dtype=torch.long)
+        with pytest.raises(LosscError) as found:
+            lossc.loads("nll", setting="tokens", backend="reference")(logits=head, labels=labels, mask=labels == 0)
+        assert found.value.diagnostics[0].code == "E723"
+        text = "mean[b, t](sum[r](sort[v -> r](logits) * index[r]))"
+        objective = lossc.loads(text, setting="tokens", backend="torch")
+        with pytest.raises(LosscError, match="split over ranks has no"):
+            objective(logits=head)
+    finally:
+        distributed.destroy_process_group()
