@@ -138,7 +138,7 @@ class Linear:
         """The scores, as a tensor; E723 where they are split over ranks."""
         if self.group is not None:
             raise fail("E723", "this needs all scores at once, and the head is split over ranks",
-                       help='load the objective with `backend="torch"`, `"c"` or `"auto"`, outside `torch.compile`')  # fmt: skip
+                       help='load the objective with `backend="torch"`, `"c"` or `"auto"`, and not compiled')  # fmt: skip
         dtype = self.hidden.dtype
         bias = None if self.bias is None else self.bias.to(dtype)
         scores = functional.linear(self.hidden, self.weight.to(dtype), bias)
