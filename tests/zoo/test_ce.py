@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.oracles.batches import classes, tokens, uniform
 from tests.zoo.harness import objective_of, run_spec
-from tests.zoo.oracles.ce import prototypes
+from tests.zoo.oracles.ce import prototypes, with_network
 
 import lossc
 
@@ -67,3 +67,26 @@ def test_harmonic_loss_is_zero_at_the_prototype() -> None:
     batch = prototypes(2, "plain")
     at = {**batch, "x": batch["w"][batch["labels"]]}
     assert float(run_spec(objective_of("zoo/ce/harmonic", eps=1e-9), at).value) < 1e-7
+
+
+def comp_sum_batch() -> dict[str, object]:
+    return with_network(batch := classes(2), 2) | batch
+
+
+@pytest.mark.parametrize(("t", "other"), [(1, "ce"), (1.7, "gce(q=0.7)"), (2, "gce(q=1)")])
+def test_comp_sum_losses_are_known_ones(t: float, other: str) -> None:
+    found = run_spec(objective_of("zoo/ce/comp_sum", t=t, nu=0), comp_sum_batch())
+    expected = run_spec(lossc.loads(other, setting="classes").double(), classes(2))
+    torch.testing.assert_close(found.value, expected.value)
+    torch.testing.assert_close(found.gradients["logits"], expected.gradients["logits"])
+
+
+def test_the_adversarial_term_grows_with_the_ball_and_is_small_in_a_small_one() -> None:
+    batch = comp_sum_batch()
+    batch["logits"] = batch["net"](batch["x"]).detach()
+    plain, *robust = (
+        float(run_spec(objective_of("zoo/ce/comp_sum", gamma=gamma, nu=nu), batch).value)
+        for gamma, nu in ((1, 0), (1e-9, 1), (0.1, 1), (0.5, 1))
+    )
+    assert plain == pytest.approx(robust[0], abs=1e-7)
+    assert robust[0] < robust[1] < robust[2]

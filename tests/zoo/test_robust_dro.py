@@ -6,8 +6,8 @@ import math
 
 import torch
 from tests.oracles.batches import classes
-from tests.zoo.harness import objective_of, run_spec
-from tests.zoo.oracles.robust_dro import margins
+from tests.zoo.harness import Tensors, objective_of, run_spec
+from tests.zoo.oracles.robust_dro import attackable, margins
 
 
 def batch_of(b: int = 5) -> dict[str, torch.Tensor]:
@@ -51,3 +51,23 @@ def test_sure_examples_get_a_low_temperature() -> None:
     flat, sure = objective.state["lambda"][:2].tolist()
     assert abs(flat - 1) < 1e-12
     assert sure < 0.6
+
+
+def attacked_losses(batch: Tensors, eps: float) -> torch.Tensor:
+    """The losses of the attacked examples, from the gradient of the mean over one example at a time."""
+    one = [{**batch, "x": batch["x"][[i]], "labels": batch["labels"][[i]]} for i in range(len(batch["labels"]))]
+    return torch.stack([run_spec(objective_of("zoo/robust_dro/done", eps=eps), each).value for each in one])
+
+
+def test_a_weak_tie_to_uniform_weights_is_the_largest_loss_and_a_strong_one_the_mean() -> None:
+    batch = attackable(4, "plain")
+    losses = attacked_losses(batch, 0.1)
+    for r, expected in ((1e-3, losses.max()), (1e6, losses.mean())):
+        found = run_spec(objective_of("zoo/robust_dro/done", r=r, eps=0.1), batch).value
+        torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_attacks_raise_every_loss() -> None:
+    batch = attackable(4, "plain")
+    clean, attacked = attacked_losses(batch, 1e-9), attacked_losses(batch, 0.3)
+    assert bool((attacked > clean).all())

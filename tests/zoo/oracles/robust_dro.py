@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from tests.oracles.batches import uniform
+from tests.oracles.batches import integers, uniform
 from tests.zoo.harness import Objective, Tensors, of_setting, oracle
+from tests.zoo.oracles.attacks import ascended, network
 from torch import Tensor
 
 TEMPERATURES = 1.1 + uniform(9, seed=40)
@@ -49,3 +50,24 @@ def aldr_kl(tensors: Tensors, lambda_0: float = 1, alpha: float = 2, c: float = 
         worst = now * (h / now).exp().mean().log()
         losses.append(worst - alpha * log_k / (2 * lambda_0) * (now - lambda_0) ** 2)
     return torch.stack(losses).mean()
+
+
+def attackable(seed: int, variant: str) -> Tensors:
+    b, d, v = (1, 5, 11) if variant == "odd" else (4, 3, 5)
+    labels = integers(b, high=v, seed=seed + 1)
+    if variant == "masked":
+        labels[1] = -1
+    return {"x": uniform(b, d, seed=seed), "labels": labels, "net": network(d, v)}
+
+
+@oracle("done", batch=attackable, params=[{}, {"r": 0.1, "eps": 0.5}, {"r": 50}])
+def done(tensors: Tensors, r: float = 1, eps: float = 0.03) -> Tensor:
+    """r log mean_i exp(l(x_i + delta_i) / r),  delta_i the worst in a ball of the largest entry."""
+    rows = tensors["labels"] >= 0
+    x, y = tensors["x"][rows], tensors["labels"][rows]
+
+    def loss(e: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(tensors["net"](x + e), y, reduction="none")
+
+    attacked = loss(ascended(loss, torch.zeros_like(x), eps, steps=10))
+    return r * (attacked / r).exp().mean().log()
