@@ -83,6 +83,8 @@ class Emitter:
         self.tracked = tracked
         self.locals: dict[Local, Emitted] = {}
         """The variables that calls around this place bind."""
+        self.roots: dict[Node, tuple[Node, Slot, Slot]] = {}
+        """The roots found so far: their body, value and slope."""
         builder.measured = self._measured
         self._around: Emitter | None = None
         self._binding: frozenset[Node] = frozenset()
@@ -219,10 +221,7 @@ class Emitter:
             case Along():
                 return emit_along(self, node, guard)
             case Call(is_opaque=True):
-                whole = self.emit(node) if guard else emit_opaque(self, node)
-                if whole is None:
-                    self.unsupported(node, f"`{_title(node)}`")
-                return self.guarded(whole, guard, safe_number(node.domain))
+                return emit_opaque(self, node, guard) or self.unsupported(node, f"`{_title(node)}`")
             case Call():
                 return emit_call(self, node, guard) or self.unsupported(node, f"`{_title(node)}`")
         return self.unsupported(node, f"`{_title(node)}`")

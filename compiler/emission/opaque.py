@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from lossc.compiler.core import Call, Input, Local, Node, Param, substitute, walk
 from lossc.compiler.emission.calls import whole
+from lossc.compiler.emission.facts import safe_number
+from lossc.compiler.emission.guards import Guard
+from lossc.compiler.emission.leaves import emit_leaf
 from lossc.compiler.emission.nested import body_of
 from lossc.compiler.emission.procedure import Emitted, Slot
 
@@ -19,10 +22,16 @@ if TYPE_CHECKING:
     from lossc.compiler.emission.emitter import Emitter
 
 
-def emit_opaque(emitter: Emitter, node: Call) -> Emitted | None:
-    """The value of a call as a whole; None of a function that is not emitted."""
+def emit_opaque(emitter: Emitter, node: Call, guard: Guard) -> Emitted | None:
+    """The value of a call as a whole, but of a root the entries that are seen; None of a function that is not emitted."""
+    if node.function == "root":
+        return _root(emitter, node, guard)
+    if node.function.startswith("leaf:"):
+        return emit_leaf(emitter, node)
     rule = _RULES.get(node.function)
-    return None if rule is None else rule(emitter, node)
+    if rule is None:
+        return None
+    return emitter.guarded(emitter.emit(node), guard, safe_number(node.domain)) if guard else rule(emitter, node)
 
 
 def differentiated(roots: Iterable[Node]) -> frozenset[Node]:
@@ -120,8 +129,20 @@ def _place(emitter: Emitter, node: Node | None, axes: tuple[str, ...]) -> Slot |
     return None if node is None else emitter.builder.arranged(emitter.builder.number(emitter.emit(node)), axes).at
 
 
-def _root(emitter: Emitter, node: Call) -> Emitted:
-    """The root as a constant, with the gradient of its equation."""
+def _root(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
+    """The root as a constant, with the gradient of its equation where it is seen."""
+    builder = emitter.builder
+    if node not in emitter.roots:
+        emitter.roots[node] = _searched(emitter, node)
+    body, found, slope = emitter.roots[node]
+    axes = builder.sorted(node.axes)
+    value = builder.expanded(builder.number(builder.tensor(emitter.emit(body, guard))), axes)
+    root = builder.call("operations.implicit", (found, value.at, slope), axes)
+    return emitter.guarded(root, guard, safe_number(node.domain))
+
+
+def _searched(emitter: Emitter, node: Call) -> tuple[Node, Slot, Slot]:
+    """The body of a root, over a variable that has its value from here on; that value, and the slope there."""
     builder = emitter.builder
     body, variable, low, high = opened(node)
     assert isinstance(variable, Local)
@@ -131,10 +152,11 @@ def _root(emitter: Emitter, node: Call) -> Emitted:
     found = builder.search("operations.root", (*ends, *captured), axes, procedure)
     emitter.locals[variable] = builder.call("operations.found_or", (found.at, ends[0]), axes)
     slope = builder.search("operations.root_slope", (emitter.locals[variable].at, *captured), axes, procedure)
-    value = builder.expanded(builder.number(builder.tensor(emitter.emit(body))), axes)
-    return builder.call("operations.implicit", (found.at, value.at, slope.at), axes)
+    assert isinstance(found.at, Slot)
+    assert isinstance(slope.at, Slot)
+    return body, found.at, slope.at
 
 
 _RULES: dict[str, Callable[[Emitter, Call], Emitted]] = {
-    "model": _model, "grad": _grad, "worst": _worst, "root": _root,
+    "model": _model, "grad": _grad, "worst": _worst,
 }  # fmt: skip

@@ -80,3 +80,35 @@ def test_a_row_without_a_label_is_unseen_among_all_pairs(scores: str, backend: s
     whole, part = (torch.autograd.grad(loss, leaf)[0] for loss, leaf in zip(losses, leaves, strict=True))
     torch.testing.assert_close(whole[kept], part)
     assert not whole[1].any()
+
+
+ROOTS = """objective hidden_roots
+axis b : batch
+axis l
+axis d
+input x   : embedding[b, d]
+input w   : embedding[l, d]
+data  hit : mask[b, l]
+
+let s = dot[d](x, w)
+let t = root[u in -40..40](sum[l](sigmoid(s + u)) - 1)
+
+minimize
+  loss : mean[b](mean[l where hit](-log(sigmoid(s + t))))
+"""
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+def test_a_row_that_leaves_is_unseen_through_its_root(backend: str) -> None:
+    objective = lossc.loads(ROOTS, backend=backend).double()
+    generator = torch.Generator().manual_seed(2)
+    x, w = (torch.randn(n, 2, generator=generator, dtype=torch.float64) for n in (3, 4))
+    x[1] = torch.nan
+    hit = torch.tensor([[True, False, False, True], [False] * 4, [False, True, False, False]])
+    found = []
+    for rows in ([0, 1, 2], [0, 2]):
+        leaves = [x[rows].requires_grad_(), w.clone().requires_grad_()]
+        found.append(torch.autograd.grad(objective(x=leaves[0], w=leaves[1], hit=hit[rows]).loss, leaves))
+    torch.testing.assert_close(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][0][[0, 2]], found[1][0])
+    assert not found[0][0][1].any()
