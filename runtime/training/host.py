@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from lossc.compiler.lagrangian import with_constraints
 from lossc.compiler.program import Program
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.runtime.files import path_span
@@ -45,7 +46,8 @@ class Trainee(nn.Module):
         self.program = program
         self.networks = networks
         self.names = tensors_used(program) | {question.tensor for question in assigned.questions}
-        entries = (*program.terms, *program.monitors)
+        formed = with_constraints(program)
+        entries = (*formed.terms, *formed.monitors)
         self.counted = inputs_of(*(part.denominator for entry in entries for part in entry.parts))
 
     def tensors(self, batch: Batch) -> dict[str, Tensor | nn.Module]:
@@ -65,6 +67,14 @@ class Trainee(nn.Module):
         """The network that draws: the one whose probabilities are the old ones."""
         old = (question.feed for question in self.questions if question.tensor == "old_logp")
         return next((self.networks.of(feed) for feed in old if isinstance(feed, Previous)), self.network)
+
+    def constraints(self) -> dict[str, float]:
+        """Of each constraint, its violation over the last step and its multiplier (the means, where it has several)."""
+        objective: Any = self.objective
+        found: dict[str, float] = {}
+        for name, violation in objective.violations.items():
+            found |= {name: float(violation.mean()), f"{name}.multiplier": float(objective.multipliers[name].mean())}
+        return found
 
     def forward(self, batch: Batch, denominators: Any = None) -> Any:
         given = {} if denominators is None else {"denominators": denominators}

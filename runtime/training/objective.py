@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lossc.compiler import core
 from lossc.compiler.check import Checked, check_source
+from lossc.compiler.lagrangian import with_constraints
 from lossc.compiler.program import Program
 from lossc.compiler.prompt import prompt_file
 from lossc.compiler.zoo import located
@@ -99,7 +100,10 @@ def inputs_of(*nodes: core.Node | None) -> set[str]:
 
 
 def tensors_used(program: Program) -> set[str]:
-    """The tensors that terms and monitors read."""
-    entries = (*program.terms, *program.monitors)
+    """The tensors that terms, constraints, monitors and the renewals of states read."""
+    formed = with_constraints(program)
+    entries = (*formed.terms, *formed.monitors)
     parts = [part for entry in entries for part in entry.parts]
-    return inputs_of(*(entry.value for entry in entries), *(n for p in parts for n in (p.numerator, p.denominator)))
+    renewals = (node for state in program.states.values() for node in (state.renewal, state.renewal_present))
+    values = (*(entry.value for entry in entries), *renewals)
+    return inputs_of(*values, *(node for part in parts for node in (part.numerator, part.denominator)))

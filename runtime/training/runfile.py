@@ -80,6 +80,19 @@ class DataSection(Section):
     vocabulary: Annotated[int, Field(ge=260, le=1 << 20)] = Field(default=1024, description="Tokens of a `bpe` tokenizer.")
 
 
+class ConstraintSection(Section):
+    """How a constraint `subject to name : u <= bound` is enforced: by a multiplier that ascends behind each step."""
+
+    formulation: Literal["lagrangian", "augmented"] = "lagrangian"
+    multiplier_lr: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="The ascent of the multiplier; left out, 0.01, or the penalty of an augmented one."
+    )
+    initial: float = Field(default=0.0, description="The multiplier before the first step.")
+    penalty: Annotated[float, Field(gt=0)] = Field(default=1.0, description="Of the augmented formulation.")
+    growth: Annotated[float, Field(ge=1)] = Field(default=1.0, description="Of the penalty, behind a step of violation.")
+    tolerance: Annotated[float, Field(ge=0)] = Field(default=1e-4, description="A violation that does not count.")
+
+
 class EverySection(Section):
     """How often, in steps; left out, ten times in a run."""
 
@@ -101,6 +114,9 @@ class Run(Section):
     model: ModelSection | None = Field(default=None, description="Left out: `llama` for texts, `mlp` for numbers.")
     feeds: dict[str, FeedSection] = Field(
         default={}, description="Where a tensor, a column or a stream comes from, other than from `data`."
+    )
+    constraints: dict[str, Annotated[ConstraintSection, forms("formulation")]] = Field(
+        default={}, description="How each constraint of the objective is enforced, by its name."
     )
     start: Training | None = Field(default=None, description="Train the network in this way first: the run starts from it.")
     optimiser: Annotated[OptimiserSection, forms("name")] = OptimiserSection()

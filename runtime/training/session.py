@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 import lossc
 from lossc.compiler.program import Program
+from lossc.runtime.constraints import Constraint
 from lossc.runtime.files import write_text
 from lossc.runtime.objective import Objective
 from lossc.runtime.training.board import Board, opened_board
@@ -108,13 +109,14 @@ def train(session: Session) -> Outcome:
         folder.continue_with(manifest)
     work = _prepared(session)
     network = _network(session, work.prepared)
+    objective = _objective(session, work.prepared, network)
     if not session.resume and is_main():
         folder.begin(manifest, {"run.yaml": session.text, "objective.loss": session.spec.text})
     for earlier in (*([work.start] if work.start else []), *work.teachers.values()):
         if train_earlier(session, earlier, train).interrupted:
             total = total_steps(session.run, len(work.prepared.train))
             return Outcome(folder, 0, total, Journal(folder.metrics), interrupted=True)
-    trainee = _trainee(session, work, network)
+    trainee = _trainee(session, work, network, objective)
     _describe(session.console, work.prepared, trainee)
     _freeze(session, work.prepared, trainee)
     return _Running(session, work.prepared, trainee).go()
@@ -180,7 +182,19 @@ def _manifest(session: Session) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _trainee(session: Session, work: _Work, network: nn.Module) -> Trainee:
+def _objective(session: Session, prepared: Prepared, network: nn.Module) -> Objective:
+    run, program = session.run, session.spec.program
+    numbered = {
+        axis: prepared.rows for stream in prepared.assigned.streams for name in stream.numbers
+        if (axis := program.tensors[name].kind.codomain)
+    }  # fmt: skip
+    return Objective(
+        program, sizes=numbered | _outputs(program, prepared, network), total_steps=total_steps(run, len(prepared.train)),
+        seed=run.seed, constraints={name: Constraint(**section.model_dump()) for name, section in run.constraints.items()},
+    )  # fmt: skip
+
+
+def _trainee(session: Session, work: _Work, network: nn.Module, objective: Objective) -> Trainee:
     run, program, prepared = session.run, session.spec.program, work.prepared
     device = _device(run)
     if work.start is not None:
@@ -188,12 +202,6 @@ def _trainee(session: Session, work: _Work, network: nn.Module) -> Trainee:
     network = network.to(device, precision_of(run.precision))
     feeds = [question.feed for question in prepared.assigned.questions if not _is_kept(question, prepared)]
     networks = Networks(network, feeds, _teachers(session, work))
-    sizes = {
-        axis: prepared.rows for stream in prepared.assigned.streams for name in stream.numbers
-        if (axis := program.tensors[name].kind.codomain)
-    }  # fmt: skip
-    sizes |= _outputs(program, prepared, network)
-    objective = Objective(program, sizes=sizes, total_steps=total_steps(run, len(prepared.train)))
     return Trainee(network, objective, prepared.assigned, program, networks)
 
 
@@ -347,6 +355,7 @@ class _Running(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         assert self.reading is not None and self.view is not None
         self.trainee.networks.follow(state.global_step)
+        self.reading = replace(self.reading, monitors=self.reading.monitors | self.trainee.constraints())
         self._keep(self.reading)
         self.view.step(self.reading)
         self.interrupted = self.host.on_any_process(self.interrupted)

@@ -201,6 +201,48 @@ def test_columns_of_numbers_and_row_numbers() -> None:
     assert ready.train[0].data["extra"].shape == (3,)
 
 
+# What follows the run, and the network called again
+
+
+def test_states_draws_and_multipliers_are_resumed_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "objective: |\n  use std.settings.classes\n  use std.ce (entropy)\n  axis example\n  data id : label[b] in example\n"
+        "  state hard : real[example] = 0 then 0.5 * hard + 0.5 * mean[b by id](nll)\n"
+        "  let weight = 1 + ramp(0 -> 1, over = 4) * hard[example = id]\n"
+        "  minimize\n    fit : mean[b](sg(weight) * nll)\n    noise : mean[b, v](logits * normal(b, v))\n"
+        "  subject to sure : mean[b](entropy(logits)) <= 0.9\n  monitor\n    harder : mean[b](weight)\n"
+        "data: {source: sklearn:iris, held_out: 0.1}\nfeeds: {id: number}\nconstraints: {sure: {formulation: augmented, penalty: 2}}\n"
+        f"{MLP.replace('16', '64')}length: {{steps: 6}}\nevaluate: {{every: 3}}\nsave: {{every: 2}}\n"
+    )
+    whole = start(text, "whole")
+    steps = [reading.monitors for reading in whole.journal.of("train")]
+    assert steps[0]["harder"] == 1
+    assert steps[-1]["harder"] > 1
+    assert steps[-1]["sure.multiplier"] > steps[0]["sure.multiplier"] > 0
+    at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert start(text, "broken").interrupted
+    resumed = start(text, "broken", resume=True)
+    assert lines("broken") == lines("whole")
+    assert_equal_weights(whole, resumed)
+    assert refused_run(text.replace("{sure: {", "{shure: {")) == ["E733"]
+
+
+def test_the_network_is_called_again() -> None:
+    text = (
+        "objective: |\n  use std.settings.classes\n  use std.ce (ce)\n  use std.divergence (kl)\n  axis f\n"
+        "  input net  : model(real[b, f]) -> logits[b, v]\n  input slow : model(real[b, f]) -> logits[b, v]\n"
+        "  data features : real[b, f]\n"
+        "  minimize\n    fit : mean[b](nll)\n    flat : mean[b, f](grad[features](ce(net(features), labels))^2)\n"
+        "  monitor\n    equal : mean[b, v]((net(features) - logits)^2)\n    slow : mean[b](kl(slow(features), logits))\n"
+        "data: sklearn:iris\nfeeds: {slow: {kind: average, decay: 0.5}}\n"
+        "model: {kind: mlp, hidden: [8]}\nlength: {steps: 2}\nevaluate: {every: 1}\n"
+    )
+    readings = start(text, "one").journal.of("held_out")
+    assert [reading.monitors["equal"] for reading in readings] == [0, 0, 0]
+    assert [reading.monitors["slow"] > 0 for reading in readings] == [False, True, True]
+    assert readings[0].terms["flat"] > 0
+
+
 # Streams
 
 

@@ -43,7 +43,7 @@ def test_the_run_file_of_the_page_reads(tmp_path: Path, monkeypatch: pytest.Monk
     text, _ = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     Path("dpo_sft.loss").write_text(
         "use std.settings.pairs\nuse std.preference (dpo)\nparam beta : positive = 1\n"
-        "minimize\n  a : mean[pair](dpo(margin, beta = beta))\n"
+        "minimize\n  a : mean[pair](dpo(margin, beta = beta))\nsubject to drift : mean[pair](margin) <= 1\n"
     )
     Path("run.yaml").write_text(text, encoding="utf-8")
     run = plan_run("run.yaml", {}, resume=False).run
