@@ -117,6 +117,9 @@ static inline int16_t order_of(uint16_t x) { return (int16_t)(x ^ (uint16_t)((in
 /* ------------------------------------------------------------------ elementary functions, single precision */
 /* Branch-free, so that loops over them become SIMD code; NaN gives NaN, and infinities what the mathematics gives. */
 
+/* By a mask: the compiler follows a constant 0 into what is worked out from it, a branch that keeps the loop from being SIMD. */
+static inline float zero_where(int condition, float x) { return float_of(bits_of(x) & ((uint32_t)condition - 1u)); }
+
 /* exp x = 2^k 2^f with k the nearest integer to x log2 e, below 2^-125 it is 0. */
 static inline float exponential_f(float x) {
   const float bounded = x > 89.0f ? 89.0f : x;
@@ -129,7 +132,7 @@ static inline float exponential_f(float x) {
   p = p * f + 0.24022242426872253f;
   p = p * f + 0.6931470036506653f;
   p = p * f + 1.0f;
-  return x < -86.6f ? 0.0f : p * float_of(bits_of(shifted) << 23);
+  return zero_where(x < -86.6f, p * float_of(bits_of(shifted) << 23));
 }
 
 /* The same for x <= 0. */
@@ -143,7 +146,7 @@ static inline float exponential_negative_f(float x) {
   p = p * f + 0.24022242426872253f;
   p = p * f + 0.6931470036506653f;
   p = p * f + 1.0f;
-  return x < -86.6f ? 0.0f : p * float_of(bits_of(shifted) << 23);
+  return zero_where(x < -86.6f, p * float_of(bits_of(shifted) << 23));
 }
 
 /* The same for -80 <= x <= 0. */
@@ -196,12 +199,18 @@ static inline float logarithm_f(float x) {
   return x > 0.0f && x < INFINITY ? value : special;
 }
 
-/* log(1 + x) = log u * x / (u - 1) with u = 1 + x rounded. */
+/* log(1 + x) = log u + (what u lost) / u with u = 1 + x rounded, without a branch: one keeps a loop from being vectorised. */
 static inline float log1p_f(float x) {
   const float u = 1.0f + x;
-  const float lost = x - (u - 1.0f);
-  const float value = logarithm_f(u) + lost / u;
-  return u > 0.0f && u < INFINITY ? value : logarithm_f(u);
+  const int inside = (u > 0.0f) & (u < INFINITY);
+  const float lost = inside ? x - (u - 1.0f) : 0.0f;
+  return logarithm_f(u) + lost / (inside ? u : 1.0f);
+}
+
+/* The same for x from 0 to 1, and NaN. */
+static inline float log1p_unit_f(float x) {
+  const float u = 1.0f + x;
+  return logarithm_f(u) + (x - (u - 1.0f)) / u;
 }
 
 static inline float expm1_f(float x) {
@@ -219,12 +228,12 @@ static inline float sigmoid_f(float x) { return 1.0f / (1.0f + exponential_f(-x)
 
 static inline float softplus_f(float x) {
   const float above = x > 0.0f ? x : 0.0f;
-  return above + log1p_f(exponential_f(x > 0.0f ? -x : x));
+  return above + log1p_unit_f(exponential_f(x > 0.0f ? -x : x));
 }
 
 static inline float logaddexp_f(float x, float y) {
   const float high = x > y ? x : y, low = x > y ? y : x;
-  return high + log1p_f(exponential_f(low == high ? 0.0f : low - high));
+  return high + log1p_unit_f(exponential_f(zero_where(low == high, low - high)));
 }
 
 static inline float log1mexp_f(float x) {
