@@ -18,7 +18,7 @@ def assert_equals(
 ) -> None:
     """A whole text has no problem, no `extern`, and equals a closed form in value and gradients."""
     found = check_source(Source("<beyond>", text))
-    assert not [problem.message for problem in found.problems.found]
+    assert [problem.message for problem in found.problems.found] == []
     assert "extern" not in text
     objective = lossc.loads(text, backend=backend, **load).double()
     leaves = leaves_of(objective, tensors)
