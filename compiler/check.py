@@ -9,9 +9,10 @@ from typing import Literal
 from lossc.compiler import core, lints, statements
 from lossc.compiler.elaborate.context import Context, Session, axes_text, describe
 from lossc.compiler.elaborate.declarations import in_order, value_of
+from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.elaborate.laws import check_law
 from lossc.compiler.elaborate.terms import sound
-from lossc.compiler.elaborate.types import WEIGHTS_AXIS, bounds_text, domain_text, in_bounds, read_type
+from lossc.compiler.elaborate.types import bounds_text, domain_text, in_bounds, read_type
 from lossc.compiler.gather import Gathered, Gatherer
 from lossc.compiler.kinds import Kind
 from lossc.compiler.normalise import Normaliser

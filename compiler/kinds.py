@@ -41,6 +41,8 @@ class Kind:
     bounds: Interval = iv.REAL
     choices: tuple[str, ...] = ()
     signature: Signature | None = None
+    leaves: str | None = None
+    """The axis of the leaves of a group of weights."""
 
     def renamed(self, old: str, new: str) -> Kind:
         """The kind after an axis took another name; a label points where it pointed."""

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from lossc.compiler.core import walk
-from lossc.compiler.elaborate.types import WEIGHTS_AXIS
+from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.program import LetInfo, Program, TensorInfo
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
 from lossc.runtime.functions import Called, ambient, interfaces
-from lossc.runtime.layouts import Layout, flattened, stacked, unfolded
+from lossc.runtime.layouts import Layout, leaves_of, stacked, unfolded
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, problem, shown
 
@@ -37,6 +37,7 @@ class Expected(NamedTuple):
     over: str | None
     codomain: str | None
     span: Span
+    leaves: str | None = None
 
     @property
     def declaration(self) -> str:
@@ -46,7 +47,8 @@ class Expected(NamedTuple):
 
 
 def _expected(info: TensorInfo | LetInfo, role: str) -> Expected:
-    return Expected(info.name, role, info.kind.name, info.order, info.kind.axis, info.kind.codomain, info.span)
+    kind = info.kind
+    return Expected(info.name, role, kind.name, info.order, kind.axis, kind.codomain, info.span, kind.leaves)
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Admitted:
     sizes: dict[str, int]
     like: Tensor
     functions: dict[str, Called] = field(default_factory=dict)
+    leaves: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    """The shapes of the leaves of each group of weights, by the axis along which it is laid out."""
 
 
 class Door:
@@ -90,6 +94,7 @@ class Door:
         tensors = self._arranged(known, problems)
         problems += [found for name, tensor in tensors.items() for found in self._wrong_type(name, tensor)]
         sizes = self._extents(tensors, problems)
+        leaves = self._leaves({name: known[name] for name in tensors}, sizes, problems)
         codomains = [self.expected[name].codomain for name in tensors]
         told = {axis for axis in codomains if axis is not None} - set(sizes)
         if problems:
@@ -107,7 +112,7 @@ class Door:
             for name, value in models.items()
             if callable(value)
         }
-        return Admitted(ready, sizes, like, functions)
+        return Admitted(ready, sizes, like, functions, leaves)
 
     def having(self, axis: str) -> list[str]:
         """The tensors that have an axis."""
@@ -160,7 +165,7 @@ class Door:
         expected = self.expected[name]
         order = expected.order
         if expected.kind == "weights":
-            return flattened(name, value, order[0].removeprefix(WEIGHTS_AXIS))
+            return torch.cat([leaf.flatten() for leaf in leaves_of(name, value, order[0].removeprefix(WEIGHTS_AXIS))])
         if isinstance(value, Layout):
             return unfolded(name, value, order, extents)
         if isinstance(value, Mapping):
@@ -209,6 +214,26 @@ class Door:
                     found = f"{name} is {shown(tensor)}, {other} is {shown(tensors[other])}"
                     problems.append(problem("E704", message, found=found, declared=self.expected[name].span))
         return {**{axis: len(names or ()) for axis, names in self.positions.items()}, **self.sizes, **sizes}
+
+    def _leaves(
+        self, given: Mapping[str, object], sizes: dict[str, int], problems: list[Diagnostic]
+    ) -> dict[str, tuple[tuple[int, ...], ...]]:
+        """The shapes of the leaves of each group; one that is given twice has the same, and as many as its axis has entries."""
+        found: dict[str, tuple[tuple[int, ...], ...]] = {}
+        for name, value in given.items():
+            expected = self.expected[name]
+            if expected.kind != "weights":
+                continue
+            (axis,) = expected.order
+            shapes = tuple(tuple(leaf.shape) for leaf in leaves_of(name, value, axis.removeprefix(WEIGHTS_AXIS)))
+            if found.setdefault(axis, shapes) != shapes:
+                message = f"`{name}` has leaves of other shapes than the group that it stands beside"
+                problems.append(problem("E704", message, found=str(shapes[:4]), declared=expected.span))
+            layer = expected.leaves
+            if layer is not None and sizes.setdefault(layer, len(shapes)) != len(shapes):
+                message = f"`{name}` has {len(shapes)} leaves, and `{layer}` has {sizes[layer]} entries"
+                problems.append(problem("E704", message, declared=expected.span))
+        return found
 
     def _wrong_positions(self, name: str, axis: str, extent: int) -> Iterator[Diagnostic]:
         positions = self.positions.get(axis)

@@ -71,12 +71,12 @@ def _sizes(name: str, group: tuple[str, ...], total: int, extents: Mapping[str, 
     return [known.get(axis, total // product) for axis in group]
 
 
-def flattened(name: str, given: object, pattern: str) -> Tensor:
-    """A group of parameters laid out flat: those whose names match the pattern, in the order of their names."""
+def leaves_of(name: str, given: object, pattern: str) -> list[Tensor]:
+    """The parameters of a group: those whose names match the pattern, in the order of their names."""
     if isinstance(given, nn.Module):
         given = dict(given.named_parameters())
     if isinstance(given, Tensor):
-        return given.flatten()
+        return [given]
     if not isinstance(given, Mapping) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
         help_ = f"pass `{name}=dict(model.named_parameters())`, or the model"
         raise fail("E708", f"`{name}` must be parameters by name", found=type(given).__name__, help=help_)
@@ -84,7 +84,7 @@ def flattened(name: str, given: object, pattern: str) -> Tensor:
     if not chosen:
         shown_names = ", ".join(sorted(given)[:4])
         raise fail("E719", f'no parameter of `{name}` matches "{pattern}"', found=f"{shown_names}, …")
-    return torch.cat([tensor.flatten() for tensor in chosen])
+    return chosen
 
 
 def stacked(

@@ -271,6 +271,8 @@ class Objective(Running):
                 values.append(self._extent(name, admitted))
             elif kind == "function":
                 values.append(admitted.functions[name])
+            elif kind == "leaves":
+                values.append(admitted.leaves[name])
             else:
                 values.append(admitted.like)
         return values

@@ -13,9 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.emission import Instruction, Procedure, Slot
 from lossc.compiler.program import Program
 from lossc.runtime import operations, template
+from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 from lossc.runtime.variants import Variant
 
@@ -30,6 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import torch
@@ -49,7 +52,7 @@ def standalone(objective: Objective) -> str:
         *(pasted(function) for function in operations_of(procedure)),
         *bodies(procedure),
         _program(variant),
-        *(pasted(item) for item in (template.Result, template.Objective, template.admitted, template.combined)),
+        *map(pasted, (template.Result, template.Objective, template.laid_out, template.admitted, template.combined)),
     ]
     return "\n\n".join(block.strip() + "\n" for block in blocks)
 
@@ -60,6 +63,10 @@ def standalone(objective: Objective) -> str:
 def tables(objective: Objective, variant: Variant, native: frozenset[str] = frozenset()) -> str:
     """What the program is given; `native` are tensors that keep their floating type."""
     program = objective.program
+    for what, held in (("state", program.states.values()), ("constraint", program.constraints)):
+        for info in held:
+            help_ = "train with `lossc.load(…)`, which renews states and lets multipliers ascend"
+            raise fail("E735", f"no module can be written of the {what} `{info.name}`", declared=info.span, help=help_)
     bound = variant.procedure.bound
     tensors = []
     for entry in bound:
@@ -83,10 +90,17 @@ def tables(objective: Objective, variant: Variant, native: frozenset[str] = froz
         _table("PARAMETERS", "name, value, role, axes", parameters),
         f"EXTENTS: dict[str, int] = {extents!r}",
         _table("SIZES", "axes of which the program is given the extent", variant.procedure.names("size")),
+        _table("WEIGHTS", "groups: name, pattern, axis along which it is laid out, that of its leaves", _weights(objective)),
+        _table("LEAVES", "groups of which the program is given the shapes of the leaves", variant.procedure.names("leaves")),
         _table("FUNCTIONS", "models, passed by name", variant.procedure.names("function")),
         f"GRADIENTS: bool = {variant.procedure.differentiates}",
         _table("TERMS", "name, sign in the loss (0: a monitor), number of parts", terms),
     ])  # fmt: skip
+
+
+def _weights(objective: Objective) -> list[tuple[str, str, str, str | None]]:
+    groups = [info for info in objective.program.tensors.values() if info.kind.name == "weights"]
+    return [(g.name, g.order[0].removeprefix(WEIGHTS_AXIS), g.order[0], g.kind.leaves) for g in groups]
 
 
 def _role(program: Program, name: str) -> str:
@@ -103,7 +117,7 @@ def _table(name: str, comment: str, rows: Iterable[object]) -> str:
 
 def _program(variant: Variant) -> str:
     procedure = variant.procedure
-    lines = ["def program(like, tensors, parameters, sizes, functions):"]
+    lines = ["def program(like, tensors, parameters, sizes, functions, leaves):"]
     lines.append(f'    """{inspect.getdoc(template.program)}"""')
     lines += [f"    {each}" for each in (*_bindings(procedure), *map(line, procedure.instructions))]
     lines.append("    return [")
@@ -115,7 +129,7 @@ def _program(variant: Variant) -> str:
 
 
 def _bindings(procedure: Procedure) -> Iterator[str]:
-    places = {"tensor": "tensors", "param": "parameters", "size": "sizes", "function": "functions"}
+    places = {"tensor": "tensors", "param": "parameters", "size": "sizes", "function": "functions", "leaves": "leaves"}
     counters = dict.fromkeys(places, 0)
     for bound in procedure.bound:
         if bound.kind == "like":

@@ -6,6 +6,7 @@ The tables here are those of an objective without terms; they say what the class
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import torch
@@ -36,12 +37,19 @@ TERMS: tuple[tuple[str, int, int], ...] = ()
 FUNCTIONS: tuple[str, ...] = ()
 """The models that are passed by name."""
 
+WEIGHTS: tuple[tuple[str, str, str, str | None], ...] = ()
+"""Of each group of weights: its name, the pattern of names, the axis along which it is laid out, that of its leaves."""
+
+LEAVES: tuple[str, ...] = ()
+"""The groups, by the axis along which they are laid out, of which the program is given the shapes of the leaves."""
+
 GRADIENTS: bool = False
 """Whether gradients are taken inside, so that autograd is needed in evaluation too."""
 
 
 def program(
-    like: Tensor, tensors: list[Tensor], parameters: list[Tensor], sizes: list[int], functions: list[Callable[..., Tensor]]
+    like: Tensor, tensors: list[Tensor], parameters: list[Tensor], sizes: list[int], functions: list[Callable[..., Tensor]],
+    leaves: list[tuple[tuple[int, ...], ...]],
 ) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor]]:
     """Of each part: coefficient, numerator, denominator, and the number of entries that it admits."""
     return []
@@ -82,9 +90,13 @@ class Objective(nn.Module):
                 self.learned.append(nn.Parameter(start))
             self.values.append(tensor)
 
-    def forward(self, **given: Tensor | Callable[..., Tensor]) -> Result:
+    def forward(self, **given: object) -> Result:
+        shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+        for name, pattern, laid, _ in WEIGHTS:
+            given[name], shapes[laid] = laid_out(given[name], pattern)
         functions = [function for name in FUNCTIONS if callable(function := given.pop(name, None))]
         like, ready, extents = admitted({name: value for name, value in given.items() if isinstance(value, Tensor)})
+        extents |= {layer: len(shapes[laid]) for _, _, laid, layer in WEIGHTS if layer is not None}
         attached = torch.is_grad_enabled()
         learned = iter(self.learned)
         parameters = []
@@ -92,7 +104,8 @@ class Objective(nn.Module):
             chosen = next(learned) if role == "learn" else self.of_the_run(name) if role == "run" else value
             parameters.append(chosen.to(like).expand([extents[axis] for axis in axes]))
         with torch.autocast(like.device.type, enabled=False), torch.set_grad_enabled(attached or GRADIENTS):
-            parts = program(like, ready, parameters, [extents[axis] for axis in SIZES], functions)
+            sizes, leaves = [extents[axis] for axis in SIZES], [shapes[laid] for laid in LEAVES]
+            parts = program(like, ready, parameters, sizes, functions, leaves)
             result = combined(like, parts)
         return result if attached else result._replace(loss=result.loss.detach())
 
@@ -107,6 +120,17 @@ class Objective(nn.Module):
         if self.total_steps is None:
             raise TypeError("this objective needs the length of the run: Objective(total_steps=…)")
         return (self.step.double() / self.total_steps).clamp(max=1.0)
+
+
+def laid_out(given: object, pattern: str) -> tuple[Tensor, tuple[tuple[int, ...], ...]]:
+    """A module, or parameters by name, as one vector of those whose names match, and their shapes; a tensor is one of them."""
+    if isinstance(given, nn.Module):
+        given = dict(given.named_parameters())
+    if isinstance(given, dict):
+        chosen = [given[key] for key in sorted(given) if fnmatchcase(key, pattern or "*")]
+    else:
+        chosen = [torch.as_tensor(given)]
+    return torch.cat([leaf.flatten() for leaf in chosen]), tuple(tuple(leaf.shape) for leaf in chosen)
 
 
 def admitted(given: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], dict[str, int]]:

@@ -282,8 +282,9 @@ class Call(Node):
 
     @property
     def is_opaque(self) -> bool:
-        """Whether the value is not an expression of its arguments: it runs the caller's code, or binds a variable."""
-        return self.function in OPAQUE
+        """Whether the value is not an expression of its arguments alone: it runs the caller's code, binds a variable, or
+        follows the leaves of a group of weights."""
+        return self.function in OPAQUE or self.function.startswith("leaf:")
 
     def given(self, name: str) -> Node | None:
         """The argument that is given by a name."""

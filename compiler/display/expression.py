@@ -129,6 +129,8 @@ class _Reader:
         return Binary("/", result, _chain(lower)) if lower else result
 
     def _reduce(self, node: core.Reduce) -> Expr:
+        if node.op == "sum" and node.where is None and all(axis.startswith("#") for axis in node.over):
+            return self._call("total", (node.body,))
         selectors = [Selector("axis", axis) for axis in node.over]
         if node.groups is not None:
             label = self._part(node.groups[0])

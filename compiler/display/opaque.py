@@ -14,6 +14,8 @@ Part = Callable[[Node], Expr]
 
 def opaque_call(node: core.Call, part: Part) -> Expr:
     """The expression of a call of a model or extern, of a gradient, or of a search."""
+    if node.function.startswith("leaf:"):
+        return _leafwise(node, part)
     match node.function:
         case "model" | "extern":
             return _applied(node, part)
@@ -31,6 +33,19 @@ def opaque_call(node: core.Call, part: Part) -> Expr:
 def _applied(node: core.Call, part: Part) -> Expr:
     function, *arguments = node.arguments
     return Call(Name(_name(function)), tuple(Argument(part(argument)) for argument in arguments))
+
+
+def _leafwise(node: core.Call, part: Part) -> Expr:
+    op = node.function.removeprefix("leaf:")
+    body = part(node.arguments[0])
+    if op == "spread":
+        return body
+    where = node.given("where")
+    entry: tuple[Selector, ...] = (Selector("axis", "entry"),)
+    if op == "svdvals":
+        entry = (Selector("axis", "row"), Selector("rename", "column", new=node.produced[-1]))
+    head = Bracket(Name(op), entry, None if where is None else part(where))
+    return Call(head, (Argument(body),))
 
 
 def _over(node: core.Call, selectors: tuple[Selector, ...], body: Expr) -> Expr:

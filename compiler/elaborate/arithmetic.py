@@ -10,6 +10,7 @@ from lossc.compiler import intervals as iv
 from lossc.compiler.constants import constant_value, exact_bits
 from lossc.compiler.core import Const, Map, Node
 from lossc.compiler.elaborate.context import Context, declared_note, describe
+from lossc.compiler.elaborate.groups import beside_weights, weights_kind
 from lossc.compiler.elaborate.types import domain_text
 from lossc.compiler.finite import finite_domain
 from lossc.compiler.intervals import Interval
@@ -56,6 +57,7 @@ def logical(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Binar
 def arithmetic(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Binary) -> Value:
     if not (_is_number(ctx, left, expr.left.span, op) and _is_number(ctx, right, expr.right.span, op)):
         return WRONG
+    left, right = beside_weights((left, right))
     if op == "^" and _huge_power(left.node, right.node):
         return ctx.wrong("E404", "this power is too large to be a number of any use", expr.span,
                          help="write the number, or compute with its logarithm")  # fmt: skip
@@ -98,6 +100,7 @@ def _compared(ctx: Context, expr: syntax.Compare) -> list[Value]:
     chosen = _choice_among(ctx, expr.operands)
     if chosen is None:
         operands = [ctx.value(operand) for operand in expr.operands]
+        operands = beside_weights(operands)
         pairs = zip(operands, expr.operands, strict=True)
         return [one if _is_number(ctx, one, written.span, "a comparison") else WRONG for one, written in pairs]
     if any(op not in ("==", "!=") for op in expr.ops):
@@ -140,8 +143,11 @@ def if_else(ctx: Context, expr: syntax.IfElse) -> Value:
     if then.is_mask != otherwise.is_mask and not (_plain(then) and _plain(otherwise)):
         return ctx.wrong("E205", "the branches of `if` are a mask and a number", expr.span,
                          label=f"{describe(ctx, then)} and {describe(ctx, otherwise)}")  # fmt: skip
+    condition, then, otherwise = beside_weights((condition, then, otherwise))
     chosen = is_true(condition)
     kind = then.kind if then.kind == otherwise.kind else REAL
+    if "weights" in (then.kind.name, otherwise.kind.name):
+        kind = weights_kind((then.kind, otherwise.kind))
     present = None
     if then.present is not None or otherwise.present is not None:
         yes = core.apply("eq", core.ZERO, core.ZERO)
@@ -204,7 +210,7 @@ def _op_text(op: str) -> str:
 def _kind_of(ctx: Context, op: str, left: Kind, right: Kind, node: Node) -> Kind:
     """The rules of the language page, section Values."""
     if "weights" in (left.name, right.name):
-        return Kind("weights")
+        return weights_kind((left, right))
     if op in "+-":
         return _kind_of_sum(ctx, op, left, right, node)
     for kind, other in ((left, right), (right, left)):
@@ -318,6 +324,7 @@ def elementwise(ctx: Context, name: str, values: list[Value], arguments: tuple[s
     for value, argument in zip(values, arguments, strict=True):
         if not _is_number(ctx, value, argument.value.span, f"`{name}`"):
             return WRONG
+    values = beside_weights(values)
     primitive = PRIMITIVES[name]
     for value, argument, domain in zip(values, arguments, primitive.domain, strict=False):
         if domain is not None and not _in_domain(ctx, name, value, argument.value.span, domain):
@@ -325,7 +332,7 @@ def elementwise(ctx: Context, name: str, values: list[Value], arguments: tuple[s
     node = core.apply(name, *(value.node for value in values))
     kind = _kind_of_function(ctx, name, values[0].kind, node)
     if any(value.kind.name == "weights" for value in values):
-        kind = Kind("weights")
+        kind = weights_kind(value.kind for value in values)
     return Value(node, kind, core.all_of(*(value.present for value in values)))
 
 

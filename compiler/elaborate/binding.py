@@ -88,6 +88,9 @@ def _implied(term: TermSymbol, name: str, arguments: dict[str, Value]) -> Iterat
         if value is not None and type_ is not None and type_.kind == "model" and value.kind.signature is not None:
             for axis in dict.fromkeys(_of_model(name, type_, value.kind.signature)):
                 yield axis, f"`{formal.name}` has it there"
+        if value is not None and type_ is not None and type_.kind == "weights" and name in (type_.axes or ()):
+            if value.kind.leaves is not None:
+                yield value.kind.leaves, f"`{formal.name}` has it"
         if value is not None and type_ is not None and type_.kind in DISTRIBUTIONS and type_.axes:
             if type_.axes[-1] == name and value.kind.axis is not None and value.kind.axis in value.axes:
                 yield value.kind.axis, f"`{formal.name}` is over it"

@@ -32,6 +32,8 @@ class Session:
     spans: dict[Node, Span] = field(default_factory=dict)
     distributions: dict[Node, str] = field(default_factory=dict)
     """Nodes known to be distributions, with their axis; a convex mix is recognised by them."""
+    leaves: dict[str, str] = field(default_factory=dict)
+    """The axis of the leaves of each group of weights, by the axis along which the group is laid out."""
     class_axes: set[str] = field(default_factory=set)
     """Axes that scores, probabilities or labels run over."""
     values: dict[ValueSymbol, Value] = field(default_factory=dict)
@@ -202,7 +204,7 @@ def describe(ctx: Context, value: Value) -> str:
     if value.term is not None:
         return f"the term `{value.term.name}`"
     last = value.kind.axis if value.kind.axis in value.axes else None
-    names = [ctx.written(axis) for axis in sorted(value.axes) if axis != last]
+    names = [ctx.written(axis) for axis in sorted(value.axes) if axis != last and not axis.startswith("#")]
     if last is not None:
         names.append(ctx.written(last))
     inner = f"[{', '.join(names)}]" if names else ""

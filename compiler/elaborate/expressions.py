@@ -6,7 +6,17 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
-from lossc.compiler.elaborate import arithmetic, linear, models, reductions, searches, selections, special, terms
+from lossc.compiler.elaborate import (
+    arithmetic,
+    leaves,
+    linear,
+    models,
+    reductions,
+    searches,
+    selections,
+    special,
+    terms,
+)
 from lossc.compiler.elaborate.context import Context, axes_text
 from lossc.compiler.elaborate.declarations import value_of
 from lossc.compiler.elaborate.of_the_run import run_value
@@ -149,6 +159,8 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
         if head.id in (*REDUCTIONS, *ALONG, *LINEAR, *SEARCHES):
             return _without_axes(ctx, head, expr)
         return special.plain(ctx, head.id, expr)
+    if leaves.is_of_leaves(ctx, head.id, bracket):
+        return leaves.leafwise(ctx, head.id, bracket, expr)
     if head.id in REDUCTIONS:
         return reductions.reduction(ctx, head.id, bracket, expr)
     if head.id in ALONG:

@@ -26,8 +26,11 @@ def model_call(ctx: Context, name: str, model: Value, call: syntax.Call) -> Valu
     values = [ctx.value(argument.value) for argument in call.arguments]
     if any(value.wrong for value in values):
         return WRONG
-    for value, parameter, argument in zip(values, signature.parameters, call.arguments, strict=True):
-        if not _accepted(ctx, name, value, *parameter, argument):
+    rows = _rows(signature)
+    repeated = frozenset(rows) if any(set(rows) & value.axes for value in values) else frozenset[str]()
+    for value, (kind, order), argument in zip(values, signature.parameters, call.arguments, strict=True):
+        needed = tuple(axis for axis in order if axis not in repeated)
+        if not _accepted(ctx, name, value, kind, needed, argument):
             return WRONG
     return _called(ctx, model, signature, values) if _foldable(ctx, name, signature, values, call) else WRONG
 
@@ -49,11 +52,16 @@ def _accepted(
     return True
 
 
+def _rows(signature: Signature) -> tuple[str, ...]:
+    """The first axis of all that a model takes and gives; none where these differ."""
+    firsts = {order[:1] for _, order in (*signature.parameters, signature.result)}
+    return firsts.pop() if len(firsts) == 1 else ()
+
+
 def _foldable(ctx: Context, name: str, signature: Signature, values: list[Value], call: syntax.Call) -> bool:
     """Axes that the model does not name are more rows of its first one, which all that it takes and gives must have."""
-    orders = [order for _, order in (*signature.parameters, signature.result)]
-    extra = through(values, orders)
-    if not extra or all(order and order[0] == orders[0][0] for order in orders):
+    extra = through(values, [order for _, order in (*signature.parameters, signature.result)])
+    if not extra or _rows(signature):
         return True
     ctx.wrong("E304", f"`{name}` has no place for {axes_text(ctx, extra)}", call.span,
               help="name it in the kind of the model, or let all kinds there begin with one batch axis")  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lossc.compiler import intervals as iv
 from lossc.compiler.constants import as_float, constant_value
 from lossc.compiler.elaborate.context import Context
+from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import DISTRIBUTIONS, KIND_NAMES, MASK, NUMBERS, Kind, Signature
 from lossc.compiler.suggest import did_you_mean
@@ -12,9 +15,6 @@ from lossc.compiler.values import Value
 from lossc.grammar import syntax
 from lossc.grammar.expressions import print_type
 from lossc.grammar.source import Span
-
-WEIGHTS_AXIS = "#weights"
-"""The hidden axis along which a group of parameters is laid out flat, one for each pattern of names."""
 
 _OTHER_KINDS = ("term",)
 
@@ -43,7 +43,14 @@ def read_type(ctx: Context, type_: syntax.Type) -> tuple[Kind, tuple[str, ...]] 
         return _model(ctx, type_)
     if kind.name == "weights":
         pattern = type_.within.text if isinstance(type_.within, syntax.Pattern) else ""
-        return kind, (f"{WEIGHTS_AXIS}{pattern}",)
+        if len(order) > 1:
+            ctx.wrong("E211", "weights name one axis, that of their leaves", type_.span,
+                      help='write `weights[layer] in "encoder.*"`')  # fmt: skip
+            return None
+        hidden = f"{WEIGHTS_AXIS}{pattern}"
+        if order and ctx.frame.kind in ("objective", "setting"):
+            ctx.session.leaves.setdefault(hidden, order[0])
+        return replace(kind, leaves=order[0] if order else None), (hidden,)
     return kind, tuple(order)
 
 

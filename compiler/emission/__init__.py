@@ -77,4 +77,6 @@ def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
                 found.setdefault(new, order)
             case Call(function="model", produced=made):
                 found.update({axis: node for axis in made if axis not in (*own, *found)})
+            case Call(function="leaf:svdvals", produced=(_, new)) if new not in own:
+                found.setdefault(new, node)
     return found

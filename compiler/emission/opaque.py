@@ -26,9 +26,7 @@ def emit_opaque(emitter: Emitter, node: Call, guard: Guard) -> Emitted | None:
     """The value of a call as a whole, but of a root the entries that are seen; None of a function that is not emitted."""
     if node.function == "root":
         return _root(emitter, node, guard)
-    if node.function.startswith("leaf:"):
-        return emit_leaf(emitter, node)
-    rule = _RULES.get(node.function)
+    rule = emit_leaf if node.function.startswith("leaf:") else _RULES.get(node.function)
     if rule is None:
         return None
     return emitter.guarded(emitter.emit(node), guard, safe_number(node.domain)) if guard else rule(emitter, node)

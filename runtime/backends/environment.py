@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -25,7 +25,7 @@ class Environment:
     params: Mapping[str, Tensor]
     sizes: Mapping[str, int]
     like: Tensor
-    functions: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
+    functions: Mapping[str, Value] = field(default_factory=dict)
 
     def bind(self, entries: Iterable[Bound]) -> list[Value]:
         return [self._value(entry) for entry in entries]
@@ -38,7 +38,7 @@ class Environment:
                 return self.params[entry.name]
             case "size":
                 return self.sizes[entry.name]
-            case "function":
+            case "function" | "leaves":
                 return self.functions[entry.name]
         return self.like
 

@@ -134,7 +134,7 @@ class Fused:
         tensors: dict[str, Tensor] = {}
         params: dict[str, Tensor] = {}
         sizes: dict[str, int] = {}
-        functions: dict[str, Callable[..., Tensor]] = {}
+        functions: dict[str, Value] = {}
         like: Tensor | None = None
         for entry, value in zip(self.bound, values, strict=True):
             if isinstance(value, int):

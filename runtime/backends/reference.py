@@ -15,8 +15,8 @@ from lossc.compiler.emission import Bound, Procedure, Slot
 from lossc.compiler.faults import InternalError
 from lossc.runtime import operations
 
-Value: TypeAlias = "Tensor | int | Callable[..., Tensor]"
-"""What may be bound: a tensor or a parameter, an extent, a function of the caller."""
+Value: TypeAlias = "Tensor | int | Callable[..., Tensor] | tuple[tuple[int, ...], ...]"
+"""What may be bound: a tensor or a parameter, an extent, a function of the caller, the shapes of leaves."""
 
 
 class Step(NamedTuple):

@@ -50,6 +50,7 @@ from lossc.runtime.operations.layout import (
     take,
     zeros,
 )
+from lossc.runtime.operations.leaves import leaf_ranks, leaf_svdvals, leafwise, sorted_leaves, spread
 from lossc.runtime.operations.linear import norm
 from lossc.runtime.operations.matrices import eigvals, logdet, solve, svdvals
 from lossc.runtime.operations.reductions import (
@@ -94,6 +95,9 @@ __all__ = [
     "implicit",
     "index",
     "integer",
+    "leaf_ranks",
+    "leaf_svdvals",
+    "leafwise",
     "least",
     "log1mexp",
     "log_normcdf",
@@ -132,6 +136,8 @@ __all__ = [
     "softplus",
     "solve",
     "sort",
+    "sorted_leaves",
+    "spread",
     "suffix_any",
     "svdvals",
     "take",
