@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate import PartialState
 from pydantic import TypeAdapter
 from torch import nn
 
@@ -96,12 +97,13 @@ def train_earlier(session: Session, earlier: Earlier, train: Callable[[Session],
     """Trains it, or what is left of it, below the folder of the run."""
     folder = RunFolder(session.folder.path / "first" / earlier.name)
     session.console.print(f"first, `{earlier.name}`: {earlier.run.objective.minimize}", highlight=False)
-    return train(
-        replace(
-            session, run=earlier.run, spec=earlier.spec, folder=folder, text=as_yaml(earlier.run),
-            resume=folder.manifest.exists(), tokenizer=earlier.prepared.sizes.tokenizer,
-        )
+    inner = replace(
+        session, run=earlier.run, spec=earlier.spec, folder=folder, text=as_yaml(earlier.run),
+        resume=session.resume and folder.manifest.exists(), tokenizer=earlier.prepared.sizes.tokenizer,
     )  # fmt: skip
+    outcome = train(inner)
+    PartialState().wait_for_everyone()  # the process that writes has written
+    return outcome
 
 
 def load_teacher(path: Path, feed: Feed, sizes: Sizes) -> nn.Module:
