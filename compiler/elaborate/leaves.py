@@ -1,7 +1,7 @@
 """Groups of weights leaf by leaf: `sum[entry](w^2)` is a number for each leaf, over the axis that `weights[layer]` names.
 
-In a bracket over a group of weights `entry` are the entries of a leaf, `row` and `column` those of a leaf as a matrix: its first
-dimension, and all others together. A value over the axis of the leaves meets weights as the number of each entry's leaf.
+In a bracket over a group of weights `entry` are the entries of a leaf, `row` and `column` those of a leaf as a matrix: its
+first dimension, and all others together. A value over the axis of the leaves meets weights as the number of each entry's leaf.
 """
 
 from __future__ import annotations
