@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.zoo.harness import objective_of, run_spec
-from tests.zoo.oracles.continual import task_and_text
+from tests.oracles.batches import tokens
+from tests.zoo.harness import Tensors, objective_of, run_spec
+from tests.zoo.oracles.continual import task_and_text, with_importance
 
 
 def test_without_language_modelling_it_is_fine_tuning() -> None:
@@ -25,3 +26,23 @@ def test_the_weight_of_language_modelling_decays_exponentially() -> None:
         weights.append(float(objective(**batch).monitors["gamma"]))
         objective.advance()
     assert weights == pytest.approx([0.8, 0.4, 0.2, 0.1])
+
+
+def test_weights_that_have_not_moved_cost_nothing() -> None:
+    batch: Tensors = dict(tokens(3))
+    batch |= with_importance(batch, 3)
+    batch["theta_0"] = {name: weight.detach().clone() for name, weight in batch["theta"].named_parameters()}
+    found = run_spec(objective_of("zoo/continual/hierarchical"), batch)
+    keep = batch["mask"]
+    torch.testing.assert_close(found.value, torch.nn.functional.cross_entropy(batch["logits"][keep], batch["labels"][keep]))
+    assert not any(gradient.any() for name, gradient in found.gradients.items() if name.startswith("theta."))
+
+
+def test_coefficients_of_layers_may_be_given() -> None:
+    batch: Tensors = dict(tokens(3))
+    batch |= with_importance(batch, 3)
+    objective = objective_of("zoo/continual/hierarchical")
+    tied = objective(**batch, gamma=torch.tensor([1.0, 0, 0, 0], dtype=torch.float64))
+    (b0, *_) = sorted(name for name, _ in batch["theta"].named_parameters())
+    moved = batch["Omega"][b0] * (batch["theta"].get_parameter(b0) - batch["theta_0"][b0]) ** 2
+    torch.testing.assert_close(tied.terms["keep"], moved.sum())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from tests.oracles.batches import classes, tokens
+from tests.oracles.batches import classes, tokens, uniform
 from tests.oracles.rows import kept
 from tests.specs.variants import hidden, ignored
-from tests.zoo.harness import Objective, Tensors, oracle
+from tests.zoo.harness import Objective, Tensors, of_setting, oracle
+from tests.zoo.oracles.attacks import network
+from tests.zoo.oracles.regularizer import initial
 from torch import Tensor
 
 
@@ -33,3 +35,23 @@ def siatl(tensors: Tensors, gamma_0: float = 0.2, gamma_1: float = 0.02) -> Tens
     keep = kept(tensors["lm.labels"], tensors["lm.mask"])
     text = torch.nn.functional.cross_entropy(tensors["lm.logits"][keep], tensors["lm.labels"][keep])
     return task + gamma_0**0.75 * gamma_1**0.25 * text
+
+
+def with_importance(tensors: Tensors, seed: int) -> Tensors:
+    net = network(3, 5)
+    importance = {n: uniform(*w.shape, seed=seed + 60 + at) ** 2 for at, (n, w) in enumerate(net.named_parameters())}
+    return {"theta": net, "theta_0": initial(net, seed + 50), "Omega": importance}
+
+
+@oracle("hierarchical", batch=of_setting("tokens", with_importance), params=[{}, {"lambda": 0.1}])
+def hierarchical(tensors: Tensors, **others: float) -> Tensor:
+    """CE + lambda sum_l gamma_l sum_i Omega_li (theta_li - theta0_li)^2,  gamma_l = |Omega_l| / sum_l |Omega_l|."""
+    keep = kept(tensors["labels"], tensors["mask"])
+    task = torch.nn.functional.cross_entropy(tensors["logits"][keep], tensors["labels"][keep])
+    omega, old = tensors["Omega"], tensors["theta_0"]
+    whole = sum(importance.square().sum().sqrt() for importance in omega.values())
+    ties = [
+        omega[name].square().sum().sqrt() / whole * (omega[name] * (theta - old[name]) ** 2).sum()
+        for name, theta in tensors["theta"].named_parameters()
+    ]
+    return task + others.get("lambda", 1) * sum(ties)
