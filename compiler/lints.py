@@ -25,6 +25,7 @@ def lint(ctx: Context, file: syntax.File, gathered: Gathered, *, objective: bool
     if objective:
         read = {node.id for node in syntax_nodes(file.items) if isinstance(node, syntax.Name)}
         _unused_values(ctx)
+        _unread_states(ctx, file)
         _unused_axes(ctx, file)
         _unused_terms(ctx, gathered, read)
         _no_batch(ctx, file)
@@ -63,6 +64,16 @@ def _unused_values(ctx: Context) -> None:
         if not symbol.used:
             what = _WORDS[type(symbol.declaration).__name__]
             ctx.warn("W101", f"the {what} `{name}` is never used", symbol.span, help="remove it")
+
+
+def _unread_states(ctx: Context, file: syntax.File) -> None:
+    """States that nothing but their own renewal reads."""
+    for name, symbol in _own_values(ctx):
+        if isinstance(symbol.declaration, syntax.State) and symbol.used:
+            others = tuple(item for item in file.items if item is not symbol.declaration)
+            if not any(isinstance(node, syntax.Name) and node.id == name for node in syntax_nodes(others)):
+                message = f"the state `{name}` is never used: only its own renewal reads it"
+                ctx.warn("W101", message, symbol.span, help="remove it")
 
 
 def _no_batch(ctx: Context, file: syntax.File) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from lossc.compiler import core
+from lossc.compiler import intervals as iv
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
 from lossc.compiler.elaborate.reductions import read_scope
 from lossc.compiler.elaborate.types import read_type
 from lossc.compiler.gather import REDUCTIONS
+from lossc.compiler.intervals import Interval
 from lossc.compiler.lagrangian import multiplier
 from lossc.compiler.program import ConstraintInfo, StateInfo
 from lossc.compiler.symbols import AxisSymbol
@@ -80,15 +82,27 @@ def constraint(ctx: Context, item: syntax.Constraint) -> ConstraintInfo | None:
         ctx.wrong("E312", f"the constraint `{item.name}` still has {axes_text(ctx, extra)}", item.value.span,
                   help="reduce it, or write `per` an axis")  # fmt: skip
         return None
+    if _relation(compared.ops[0]) == "<=" and not (node.domain.meets(iv.POSITIVE) and node.domain.meets(NOT_POSITIVE)):
+        always = "always" if not node.domain.meets(iv.POSITIVE) else "never"
+        ctx.warn("W304", f"the constraint `{item.name}` {always} holds, whatever the batch", item.value.span,
+                 help="its two sides lie apart: is the bound the one that was meant?")  # fmt: skip
     if per is not None and not _has_multipliers(ctx, item, per, by, head):
         return None
-    relation: Literal["<=", "=="] = "==" if compared.ops[0] == "==" else "<="
+    relation = _relation(compared.ops[0])
     codomain = by.kind.codomain if by is not None else None
     order = (codomain,) if codomain is not None else tuple(own)
     leaf = multiplier(item.name, relation, order)
     return ConstraintInfo(
         item.name, relation, node, present, per.name if per else None, by.node if by else None, leaf, item.span
     )  # fmt: skip
+
+
+NOT_POSITIVE = Interval(-iv.INF, 0)
+
+
+def _relation(operator: str) -> Literal["<=", "=="]:
+    """The relation of a constraint with everything on one side."""
+    return "==" if operator == "==" else "<="
 
 
 def _has_multipliers(ctx: Context, item: syntax.Constraint, per: AxisSymbol, by: Value | None, head: Span) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cooper
@@ -249,3 +252,46 @@ def test_a_forgotten_advance_is_reported() -> None:
         for _ in range(120):
             objective(x=torch.ones(2, requires_grad=True))
     assert [str(each.message) for each in told if "multiplier of `below`" in str(each.message)]
+
+
+ON_A_RANK = """
+import sys, torch, lossc
+rank, store, text = int(sys.argv[1]), sys.argv[2], sys.stdin.read()
+torch.distributed.init_process_group("gloo", init_method="file://" + store + "/ranks", rank=rank, world_size=2)
+objective = lossc.loads(text, sizes={"example": 9, "v": 5}, multiplier_lr=0.5, backend="reference")
+generator = torch.Generator().manual_seed(3)
+for step in range(3):
+    logits = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(5, (7,), generator=generator)
+    id = torch.randint(9, (7,), generator=generator)
+    rows = slice(0, 3) if rank == 0 else slice(3, 7)
+    if step < 2 or rank == 0:  # in the last step one rank has nothing
+        objective(logits=logits[rows].requires_grad_(), labels=labels[rows], id=id[rows])
+    objective.advance()
+torch.save({**dict(objective.state.items()), **dict(objective.multipliers.items())}, f"{store}/{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_ranks_agree(tmp_path: Path) -> None:
+    """Two ranks with parts of a batch, one of them with none at last, hold what one process would."""
+    text = TEXT.replace("minimize", "state mean : real = 0 then (mean + mean[b](nll)) / 2\nminimize\n  m : mean", 1)
+    commands = [[sys.executable, "-c", ON_A_RANK, str(rank), str(tmp_path)] for rank in range(2)]
+    ranks = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for command in commands]
+    for rank in ranks:
+        assert rank.stdin is not None
+        rank.stdin.write(text)
+        rank.stdin.close()
+    objective = lossc.loads(text, sizes=SIZES, multiplier_lr=0.5)
+    generator = torch.Generator().manual_seed(3)
+    for step in range(3):
+        logits = torch.randn(7, 5, generator=generator, dtype=F64)
+        labels, id = (torch.randint(n, (7,), generator=generator) for n in (5, 9))
+        rows = slice(0, 7 if step < 2 else 3)
+        objective(logits=logits[rows].requires_grad_(), labels=labels[rows], id=id[rows])
+        objective.advance()
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, value in {**dict(objective.state.items()), **dict(objective.multipliers.items())}.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12, msg=name)
