@@ -167,8 +167,9 @@ def _xlogy_image(x: Interval, y: Interval) -> Interval:
     return iv.mul(x, iv.increasing(_log)(y)).hull(iv.point(0)) if 0.0 in x else iv.mul(x, iv.increasing(_log)(y))
 
 
-def _mod_image(_: Interval, y: Interval) -> Interval:
-    return Interval(0, y.hi) if y.positive else _UNBOUNDED
+def _mod_image(x: Interval, y: Interval) -> Interval:
+    whole = x.integer and y.integer
+    return Interval(0, y.hi, integer=whole) if y.positive else Interval(integer=whole)
 
 
 _DERIVATIVE_OF_NORMCDF = "exp(-x^2 / 2) / sqrt(2 * pi)"

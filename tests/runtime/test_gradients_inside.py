@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,26 @@ def test_further_axes_are_further_rows() -> None:
     net.register_forward_hook(lambda _, arguments, __: calls.append(arguments[0].shape))
     lossc.loads(spec(CASES["several views"][0]))(given(net))
     assert calls == [torch.Size((10, 3))]
+
+
+def test_an_argument_without_the_rows_of_another_repeats_over_them() -> None:
+    """A critic of two arguments scores all pairs of a batch."""
+    text = """
+    objective critic
+    axis b : batch
+    axis d
+    axis e
+    input x : real[b, d]
+    input y : real[b, e]
+    input f : model(real[b, d], real[b, e]) -> real[b]
+    minimize
+      scores : mean[b](logsumexp[j](f(x, y[b -> j])))
+    """
+    net = nn.Bilinear(3, 2, 1).double()
+    x, y = torch.randn(4, 3).double(), torch.randn(4, 2).double()
+    found = lossc.loads(textwrap.dedent(text)).double()(x=x, y=y, f=lambda a, c: net(a, c)[:, 0]).loss
+    scores = torch.einsum("bd,kde,je->bj", x, net.weight, y) + net.bias
+    torch.testing.assert_close(found, scores.logsumexp(1).mean())
 
 
 def test_a_model_of_data_is_not_trained() -> None:

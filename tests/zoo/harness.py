@@ -192,8 +192,9 @@ def leaves_of(objective: Objective, tensors: Tensors) -> Tensors:
 
 
 def given(objective: Objective, leaves: Tensors) -> Tensors:
-    """What a call is given of a batch: the rest are values of the objective itself."""
-    return {name: value for name, value in leaves.items() if name in objective.program.tensors}
+    """What a call is given of a batch, named quantities such as draws included: the rest are values of the objective."""
+    known = objective.program.tensors.keys() | objective.program.lets.keys()
+    return {name: value for name, value in leaves.items() if name in known}
 
 
 def hold(objective: Objective, tensors: Tensors) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tests.oracles.batches import uniform
 from tests.zoo.harness import Tensors, oracle
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def bottleneck(seed: int, variant: str) -> Tensors:
@@ -45,3 +45,41 @@ def cs_ib(tensors: Tensors, sigma: float = 1.0, beta: float = 0.01) -> Tensor:
     divergence = divergence - 2 * conditional(gram(yhat, y, sigma))
     scale = (quadratic_information(k, k) * quadratic_information(t, t)).clamp(min=1e-18).sqrt()
     return divergence + beta * quadratic_information(k, t) / scale
+
+
+class Critic(nn.Module):
+    """tanh(x A) W y + c |y|^2 / 2, which is not linear in either argument."""
+
+    def __init__(self, seed: int, d: int, e: int) -> None:
+        super().__init__()
+        self.a = nn.Parameter(uniform(d, d, seed=seed))
+        self.w = nn.Parameter(uniform(d, e, seed=seed + 1))
+        self.c = nn.Parameter(uniform(1, seed=seed + 2))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return ((torch.tanh(x @ self.a) @ self.w) * y).sum(-1) + self.c * (y**2).sum(-1) / 2
+
+
+def criticised(seed: int, variant: str) -> Tensors:
+    b, d, e = (2, 1, 3) if variant == "odd" else (5, 3, 2)
+    return {
+        "x": uniform(b, d, seed=seed),
+        "y": uniform(b, e, seed=seed + 1),
+        "f": Critic(seed + 2, d, e),
+        "mix": (uniform(b, seed=seed + 5) + 1) / 2,
+    }
+
+
+@oracle("wasserstein_predictive_coding", batch=criticised, params=[{}, {"lam": 0.5}], variants=("plain", "odd"))
+def wasserstein_predictive_coding(tensors: Tensors, lam: float = 10.0) -> Tensor:
+    """InfoNCE over the critic's scores of all pairs, and the two-sided penalty on its slopes at mixed points."""
+    x, y, f, mix = tensors["x"], tensors["y"], tensors["f"], tensors["mix"]
+    b = len(x)
+    scores = torch.stack([torch.stack([f(x[i : i + 1], y[j : j + 1])[0] for j in range(b)]) for i in range(b)])
+    loss = torch.nn.functional.cross_entropy(scores, torch.arange(b))
+    for i in range(b):
+        at = mix[i] * y[i] + (1 - mix[i]) * y[(i + 1) % b]
+        slopes = torch.autograd.grad(f(x[i : i + 1], at[None])[0], (x, at), create_graph=True)
+        length = torch.cat([slopes[0][i], slopes[1]]).norm()
+        loss = loss + lam * (length - 1) ** 2 / b
+    return loss
