@@ -77,13 +77,26 @@ def test_fuses(reference: str) -> None:
     assert planned.axes
     assert one.stays in planned.largest.reason if one.stays and planned.largest else planned.largest is None
     for variant in one.variants:
-        tensors = one.batch(5, variant)
-        objectives = {backend: loaded(one, params, backend) for backend in ("reference", "torch", "c")}
-        for objective in objectives.values():
-            one.prepare(objective, tensors)
-        expected = run_spec(objectives.pop("reference"), tensors)
-        for objective in objectives.values():
-            assert_same(run_spec(objective, tensors), expected, max(one.tolerance, 1e-9))
+        assert_backends_agree(reference, variant)
+
+
+@pytest.mark.parametrize("reference", named([reference for reference in oracles() if reference not in FUSED]))
+def test_every_backend_agrees(reference: str) -> None:
+    assert_backends_agree(reference, "plain")
+
+
+def assert_backends_agree(reference: str, variant: str) -> None:
+    """Value and gradients of the fused backends, and of what `auto` chooses, are those of the reference."""
+    one = oracles()[reference]
+    tensors = one.batch(5, variant)
+    found = {}
+    for backend in ("reference", "torch", "c", "auto"):
+        objective = loaded(one, one.params[0], backend)
+        one.prepare(objective, tensors)
+        found[backend] = run_spec(objective, tensors)
+    expected = found.pop("reference")
+    for evaluation in found.values():
+        assert_same(evaluation, expected, max(one.tolerance, 1e-9))
 
 
 @pytest.mark.parametrize("reference", named(list(zoo_files())))
