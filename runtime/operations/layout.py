@@ -63,7 +63,8 @@ def take(x: Tensor, at: Tensor) -> Tensor:
     """
     leading, last = x.dim() - 1, x.shape[-1] - 1
     flat = at.unsqueeze(-1) if at.dim() == leading else at.flatten(leading)
-    taken = torch.take_along_dim(x, flat.clamp(0, max(last, 0)), dim=-1)
+    rows = [given if have == 1 else have for have, given in zip(x.shape[:-1], flat.shape[:-1], strict=True)]
+    taken = torch.gather(x.expand(*rows, -1), -1, flat.clamp(0, max(last, 0)).expand(*rows, -1))
     if x.is_floating_point():
         taken = torch.where(flat > last, torch.nan, taken)
     return taken.reshape(*taken.shape[:-1], *at.shape[leading:])

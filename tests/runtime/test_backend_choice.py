@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.runtime import fused_cases as cases
 from tests.runtime.fused_cases import assert_same, outcome
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import lossc
 from lossc import LosscWarning
@@ -97,6 +98,19 @@ def test_the_result_is_that_of_the_reference(monkeypatch: pytest.MonkeyPatch, te
     small(monkeypatch, backend)
     batch = cases.batch(dtype=torch.bfloat16)
     assert_same(outcome(cases.objective(text, "auto"), batch), outcome(cases.objective(text, "reference"), batch), 1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing does so
+@pytest.mark.parametrize("backend", ["c", "torch", "reference"])
+def test_batches_of_other_lengths_recompile_once(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    small(monkeypatch, backend)
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    objective = lossc.loads("label_smoothing + 0.01 * z_loss", setting="tokens")
+    compiled = torch.compile(objective, fullgraph=True, backend=counter)
+    for length in (5, 6, 8, 11):
+        compiled(**lossc.example_inputs(objective, {"b": 2, "t": length, "v": 13})).loss.backward()
+    assert counter.frame_count <= 2
 
 
 def test_what_feeds_on_vocabulary_sized_values_is_fused_for_its_memory_alone() -> None:
