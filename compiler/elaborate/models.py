@@ -26,6 +26,7 @@ def model_call(ctx: Context, name: str, model: Value, call: syntax.Call) -> Valu
     values = [ctx.value(argument.value) for argument in call.arguments]
     if any(value.wrong for value in values):
         return WRONG
+    signature = _placed(signature, values)
     rows = _rows(signature)
     repeated = frozenset(rows) if any(set(rows) & value.axes for value in values) else frozenset[str]()
     for value, (kind, order), argument in zip(values, signature.parameters, call.arguments, strict=True):
@@ -50,6 +51,17 @@ def _accepted(
                   label=describe(ctx, value), notes=declared_note(value))  # fmt: skip
         return False
     return True
+
+
+def _placed(signature: Signature, values: list[Value]) -> Signature:
+    """The signature for this call: rows that no argument has are those that the arguments have instead."""
+    orders = [order for _, order in (*signature.parameters, signature.result)]
+    rows, others = _rows(signature), through(values, orders)
+    if not rows or not others or any(set(rows) & value.axes for value in values):
+        return signature
+    here = (min(others),)
+    parameters = tuple((kind, here + order[1:]) for kind, order in signature.parameters)
+    return Signature(parameters, (signature.result[0], here + signature.result[1][1:]))
 
 
 def _rows(signature: Signature) -> tuple[str, ...]:

@@ -189,6 +189,24 @@ def test_an_argument_without_the_rows_of_another_repeats_over_them() -> None:
     torch.testing.assert_close(found, scores.logsumexp(1).mean())
 
 
+def test_a_model_is_called_at_other_points() -> None:
+    text = """
+    objective boundary
+    axis b : batch
+    axis c : batch
+    input x  : real[b]
+    data  x0 : real[c]
+    input u  : model(real[b]) -> real[b]
+    minimize
+      inside  : mean[b](grad[x](u(x))^2)
+      outside : mean[c](u(x0)^2)
+    """
+    x, x0 = torch.randn(4).double(), torch.randn(3).double()
+    found = lossc.loads(textwrap.dedent(text)).double()(x=x, x0=x0, u=torch.sin)
+    torch.testing.assert_close(found.terms["inside"], (x.cos() ** 2).mean())
+    torch.testing.assert_close(found.terms["outside"], (x0.sin() ** 2).mean())
+
+
 def test_a_model_of_data_is_not_trained() -> None:
     text = HEAD.replace("input net", "data net").replace("data net  ", "data  net") + "minimize\n  f : mean[b](ce(net(x), y))"
     net = network()

@@ -7,7 +7,7 @@ from tests.oracles.batches import integers, uniform
 from tests.zoo.beyond import assert_equals
 from tests.zoo.harness import Tensors
 from tests.zoo.oracles.contrastive_metric import cosines
-from torch import Tensor
+from torch import Tensor, nn
 
 NT_XENT = """
 \"\"\"SimCLR: each of the 2N views finds the other view of its row among all others. Chen et al. 2020.\"\"\"
@@ -264,9 +264,9 @@ let xx = sum[d]((x - x[b -> i])^2) / 2
 let yy = sum[d]((y - y[c -> j])^2) / 2
 
 minimize
-  across : sum[b, c](xy * sinkhorn[b, c](xy, eps = eps, steps = 30))
-  within : -sum[b, i](xx * sinkhorn[b, i](xx, eps = eps, steps = 30)) / 2
-  other  : -sum[c, j](yy * sinkhorn[c, j](yy, eps = eps, steps = 30)) / 2
+  divergence : sum[b, c](xy * sinkhorn[b, c](xy, eps = eps, steps = 30))
+               - sum[b, i](xx * sinkhorn[b, i](xx, eps = eps, steps = 30)) / 2
+               - sum[c, j](yy * sinkhorn[c, j](yy, eps = eps, steps = 30)) / 2
 """
 
 
@@ -286,3 +286,75 @@ def sinkhorn_divergence(t: Tensors, eps: float = 0.2) -> Tensor:
 
 def test_sinkhorn_divergence() -> None:
     assert_equals(SINKHORN_DIVERGENCE, {"x": uniform(5, 2, seed=14), "y": uniform(4, 2, seed=15)}, sinkhorn_divergence)
+
+
+SLICED = """
+\"\"\"The sliced Wasserstein distance: along random lines, sorted against sorted. Bonneel et al. 2015.\"\"\"
+objective sliced_wasserstein
+axis b : batch
+axis d
+axis line = {first, second, third}
+input x : real[b, d]
+data  y : real[b, d]
+
+let direction = normal(line, d)
+let theta     = direction / norm[d](direction)
+let p         = sort[b -> r](dot[d](x, theta))
+let q         = sort[b -> r](dot[d](y, theta))
+
+minimize
+  sliced : mean[line](mean[r]((p - q)^2))
+"""
+
+
+def sliced(t: Tensors) -> Tensor:
+    theta = t["direction"] / t["direction"].norm(dim=0, keepdim=True)
+    p, q = ((t[name] @ theta).sort(0).values for name in ("x", "y"))
+    return ((p - q) ** 2).mean()
+
+
+def test_sliced_wasserstein() -> None:
+    batch = {"x": uniform(6, 2, seed=16), "y": uniform(6, 2, seed=17), "direction": uniform(2, 3, seed=18)}
+    assert_equals(SLICED, batch, sliced)
+
+
+WGAN = """
+\"\"\"The critic of a Wasserstein GAN, its slopes held to 1 between the samples. Gulrajani et al. 2017.\"\"\"
+objective wgan_gp
+axis b : batch
+axis d
+data  real_x : real[b, d]
+data  made_x : real[b, d]
+input critic : model(real[b, d]) -> real[b]
+param lam : nonneg = 10
+
+let mix   = uniform(b)
+let point = mix * real_x + (1 - mix) * made_x
+
+minimize
+  distance : mean[b](critic(made_x)) - mean[b](critic(real_x))
+  penalty  : lam * mean[b]((norm[d](grad[point](critic(point))) - 1)^2)
+"""
+
+
+class Bump(nn.Module):
+    """A critic that is not linear: tanh(x A) c."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.c = nn.Parameter(2 * uniform(3, 4, seed=19)), nn.Parameter(uniform(4, seed=20))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.a) @ self.c
+
+
+def wgan(t: Tensors, lam: float = 10.0) -> Tensor:
+    point = (t["mix"][:, None] * t["real_x"] + (1 - t["mix"][:, None]) * t["made_x"]).requires_grad_()
+    (slope,) = torch.autograd.grad(t["critic"](point).sum(), point, create_graph=True)
+    distance = t["critic"](t["made_x"]).mean() - t["critic"](t["real_x"]).mean()
+    return distance + lam * ((slope.pow(2).sum(1).sqrt() - 1) ** 2).mean()
+
+
+def test_a_wasserstein_critic() -> None:
+    batch = {"real_x": uniform(5, 3, seed=21), "made_x": uniform(5, 3, seed=22), "critic": Bump()}
+    assert_equals(WGAN, batch | {"mix": (uniform(5, seed=23) + 1) / 2}, wgan)

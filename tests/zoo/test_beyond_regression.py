@@ -8,7 +8,7 @@ import torch
 from tests.oracles.batches import integers, uniform
 from tests.zoo.beyond import assert_equals
 from tests.zoo.harness import Tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 CRPS = """
 \"\"\"The continuous ranked probability score of a predicted normal distribution. Gneiting & Raftery 2007.\"\"\"
@@ -183,3 +183,92 @@ def test_equalised_odds() -> None:
     assert_equals(EQUALISED_ODDS, batch, equalised_odds, sizes={"g": 3})
     batch["group"] = torch.where(torch.arange(9) == 4, -1, group)
     assert_equals(EQUALISED_ODDS, batch, equalised_odds, sizes={"g": 3})
+
+
+HEAT = """
+\"\"\"A physics-informed network for the heat equation u_t = kappa u_xx with its initial values. Raissi et al. 2019.\"\"\"
+objective heat
+axis b : batch
+axis c : batch
+input x  : real[b]
+input t  : real[b]
+data  x0 : real[c]
+data  g  : real[c]
+input u  : model(real[b], real[b]) -> real[b]
+param kappa : positive = 0.3
+
+let inside   = u(x, t)
+let residual = grad[t](inside) - kappa * grad[x](grad[x](inside))
+
+minimize
+  equation : mean[b](residual^2)
+  initial  : mean[c]((u(x0, 0 * x0) - g)^2)
+"""
+
+
+class Rod(nn.Module):
+    """A temperature: sum_k c_k sin(a_k x + s_k) exp(-r_k t)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        a, s, c, r = uniform(4, 3, seed=17)
+        self.a, self.s, self.c, self.r = (nn.Parameter(part) for part in (a, s, c, r))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return (torch.sin(x[:, None] * self.a + self.s) * torch.exp(-self.r * t[:, None])) @ self.c
+
+
+def heat(t: Tensors, kappa: float = 0.3) -> Tensor:
+    """The derivatives of `Rod` by hand."""
+    u, x, time = t["u"], t["x"][:, None], t["t"][:, None]
+    waves = torch.sin(x * u.a + u.s) * torch.exp(-u.r * time)
+    residual = waves @ (-u.r * u.c) - kappa * (waves @ (-(u.a**2) * u.c))
+    start = torch.sin(t["x0"][:, None] * u.a + u.s) @ u.c
+    return (residual**2).mean() + ((start - t["g"]) ** 2).mean()
+
+
+def test_the_heat_equation() -> None:
+    batch = {"x": uniform(5, seed=18), "t": uniform(5, seed=19), "x0": uniform(3, seed=20), "g": uniform(3, seed=21)}
+    assert_equals(HEAT, batch | {"u": Rod()}, heat)
+
+
+HAMILTON = """
+\"\"\"A Hamiltonian network: q' = dH/dp and p' = -dH/dq. Greydanus et al. 2019.\"\"\"
+objective hamilton
+axis b : batch
+axis k
+input q  : real[b, k]
+input p  : real[b, k]
+data  dq : real[b, k]
+data  dp : real[b, k]
+input H  : model(real[b, k], real[b, k]) -> real[b]
+
+let energy = H(q, p)
+
+minimize
+  position : mean[b](sum[k]((grad[p](energy) - dq)^2))
+  momentum : mean[b](sum[k]((grad[q](energy) + dp)^2))
+"""
+
+
+class Energy(nn.Module):
+    """<p, M p> / 2 + sum_k c_k cos q_k."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.m, self.c = nn.Parameter(uniform(2, 2, seed=22)), nn.Parameter(uniform(2, seed=23))
+
+    def forward(self, q: Tensor, p: Tensor) -> Tensor:
+        return ((p @ self.m) * p).sum(-1) / 2 + torch.cos(q) @ self.c
+
+
+def hamilton(t: Tensors) -> Tensor:
+    h = t["H"]
+    position = t["p"] @ (h.m + h.m.T) / 2 - t["dq"]
+    momentum = -torch.sin(t["q"]) * h.c + t["dp"]
+    return (position**2).sum(1).mean() + (momentum**2).sum(1).mean()
+
+
+def test_a_hamiltonian_network() -> None:
+    batch = {name: uniform(4, 2, seed=24 + at) for at, name in enumerate(("q", "p", "dq", "dp"))}
+    assert_equals(HAMILTON, batch | {"H": Energy()}, hamilton)
