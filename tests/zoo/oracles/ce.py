@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from tests.oracles.batches import integers, uniform
 from tests.oracles.rows import gathered, mean
 from tests.oracles.settings import sequence_logp
-from tests.zoo.harness import Objective, Tensors, given, of_setting, oracle
+from tests.zoo.harness import Tensors, of_setting, oracle
 from tests.zoo.oracles.attacks import ascended, network
 from torch import Tensor
 
@@ -91,21 +89,15 @@ _distance = distance
 
 
 def with_network(tensors: Tensors, seed: int) -> Tensors:
+    """An input, a network and where its attack begins, which is drawn otherwise."""
     b, v = tensors["logits"].shape
-    return {"x": uniform(b, 3, seed=seed + 5), "net": network(3, v), "start": uniform(b, 3, seed=seed + 6)}
-
-
-def starting(objective: Objective, tensors: Tensors) -> None:
-    """Begins every search at `start` of the batch: a draw in [0, 1) for which 2 u - 1 is that."""
-    (name,) = objective(**given(objective, tensors)).draws
-    objective.forward = functools.partial(objective.forward, draws={name: (tensors["start"] + 1) / 2})
+    return {"x": uniform(b, 3, seed=seed + 5), "net": network(3, v), "start": uniform(3, b, seed=seed + 6) / 50}
 
 
 @oracle(
     "comp_sum",
     batch=of_setting("classes", with_network),
     params=[{}, {"t": 0, "nu": 0.5}, {"t": 1.7, "rho": 2, "gamma": 0.3}, {"t": 2, "nu": 0}],
-    prepare=starting,
 )
 def comp_sum(tensors: Tensors, t: float = 1, rho: float = 1, nu: float = 1, gamma: float = 0.03) -> Tensor:
     """((1 + u)^(1 - t) - 1) / (1 - t),  u = sum_{k != y} exp((h_k - h_y) / rho),  + nu |Delta(x', y) - Delta(x, y)|."""
@@ -119,5 +111,5 @@ def comp_sum(tensors: Tensors, t: float = 1, rho: float = 1, nu: float = 1, gamm
         far = tensors["net"](x + e)
         return (gathered(far, y).unsqueeze(-1) - far - delta).norm(dim=-1)
 
-    start = gamma * tensors["start"][tensors["labels"] >= 0]
+    start = tensors["start"].T[tensors["labels"] >= 0]
     return mean(family + nu * moved(ascended(moved, start, gamma, steps=10)))
