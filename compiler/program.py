@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 from lossc.compiler.core import Input as InputNode
-from lossc.compiler.core import Node, Param
+from lossc.compiler.core import Node, Param, Rename, walk
 from lossc.compiler.kinds import Kind
 from lossc.grammar.diagnostics import Diagnostic
 from lossc.grammar.source import Span
@@ -180,3 +180,10 @@ class Program:
     """Parameter values given from outside (`--set`, `lossc.load(..., beta=0.2)`)."""
     canonical: str = ""
     """The objective as canonical text, the identity of an Objective together with its parameters and backend."""
+
+
+def copied_axes(program: Program) -> dict[str, str]:
+    """Axes of the file that are another one under a new name, `x[b -> j]`, each with that one: they have one extent."""
+    roots = [term.value for term in (*program.terms, *program.monitors)]
+    renamed = [node for node in walk(*roots) if isinstance(node, Rename)]
+    return {node.new: node.old for node in renamed if {node.new, node.old} <= program.axes.keys()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossc.compiler.intervals import INF, Interval
-from lossc.compiler.program import TensorInfo
+from lossc.compiler.program import TensorInfo, copied_axes
 from lossc.runtime.objective import Objective
 
 _EXTENTS = (4, 6, 9, 3, 5, 7)
@@ -35,6 +35,8 @@ def example_inputs(
     known = {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions}
     known |= {**objective.sizes, **(sizes or {})}
     extents = _bounded(extents, known, [info.order for info in program.tensors.values()])
+    copies = copied_axes(program)
+    extents |= {axis: extents[of] for axis, of in copies.items() if axis not in known and of in extents}
     generator = torch.Generator().manual_seed(seed)
     drawn = (info for info in program.tensors.values() if info.kind.name != "model")
     return {info.name: _draw(info, extents, generator, dtype) for info in drawn}

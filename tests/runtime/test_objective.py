@@ -435,7 +435,7 @@ def test_files_and_yaml(tmp_path: Path) -> None:
 def test_what_is_not_compiled_is_refused() -> None:
     with pytest.raises(LosscError, match="E601"):
         lossc.loads(
-            "axis b : batch\ninput x : real[b]\nextern f(x : real[b]) -> real[b] from \"m:f\"\nminimize\n  f : mean[b](f(x))\n"
+            "axis b : batch\naxis t\ninput x : real[b, t]\nparam n : int = 2\nminimize\n  f : mean[b, t](shift[t](x, n))\n"
         )
 
 
@@ -472,3 +472,13 @@ def test_setting_a_parameter_recompiles_nothing() -> None:
         objective.set(a=a)
         torch.testing.assert_close(compiled(x=x).loss, torch.tensor(4 * a))
     assert counter.frame_count == 1
+
+
+def test_an_axis_under_another_name_has_its_extent() -> None:
+    text = "axis b : batch\ninput x : real[b]\ndata q : real[b, j]\nminimize\n  u : mean[b, j](q * x * x[b -> j])\n"
+    objective = lossc.loads(text)
+    drawn = lossc.example_inputs(objective, {"b": 5})
+    assert drawn["q"].shape == (5, 5)
+    assert objective(**drawn).loss.isfinite()
+    with pytest.raises(LosscError, match="E704.*`q` has 4 along `j`, which is `b`, and `x` has 5"):
+        objective(x=torch.zeros(5), q=torch.zeros(5, 4))
