@@ -12,6 +12,7 @@
 | `samples.jsonl`    | what the network completed of held-out prompts, last                          |
 | `first/`           | the runs that came first: what this one starts from, teachers                 |
 | `model/`           | the trained network                                                           |
+| `average/`         | its moving average, where `feeds` asks for one                                |
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def average(self) -> Path:
+        return self.path / "average"
 
     @property
     def checkpoints(self) -> Path:
@@ -116,10 +121,10 @@ class RunFolder:
         for old in self.steps()[:-keep]:
             shutil.rmtree(self.checkpoint(old), ignore_errors=True)
 
-    def keep_model(self, written: Path) -> None:
+    def keep_model(self, written: Path, target: Path) -> None:
         """Makes a written network count, in one move."""
-        shutil.rmtree(self.model, ignore_errors=True)
-        written.replace(self.model)
+        shutil.rmtree(target, ignore_errors=True)
+        written.replace(target)
         self.clear_staging()
 
     def clear_staging(self) -> None:

@@ -46,6 +46,11 @@ class Networks(nn.Module):
             return self._fixed[key]
         return self.moving[[identity(other) for other in self._followed].index(key)]
 
+    def average(self) -> nn.Module | None:
+        """The first moving average, if there is one."""
+        pairs = zip(self.moving, self._followed, strict=True)
+        return next((network for network, feed in pairs if isinstance(feed, Average)), None)
+
     @torch.no_grad()
     def follow(self, step: int) -> None:
         """Called once behind each step."""

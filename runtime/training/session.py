@@ -84,6 +84,8 @@ class Session:
     console: Console
     resume: bool = False
     allow_python: bool = False
+    allow: tuple[str, ...] = ()
+    """The modules from which the objective may import functions."""
     tokenizer: Tokenizer | None = None
     """The tokenizer of the run that this one belongs to."""
 
@@ -191,6 +193,7 @@ def _objective(session: Session, prepared: Prepared, network: nn.Module) -> Obje
     return Objective(
         program, sizes=numbered | _outputs(program, prepared, network), total_steps=total_steps(run, len(prepared.train)),
         seed=run.seed, constraints={name: Constraint(**section.model_dump()) for name, section in run.constraints.items()},
+        allow=session.allow,
     )  # fmt: skip
 
 
@@ -312,9 +315,12 @@ class _Running(TrainerCallback):
     def _save(self) -> None:
         folder = self.session.folder
         written = folder.staging / "model"
-        with saving(folder, folder.model):
-            save_network(self.trainee.network, self.prepared.sizes, written)
-            folder.keep_model(written)
+        networks = {folder.model: self.trainee.network, folder.average: self.trainee.networks.average()}
+        for target, network in networks.items():
+            if network is not None:
+                with saving(folder, target):
+                    save_network(network, self.prepared.sizes, written)
+                    folder.keep_model(written, target)
 
     def _trainer(self) -> ObjectiveTrainer:
         run = self.session.run

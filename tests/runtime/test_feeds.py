@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from torch import nn
 
 from lossc.grammar.diagnostics import LosscError
@@ -114,6 +116,9 @@ def test_every_network_feeds_a_run_that_is_resumed_to_the_same_numbers(monkeypat
     assert [reading.monitors["step"] == 0 for reading in readings] == [True, False, True, False, True, False, True]
     assert readings[-1].monitors["drift"] > readings[1].monitors["drift"] > 0
     assert 0 < readings[-1].terms["slow"] < readings[-1].monitors["drift"]
+    kept = [load_file(f"whole/{name}/model.safetensors") for name in ("model", "average")]
+    assert kept[0].keys() == kept[1].keys()
+    assert not torch.equal(kept[0]["4.weight"], kept[1]["4.weight"])
     at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert start(FOLLOWED, "broken").interrupted
     resumed = start(FOLLOWED, "broken", resume=True)
@@ -139,6 +144,27 @@ def test_a_teacher_is_trained_first_and_both_are_resumed(monkeypatch: pytest.Mon
     assert lines("broken") == lines("whole")
     assert lines("broken/first/teacher") == lines("whole/first/teacher")
     assert_equal_weights(whole, resumed)
+
+
+def test_a_full_disk_while_a_teacher_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "objective: |\n  use std.settings.classes\n  use std.divergence (kl)\n  data teacher : logits[b, v]\n"
+        "  minimize\n    match : mean[b](kl(teacher, logits))\n"
+        f"data: sklearn:iris\n{MLP}length: {{steps: 2}}\nevaluate: {{every: 2}}\n"
+        "feeds: {teacher: {kind: teacher, model: {kind: linear}, length: {steps: 4}}}\n"
+    )
+    whole = start(text, "whole")
+    save = torch.save
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    at_step(monkeypatch, 3, lambda: monkeypatch.setattr(torch, "save", full))
+    with pytest.raises(LosscError, match="E831"):
+        start(text, "broken")
+    monkeypatch.setattr(torch, "save", save)
+    assert_equal_weights(whole, start(text, "broken", resume=True))
+    assert lines("broken/first/teacher") == lines("whole/first/teacher")
 
 
 def test_a_run_starts_from_what_it_trains_first_and_a_run_of_rows_is_a_teacher() -> None:
@@ -206,12 +232,14 @@ def test_columns_of_numbers_and_row_numbers() -> None:
 
 def test_states_draws_and_multipliers_are_resumed_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (
-        "objective: |\n  use std.settings.classes\n  use std.ce (entropy)\n  axis example\n  data id : label[b] in example\n"
+        "objective: |\n  use std.settings.classes\n  use std.ce (entropy)\n"
+        "  axis example\n  data id : label[b] in example\n"
         "  state hard : real[example] = 0 then 0.5 * hard + 0.5 * mean[b by id](nll)\n"
         "  let weight = 1 + ramp(0 -> 1, over = 4) * hard[example = id]\n"
         "  minimize\n    fit : mean[b](sg(weight) * nll)\n    noise : mean[b, v](logits * normal(b, v))\n"
         "  subject to sure : mean[b](entropy(logits)) <= 0.9\n  monitor\n    harder : mean[b](weight)\n"
-        "data: {source: sklearn:iris, held_out: 0.1}\nfeeds: {id: number}\nconstraints: {sure: {formulation: augmented, penalty: 2}}\n"
+        "data: {source: sklearn:iris, held_out: 0.1}\nfeeds: {id: number}\n"
+        "constraints: {sure: {formulation: augmented, penalty: 2}}\n"
         f"{MLP.replace('16', '64')}length: {{steps: 6}}\nevaluate: {{every: 3}}\nsave: {{every: 2}}\n"
     )
     whole = start(text, "whole")
@@ -271,7 +299,11 @@ def test_streams_of_their_own_data() -> None:
 
 def test_two_streams_of_one_table_and_of_any_setting() -> None:
     rows = [{"forget": "a" * (1 + n % 2), "retain": "b"} for n in range(8)]
-    assert len(prepared(STREAMS + "data: {source: both.jsonl, tokens: 16}\n", both=rows).train) == 6
+    shared = STREAMS + "data: {source: both.jsonl, tokens: 16}\n"
+    assert len(prepared(shared, both=rows).train) == 6
+    assert refused(shared, both=[{"forget": "a", "retian": "b"}] * 8) == [
+        "E821 `both.jsonl` has no column `retain`, which is needed for the text to learn"
+    ]
     domains = (
         "objective: |\n  axis v\n  use std.settings.classes as source sharing (v)\n"
         "  use std.settings.classes as target sharing (v)\n"
