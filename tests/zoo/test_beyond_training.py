@@ -9,6 +9,7 @@ from tests.oracles.rows import kept, mean
 from tests.specs.variants import hidden, ignored
 from tests.zoo.beyond import assert_equals
 from tests.zoo.harness import Tensors
+from tests.zoo.oracles.attacks import network
 from tests.zoo.oracles.distillation import kl
 from tests.zoo.oracles.rlhf_policy import samples, token_logp
 from torch import Tensor
@@ -367,3 +368,175 @@ def test_group_weights_ascend() -> None:
         torch.testing.assert_close(objective(**batch).loss, (q * risks).sum())
         objective.advance()
         torch.testing.assert_close(objective.state["q"], q)
+
+
+TRADES = """
+\"\"\"Cross-entropy, and the divergence of the answers in a ball around each input. Zhang et al. 2019.\"\"\"
+objective trades
+use std.ce (ce)
+use std.divergence (kl)
+axis b : batch
+axis d
+axis v
+input net : model(real[b, d]) -> logits[b, v]
+data  x   : real[b, d]
+data  y   : label[b] in v
+param beta : nonneg   = 6
+param eps  : positive = 0.1
+
+let z    = net(x)
+let from = 0.001 * normal(b, d)
+let far  = worst[e : real[b, d] in ball(inf, eps), steps = 5, step_size = 0.03, start = from](kl(z, net(x + e)))
+
+minimize
+  natural : mean[b](ce(z, y))
+  robust  : beta * mean[b](far)
+"""
+
+
+def test_trades() -> None:
+    batch = {"x": uniform(4, 3, seed=1), "y": integers(4, high=5, seed=2), "net": network(3, 5)}
+    batch["from"] = uniform(4, 3, seed=3) / 1000
+
+    def closed(t: Tensors) -> Tensor:
+        z = t["net"](t["x"])
+
+        def apart(e: Tensor) -> Tensor:
+            return kl(z, t["net"](t["x"] + e))
+
+        e = t["from"]
+        for _ in range(5):
+            e = e.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(apart(e).sum(), e, retain_graph=True)
+            e = (e + 0.03 * slope.sign()).clamp(-0.1, 0.1).detach()
+        return cross_entropy(z, t["y"]) + 6 * apart(e).mean()
+
+    assert_equals(TRADES, batch, closed)
+
+
+CVAR = """
+\"\"\"The mean of the worst share alpha of the losses, with its threshold. Rockafellar & Uryasev 2000.\"\"\"
+objective cvar
+use std.settings.classes
+param alpha : positive = 0.4
+learn eta   : real     = 1
+
+minimize
+  cvar : eta + mean[b](relu(nll - eta)) / alpha
+"""
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+def test_conditional_value_at_risk(backend: str) -> None:
+    batch = ignored(classes(3))
+
+    def closed(t: Tensors) -> Tensor:
+        rows = t["labels"] >= 0
+        losses = cross_entropy(t["logits"][rows], t["labels"][rows], reduction="none")
+        return t["eta"] + (losses - t["eta"]).clamp(min=0).mean() / 0.4
+
+    assert_equals(CVAR, batch, closed, backend=backend)
+
+
+CHI_SQUARED = """
+\"\"\"Robustness to a chi-squared ball of distributions, by its dual. Duchi & Namkoong 2021.\"\"\"
+objective chi_squared
+use std.settings.classes
+param rho : positive = 0.5
+
+let c   = sqrt(1 + 2 * rho)
+let top = max[b](nll) - 0.000001
+let eta = root[u in -100..top](mean[b](relu(nll - u))^2 * c^2 - mean[b](relu(nll - u)^2))
+
+minimize
+  dro : c * sqrt(mean[b](relu(nll - sg(eta))^2)) + sg(eta)
+"""
+
+
+def test_robustness_to_a_chi_squared_ball() -> None:
+    batch = classes(3, b=6)
+
+    def closed(t: Tensors) -> Tensor:
+        losses = cross_entropy(t["logits"], t["labels"], reduction="none")
+        c = 2**0.5
+
+        def slope(eta: Tensor) -> float:
+            over = (losses.detach() - eta).clamp(min=0)
+            return float(1 - c * over.mean() / over.square().mean().sqrt())
+
+        low, high = losses.detach().min() - 50, losses.detach().max() - 1e-6
+        for _ in range(80):
+            middle = (low + high) / 2
+            low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+        return c * (losses - low).clamp(min=0).square().mean().sqrt() + low
+
+    assert_equals(CHI_SQUARED, batch, closed)
+
+
+STARTING_POINT = """
+\"\"\"Fine-tuning tied to where the shared layers started, with group lasso on the head. Li et al. 2018.\"\"\"
+objective l2_sp
+use std.settings.classes
+input shared : weights[layer] in "body.*"
+data  before : weights[layer] in "body.*"
+input head   : weights[part] in "head.*"
+param alpha : nonneg = 0.1
+param beta  : nonneg = 0.01
+
+minimize
+  task : mean[b](nll)
+  tie  : alpha / 2 * total((shared - before)^2)
+  few  : beta * sum[part](norm[entry](head))
+"""
+
+
+def test_the_starting_point_as_a_reference() -> None:
+    body, head = network(3, 4), network(4, 7)
+    batch: Tensors = dict(classes(3))
+    batch |= {"shared": torch.nn.ModuleDict({"body": body}), "head": torch.nn.ModuleDict({"head": head})}
+    batch["before"] = {f"body.{n}": w.detach() + uniform(*w.shape, seed=9) for n, w in body.named_parameters()}
+
+    def closed(t: Tensors) -> Tensor:
+        moved = sum((w - t["before"][f"body.{n}"]).square().sum() for n, w in body.named_parameters())
+        groups = sum(w.square().sum().sqrt() for w in head.parameters())
+        return cross_entropy(t["logits"], t["labels"]) + 0.05 * moved + 0.01 * groups
+
+    assert_equals(STARTING_POINT, batch, closed)
+
+
+CONSERVATIVE = """
+\"\"\"Conservative Q-learning of discrete actions: values of actions not taken are pushed down. Kumar et al. 2020.\"\"\"
+objective cql
+axis b : batch
+axis action
+input q      : real[b, action]
+data  next_q : real[b, action]  # of the target network
+data  taken  : label[b] in action
+data  r      : real[b]
+data  done   : mask[b]
+param gamma : unit   = 0.99
+param alpha : nonneg = 1
+
+let y = r if done else r + gamma * max[action](next_q)
+
+minimize
+  bellman : 0.5 * mean[b]((q[action = taken] - y)^2)
+  gap     : alpha * mean[b](logsumexp[action](q) - q[action = taken])
+"""
+
+
+@pytest.mark.parametrize("backend", ["reference", "c"])
+def test_conservative_values(backend: str) -> None:
+    batch = {"q": scores(4, 5, seed=1), "next_q": scores(4, 5, seed=2), "r": uniform(4, seed=3)}
+    batch |= {"taken": integers(4, high=5, seed=4), "done": torch.tensor([True, False, False, True])}
+    batch["next_q"][0] = torch.nan
+
+    def closed(t: Tensors) -> Tensor:
+        losses = []
+        for i in range(4):
+            y = t["r"][i] + (0 if bool(t["done"][i]) else 0.99 * t["next_q"][i].max())
+            taken = t["q"][i, t["taken"][i]]
+            losses.append(0.5 * (taken - y) ** 2 + t["q"][i].logsumexp(-1) - taken)
+        return torch.stack(losses).mean()
+
+    assert_equals(CONSERVATIVE, batch, closed, backend=backend)
