@@ -17,7 +17,7 @@ from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.environment import in_type, shaped
 from lossc.runtime.backends.fused import Fused
 from lossc.runtime.backends.kernel_calls import axes_of, stored
-from lossc.runtime.backends.native import _Call, _merged
+from lossc.runtime.backends.native import _Call, merged
 from lossc.runtime.backends.seam import Scalars, Stage, _Attached
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
@@ -63,7 +63,7 @@ _TYPES = """TYPES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16:
 STORED = {"number": torch.float64, "integer": torch.int64, "mask": torch.bool}"""
 
 _PASTED = (
-    in_type, shaped, _Call, _merged, _Attached, template_c.Known, template_c.known_of, template_c.made_extent,
+    in_type, shaped, _Call, merged, _Attached, template_c.Known, template_c.known_of, template_c.made_extent,
     template_c.Kernel, template_c.library, template_c.Call, template_c.Rows, template_c.gradient_of,
     template_c.with_statistics, template_c.stream, template_c.Delivered, template_c.Provided, template_c.hidden,
     template_c.provided, template_c.Stage, template_c.attached,

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lossc.runtime.backends.environment import in_type, shaped
-from lossc.runtime.backends.native import TYPES, _Call, _merged
+from lossc.runtime.backends.native import TYPES, _Call, merged
 from lossc.runtime.backends.seam import _Attached
 
 Axes = tuple[str, ...]
@@ -153,12 +153,12 @@ class Call(NamedTuple):
         operands = [self.operand(kind, name, written) for kind, name in kernel.slots[function]]
         extents = [self.sizes[axis] for axis in kernel.rows]
         classes, threads = self.sizes[kernel.axis], torch.get_num_threads()
-        merged, strides = _merged(extents, [own or (0,) * len(extents) for _, own in operands])
+        kept, strides = merged(extents, [own or (0,) * len(extents) for _, own in operands])
         scratch = (classes + 15) // 16 * 16 * 8 * len(kernel.columns) + 256
         workspace = torch.empty(scratch * threads, dtype=torch.uint8)
         streaming = sum(value.nbytes for (kind, _), value in written.items() if kind == "gradient") > 8 << 20
         call = _Call(
-            prod(extents), classes, len(merged), threads, int(streaming), scratch, (ctypes.c_int64 * len(merged))(*merged),
+            prod(extents), classes, len(kept), threads, int(streaming), scratch, (ctypes.c_int64 * len(kept))(*kept),
             (ctypes.c_void_p * len(operands))(*(tensor.data_ptr() for tensor, _ in operands)),
             (ctypes.c_int64 * len(strides))(*strides), workspace.data_ptr(),
         )  # fmt: skip

@@ -162,15 +162,18 @@ class Expressions:
 
     def _call(self, node: Map) -> Atom:
         function = node.function
-        spelling = PRIMITIVES[function].c
         if function in LOGICAL:
-            return self.declared(spelling.format(*(self.mask(argument) for argument in node.arguments)), "mask")
+            return self.declared(self.spelled(function, [self.mask(argument) for argument in node.arguments]), "mask")
         if function in COMPARISONS:
-            return self.declared(spelling.format(*self._comparable(node.arguments)), "mask")
+            return self.declared(self.spelled(function, self._comparable(node.arguments)), "mask")
         operands = [self.number(argument) for argument in node.arguments]
         while len(operands) > 2 and PRIMITIVES[function].arity is None:
-            operands[:2] = [self.declared(spelling.format(*operands[:2])).text]
-        return self.declared(spelling.format(*operands))
+            operands[:2] = [self.declared(self.spelled(function, operands[:2])).text]
+        return self.declared(self.spelled(function, operands))
+
+    def spelled(self, function: str, operands: Sequence[str]) -> str:
+        """The call of a primitive."""
+        return PRIMITIVES[function].c.format(*operands)
 
     def _comparable(self, operands: Sequence[Node]) -> list[str]:
         """Whole numbers are compared as such."""

@@ -19,14 +19,17 @@ from lossc.runtime.backends.engines import Closed, Engine, Kernels
 from lossc.runtime.backends.fused import Fused, Operator
 from lossc.runtime.backends.reference import Executable, Value
 from lossc.runtime.backends.seam import Seam, Weigh
+from lossc.runtime.backends.triton import TritonTable
 
-BACKENDS = ("auto", "reference", "torch", "c")
+BACKENDS = ("auto", "reference", "torch", "c", "triton")
 
-OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {"auto": Chosen, "torch": Chunked, "c": Compiled}
+OPERATORS: dict[str, Callable[[Table, Seam], Operator]] = {
+    "auto": Chosen, "torch": Chunked, "c": Compiled, "triton": TritonTable,
+}  # fmt: skip
 """What runs a statistic table, by backend."""
 
 ENGINES: dict[str, Callable[[Any], Engine]] = {
-    "auto": lambda operator: Kernels(operator.compiled), "torch": Closed, "c": Kernels,
+    "auto": lambda operator: Kernels(operator.compiled), "torch": Closed, "c": Kernels, "triton": Kernels,
 }  # fmt: skip
 """What computes with blocks of scores that a head makes, from the operator of a table."""
 

@@ -58,6 +58,9 @@ class Visit:
 class Compiled:
     """Runs one table; an `Operator`. What no kernel computes, and every table without a C compiler, runs as `torch` does."""
 
+    name = "c"
+    calls: type[KernelCalls] = KernelCalls
+
     def __init__(self, table: Table, seam: Seam) -> None:
         self.table = table
         self.seam = seam
@@ -73,7 +76,7 @@ class Compiled:
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
         """The roots of the table; `weights` are the dL/d root that are expected."""
-        if self._unable or environment.like.device.type != "cpu":
+        if not self.serves(environment.like.device):
             return self.other.run(environment)
         if torch.compiler.is_compiling():
             return self._traced(environment) if self._prepare() else self.other.run(environment)
@@ -102,16 +105,20 @@ class Compiled:
         roots = self.seam.chained(in_double(known))
         return {name: _in_type(root, environment.like) for name, root in roots.items()}
 
+    def serves(self, device: torch.device) -> bool:
+        """Whether kernels may be had on a device, as far as is known."""
+        return not self._unable and device.type == "cpu"
+
     @property
-    def able(self) -> bool:
-        """Whether kernels may be had, as far as is known."""
-        return not self._unable
+    def flags(self) -> dict[str, tuple[str, ...]]:
+        """The names of the flags of regular rows, with their axes."""
+        return {} if self._unable else {calls.flags: calls.kernel.rows for calls in self.plan() or ()}
 
     def give_up(self, reason: Exception) -> None:
         """Runs as `torch` does from now on."""
         self._unable = True
         if isinstance(reason, ToolchainError):
-            _warn_once(f"the backend `c` is not available, `torch` runs in its place: {reason}")
+            _warn_once(f"the backend `{self.name}` is not available, `torch` runs in its place: {reason}")
 
     def _run(self, environment: Environment, weights: Weights) -> dict[str, Tensor]:
         inputs = dict(_moving(environment)) if torch.is_grad_enabled() else {}
@@ -133,7 +140,7 @@ class Compiled:
             leaves = {name: Input(f"@weight {name}", ()) for name in key}
             found = kernels(self.table, leaves if key else None)
             usable = not key or all(kernel.adjoints is not None for kernel in found)
-            self._plans[key] = tuple(KernelCalls(kernel, at) for at, kernel in enumerate(found)) if usable else None
+            self._plans[key] = tuple(self.calls(kernel, at) for at, kernel in enumerate(found)) if usable else None
         return self._plans[key]
 
     def statistics(self, known: Environment, visit: Visit, wanted: frozenset[str]) -> dict[str, Tensor]:

@@ -69,11 +69,10 @@ class Kernels:
 
     @property
     def axes(self) -> Mapping[str, tuple[str, ...]]:
-        flags = {calls.flags: calls.kernel.rows for calls in self._compiled.plan() or ()} if self._compiled.able else {}
-        return {**self._closed.axes, **flags}
+        return {**self._closed.axes, **self._compiled.flags}
 
     def statistics(self, known: Environment) -> dict[str, Tensor]:
-        if known.like.device.type == "cpu" and self._compiled.able:
+        if self._compiled.serves(known.like.device):
             try:
                 return self._compiled.statistics(known, Visit({}), frozenset())
             except (NoKernelError, ToolchainError) as reason:
@@ -81,7 +80,7 @@ class Kernels:
         return self._closed.statistics(known)
 
     def gradients(self, known: Environment, weights: Weights, wanted: frozenset[str]) -> dict[str, Tensor]:
-        if known.like.device.type == "cpu" and self._compiled.able:
+        if self._compiled.serves(known.like.device):
             return self._compiled.gradients(known, weights, wanted)
         return self._closed.gradients(known, weights, wanted)
 

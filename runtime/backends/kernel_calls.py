@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +37,10 @@ class Given:
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.streams.values()))[0].device
+
 
 @dataclass
 class Written:
@@ -56,6 +60,15 @@ def in_double(known: Environment) -> Environment:
     return replace(known, like=known.like.double())
 
 
+class Built(Protocol):
+    """One function of a kernel for streams of given types: the slots of its data, and a run over all rows."""
+
+    @property
+    def slots(self) -> tuple[Slot, ...]: ...
+
+    def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None: ...
+
+
 class KernelCalls:
     """One kernel ready to be called.
 
@@ -68,7 +81,7 @@ class KernelCalls:
         self.flags = f"@regular {number}"
         self.named = {s.name: s for s in kernel.every}
         self.extra = {point.statistic.name: point for point in kernel.points if point.extra}
-        self._natives: dict[object, Native] = {}
+        self._natives: dict[object, Built] = {}
         self._arguments = Executable(emit({argument.leaf.name: argument.value for argument in kernel.arguments}))
 
     # -------------------------------------------------------------------------------------- calls
@@ -105,18 +118,24 @@ class KernelCalls:
         """Runs a function over all rows."""
         native = self._native(function, given, wants)
         written = Written()
-        operands = [self._operand(slot, given, written) for slot in native.source.slots]
+        operands = [self._operand(slot, given, written) for slot in native.slots]
         bytes_ = sum(gradient.nbytes for gradient in written.gradients.values())
         native.run([given.sizes[axis] for axis in self.kernel.rows], given.sizes[self.kernel.axis], operands, bytes_)
         return written
 
-    def _native(self, function: Function, given: Given, wants: Sequence[str]) -> Native:
+    def _native(self, function: Function, given: Given, wants: Sequence[str]) -> Built:
         types = {name: TYPES[tensor.dtype] for name, (tensor, _) in given.streams.items()}
         key = (function, given.double, tuple(types.values()), tuple(wants))
         if key not in self._natives:
             real: Literal["float", "double"] = "double" if given.double else "float"
-            self._natives[key] = Native(self.kernel, function, real, types, wants)
+            self._natives[key] = self.built(function, real, types, wants)
         return self._natives[key]
+
+    def built(
+        self, function: Function, real: Literal["float", "double"], types: Mapping[str, str], wants: Sequence[str]
+    ) -> Built:
+        """A function of the kernel, compiled."""
+        return Native(self.kernel, function, real, types, wants)
 
     # -------------------------------------------------------------------------------------- what is read
 
@@ -151,7 +170,7 @@ class KernelCalls:
                 wanted = (*self.kernel.rows, *self.extra[name].extra)
                 return Operand(shaped(*given.arguments[self._label_of(name)], wanted, given.sizes).contiguous())
             case "extent":
-                return Operand(torch.tensor(prod(given.sizes[axis] for axis in self.extra[name].extra)))
+                return Operand(torch.tensor(prod(given.sizes[axis] for axis in self.extra[name].extra), device=given.device))
             case "regular":
                 return Operand(self._regular(given, written))
             case "statistic":
@@ -159,10 +178,10 @@ class KernelCalls:
             case "coefficient":
                 return Operand(self._coefficient(self.named[name], given))
             case "column":
-                written.columns[name] = torch.zeros(given.sizes[self.kernel.axis], dtype=torch.float64)
+                written.columns[name] = torch.zeros(given.sizes[self.kernel.axis], dtype=torch.float64, device=given.device)
                 return Operand(written.columns[name])
         shape = [given.sizes[axis] for axis in (*self.kernel.rows, self.kernel.axis)]
-        written.gradients[name] = POOL.empty(shape, given.streams[name][0].dtype)
+        written.gradients[name] = _empty(shape, given.streams[name][0].dtype, given.device)
         return Operand(written.gradients[name])
 
     def _by_row(self, tensor: Tensor, axes: Axes) -> Operand:
@@ -180,7 +199,8 @@ class KernelCalls:
         known = given.statistics.get(f"@{statistic.name}")
         if known is not None:
             return shaped(known, statistic.rows, axes, given.sizes).contiguous()
-        written.statistics[statistic.name] = torch.empty([given.sizes[axis] for axis in axes], dtype=stored(statistic))
+        shape = [given.sizes[axis] for axis in axes]
+        written.statistics[statistic.name] = torch.empty(shape, dtype=stored(statistic), device=given.device)
         return written.statistics[statistic.name]
 
     def _regular(self, given: Given, written: Written) -> Tensor:
@@ -193,7 +213,7 @@ class KernelCalls:
         axes = self.axes_kept(statistic)
         weight = given.weights.get(statistic.name)
         if weight is None:
-            return torch.zeros([given.sizes[axis] for axis in axes], dtype=torch.float64)
+            return torch.zeros([given.sizes[axis] for axis in axes], dtype=torch.float64, device=given.device)
         return shaped(weight, statistic.rows, axes, given.sizes).to(torch.float64).contiguous()
 
     # -------------------------------------------------------------------------------------- what is written
@@ -218,6 +238,10 @@ class KernelCalls:
             yield name, gradient.permute([have.index(axis) for axis in axes])
         for name, column in written.columns.items():
             yield name, column.to(given.streams[name][0].dtype)
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return POOL.empty(shape, dtype) if device.type == "cpu" else torch.empty(tuple(shape), dtype=dtype, device=device)
 
 
 def stored(statistic: Statistic) -> torch.dtype:

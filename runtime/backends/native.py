@@ -49,6 +49,7 @@ class Native:
         wants: Sequence[str],
     ) -> None:  # fmt: skip
         self.source = source(kernel, function, real, types, wants)
+        self.slots = self.source.slots
         self._real = 4 if real == "float" else 8
         self._library = load(self.source.text)
         self._function = getattr(self._library, function)
@@ -56,7 +57,7 @@ class Native:
 
     def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None:
         """Runs over all rows; operands in the order of the source's slots."""
-        kept, strides = _merged(extents, [operand.strides or (0,) * len(extents) for operand in operands])
+        kept, strides = merged(extents, [operand.strides or (0,) * len(extents) for operand in operands])
         threads = torch.get_num_threads()
         scratch = self._scratch(classes)
         workspace = POOL.empty((scratch * threads,), torch.uint8) if scratch else None
@@ -79,7 +80,7 @@ class Native:
         return size + 256 if size else 0
 
 
-def _merged(extents: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+def merged(extents: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
     """Row axes that every operand goes through as one are one axis: its extents, and the strides operand by operand."""
     kept: list[int] = []
     columns: list[list[int]] = []

@@ -1,0 +1,375 @@
+"""Kernels as Triton source: one program for each row, which goes through the classes block by block.
+
+| function | reads | writes |
+|---|---|---|
+| `statistics` | streams and arguments | the statistics of each row |
+| `gradient` | the same, statistics, and dL/d statistic | the gradient of each stream |
+
+Loops are in the type `real` (single precision, double for double), row values in double precision. Offsets are 64-bit, and
+what lies beyond the last class is never read. Nothing of a spec's text is in the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lossc.compiler.core import Index, Node
+from lossc.compiler.kernels.c import Function, Slot, SlotKind, at_label
+from lossc.compiler.kernels.c_expressions import Atom
+from lossc.compiler.kernels.c_rows import plain, row_leaves, value_type
+from lossc.compiler.kernels.gradient import coefficient, gradient_of, guarded, seen
+from lossc.compiler.kernels.model import Kernel, Point, type_of
+from lossc.compiler.kernels.triton_expressions import TritonExpressions
+from lossc.compiler.table.model import Statistic, Stream
+
+EXTREMES = ("shift", "max", "argmax", "ties")
+BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2, "bool": 1, "i64": 8}
+
+HEAD = '''import triton
+import triton.language as tl
+
+from lossc.runtime.backends.triton_functions import *
+'''
+
+
+@dataclass(frozen=True)
+class TritonSource:
+    """Python text with one kernel; `slots` are its pointers in order, `dimensions` the row axes that it goes through."""
+
+    function: Function
+    text: str
+    slots: tuple[Slot, ...]
+    dimensions: int
+
+
+def triton_source(
+    kernel: Kernel, function: Function, real: str, types: Mapping[str, str], wants: Sequence[str], dimensions: int
+) -> TritonSource:
+    """The source of a function; `types` are storage types by stream, `wants` the streams whose gradients are written."""
+    return _Printing(kernel, function, real, types, [s for s in kernel.streams if s.name in wants], dimensions).source()
+
+
+class _Printing:
+    def __init__(
+        self, kernel: Kernel, function: Function, real: str, types: Mapping[str, str], wants: Sequence[Stream],
+        dimensions: int,
+    ) -> None:  # fmt: skip
+        self.kernel, self.function, self.types, self.dimensions = kernel, function, types, dimensions
+        self.real = "tl.float64" if real == "double" else "tl.float32"
+        self.wants = wants if function == "gradient" else []
+        self.slots: list[Slot] = []
+        self.streams = {stream.leaf: stream for stream in kernel.streams}
+        self.number = {stream.name: at for at, stream in enumerate(kernel.streams)}
+        self.centred = {stream.leaf: stream.source for stream in kernel.centred}
+        self.names: dict[Node, Atom] = {a.leaf: Atom(f"given{at}", a.type) for at, a in enumerate(kernel.arguments)}
+        self.names |= {local.leaf: Atom(plain(local.leaf), type_of(local.leaf)) for local in kernel.locals}
+        self.names |= {s.leaf: Atom(s.name, value_type(s)) for s in kernel.every}
+        self.weights: dict[Node, Atom] = {coefficient(s): Atom(f"d_{s.name}_real", "number") for s in kernel.every}
+        self.weights |= {seen(s): Atom(f"on_{s.name}", "mask") for s in kernel.every}
+
+    def slot(self, kind: SlotKind, name: str) -> int:
+        entry = Slot(kind, name)
+        if entry not in self.slots:
+            self.slots.append(entry)
+        return self.slots.index(entry)
+
+    def source(self) -> TritonSource:
+        body = self._body()
+        parameters = [f"data{at}" for at in range(len(self.slots))]
+        parameters += [f"step{at}_{dim}" for at, slot in enumerate(self.slots) if slot.kind in ("stream", "argument")
+                       for dim in range(self.dimensions)]  # fmt: skip
+        parameters += ["classes", *(f"extent{dim}" for dim in range(self.dimensions)), "BLOCK: tl.constexpr"]
+        lines = [HEAD, "", "@triton.jit", f"def {self.function}({', '.join(parameters)}):", *_indented(self._where(), 1),
+                 *_indented(body, 1)]  # fmt: skip
+        return TritonSource(self.function, "\n".join(lines) + "\n", tuple(self.slots), self.dimensions)
+
+    # -------------------------------------------------------------------------------------- one row
+
+    def _where(self) -> list[str]:
+        """The place of the row along each axis."""
+        lines = ["row = tl.program_id(0).to(tl.int64)", "left = row"]
+        for dim in reversed(range(self.dimensions)):
+            lines += [f"at{dim} = left % extent{dim}", f"left = left // extent{dim}"]
+        return lines
+
+    def _offset(self, slot: int) -> str:
+        return " + ".join(f"at{dim} * step{slot}_{dim}" for dim in range(self.dimensions)) or "0"
+
+    def _body(self) -> list[str]:
+        lines = []
+        for number, stream in enumerate(self.kernel.streams):
+            slot = self.slot("stream", stream.name)
+            lines.append(f"source{number} = data{slot} + ({self._offset(slot)})")
+        extra = {point.statistic.at for point in self.kernel.points if point.extra}
+        lines += [self._argument(a.leaf) for a in self.kernel.arguments if a.leaf not in extra]
+        return lines + (self._statistics() if self.function == "statistics" else self._gradient())
+
+    def _argument(self, leaf: Node) -> str:
+        name, type_ = self.names[leaf]
+        slot = self.slot("argument", leaf.name)  # type: ignore[attr-defined]
+        value = f"tl.load(data{slot} + ({self._offset(slot)}))"
+        return f"{name} = {value}{' != 0' if type_ == 'mask' else ''}"
+
+    def _row(self, lines: list[str], prefix: str) -> TritonExpressions:
+        return TritonExpressions("tl.float64", self.names.get, lines, prefix)
+
+    def _locals(self, level: int) -> list[str]:
+        lines: list[str] = []
+        for local in self.kernel.locals:
+            if local.level == level:
+                name = self.names[local.leaf].text
+                atom = self._row(lines, f"{name}_").atom(local.value)
+                lines.append(f"{name} = {atom.text}")
+        return lines
+
+    # -------------------------------------------------------------------------------------- one class
+
+    def _classes(self, lines: list[str], at: str, seen_: str, prefix: str) -> TritonExpressions:
+        """Printing at the classes `at`, of which those are read that `seen_` admits."""
+
+        def leaf(node: Node) -> Atom | None:
+            if node in self.streams:
+                return self._entry(printer, self.streams[node], at, seen_)
+            if node in self.centred:
+                return printer.atom(self.centred[node])
+            if isinstance(node, Index) and node.axis == self.kernel.axis:
+                return Atom(at, "integer")
+            weight = self.weights.get(node)
+            if weight is None:
+                return self._row_value(node, at)
+            return Atom(_spread(weight.text, at), "mask") if weight.type == "mask" else weight
+
+        printer = TritonExpressions(self.real, leaf, lines, prefix)
+        return printer
+
+    def _row_value(self, node: Node, at: str) -> Atom | None:
+        found = self.names.get(node)
+        if found is None or found.type == "integer":
+            return found
+        if found.type == "mask":
+            return Atom(_spread(found.text, at), "mask")
+        return Atom(f"{found.text}.to({self.real})", "number")
+
+    def _entry(self, printer: TritonExpressions, stream: Stream, at: str, seen_: str) -> Atom:
+        text = f"tl.load(source{self.number[stream.name]} + {at}, mask={seen_}, other=0)"
+        type_ = self.types[stream.name]
+        if type_ == "bool":
+            return printer.declared(f"{text} != 0", "mask")
+        return printer.declared(text, "integer") if type_ == "i64" else printer.declared(f"{text}.to({self.real})")
+
+    def _loop(self, inner: Iterable[str]) -> list[str]:
+        head = ["j = first + tl.arange(0, BLOCK)", "lane = j < classes"]
+        return ["for first in range(0, classes, BLOCK):", *_indented([*head, *inner], 1)]
+
+    def _admitted(self, printer: TritonExpressions, mask: Node | None) -> str:
+        return "lane" if mask is None else f"both(lane, {printer.mask(mask)})"
+
+    # -------------------------------------------------------------------------------------- statistics
+
+    def _statistics(self) -> list[str]:
+        lines = self._points(0)
+        for level in range(1, self.kernel.levels + 1):
+            lines += [*self._locals(level - 1), *self._extremes(level), *self._points(level), *self._sums(level)]
+        kept = [s for s in self.kernel.every if not self._extra(s)]
+        return lines + [f"tl.store(data{self.slot('statistic', s.name)} + row, {s.name})" for s in kept]
+
+    def _extra(self, statistic: Statistic) -> bool:
+        return any(point.extra and point.statistic is statistic for point in self.kernel.points)
+
+    def _extremes(self, level: int) -> list[str]:
+        """Loops for the largest entries of a level, as many as one takes the shift of another."""
+        left = [s for s in self.kernel.statistics if s.level == level and s.op in EXTREMES]
+        lines: list[str] = []
+        while left:
+            leaves = {s.leaf for s in left}
+            ready = [s for s in left if not row_leaves(self.kernel, _read_by(s)) & leaves] or left
+            left = [s for s in left if s not in ready]
+            lines += self._largest(ready)
+            attained = [s for s in ready if s.op in ("argmax", "ties")]
+            lines += self._attained(attained) if attained else []
+        return lines
+
+    def _largest(self, found: Sequence[Statistic]) -> list[str]:
+        starts: list[str] = []
+        inner: list[str] = []
+        ends: list[str] = []
+        printer = self._classes(inner, "j", "lane", "value")
+        for s in found:
+            name, value, there = s.name, printer.number(s.body), self._admitted(printer, s.mask)
+            starts.append(f"tops_{name} = tl.full([BLOCK], float('-inf'), {self.real})")
+            inner.append(f"tops_{name} = tl.maximum(tops_{name}, tl.where({there}, {value}, float('-inf')))")
+            ends.append(f"top_{name} = tl.max(tops_{name}, 0)")
+            if s.op == "shift":
+                ends.append(f"{name} = finite_or_zero(top_{name}).to(tl.float64)")
+            elif s.op == "max":
+                starts.append(f"odd_{name} = tl.zeros([BLOCK], tl.int32)")
+                starts.append(f"some_{name} = tl.zeros([BLOCK], tl.int32)")
+                inner.append(f"odd_{name} |= (({there}) & (({value}) != ({value}))).to(tl.int32)")
+                inner.append(f"some_{name} |= ({there}).to(tl.int32)")
+                ends.append(f"{name} = largest_of(top_{name}, tl.max(odd_{name}, 0), tl.max(some_{name}, 0)).to(tl.float64)")
+        return [*starts, *self._loop(inner), *ends]
+
+    def _attained(self, found: Sequence[Statistic]) -> list[str]:
+        starts: list[str] = []
+        inner: list[str] = []
+        ends: list[str] = []
+        printer = self._classes(inner, "j", "lane", "value")
+        for s in found:
+            name = s.name
+            hit = f"({self._admitted(printer, s.mask)}) & ({printer.number(s.body)} == top_{name})"
+            if s.op == "ties":
+                starts.append(f"hits_{name} = tl.zeros([BLOCK], tl.int32)")
+                inner.append(f"hits_{name} += ({hit}).to(tl.int32)")
+                ends.append(f"{name} = tl.sum(hits_{name}, 0).to(tl.float64)")
+            else:
+                starts.append(f"places_{name} = tl.full([BLOCK], 2147483647, tl.int32)")
+                inner.append(f"places_{name} = tl.minimum(places_{name}, tl.where({hit}, j, 2147483647))")
+                ends.append(f"{name} = place_of(tl.min(places_{name}, 0), top_{name}, classes)")
+        return [*starts, *self._loop(inner), *ends]
+
+    def _sums(self, level: int) -> list[str]:
+        found = [s for s in self.kernel.statistics if s.level == level and s.op in ("sum", "any")]
+        starts: list[str] = []
+        inner: list[str] = []
+        ends: list[str] = []
+        printer = self._classes(inner, "j", "lane", "value")
+        for s in found:
+            there = self._admitted(printer, s.mask)
+            if s.op == "any":
+                starts.append(f"sums_{s.name} = tl.zeros([BLOCK], tl.int32)")
+                inner.append(f"sums_{s.name} |= (({there}) & ({printer.mask(s.body)})).to(tl.int32)")
+                ends.append(f"{s.name} = tl.max(sums_{s.name}, 0) > 0")
+            else:
+                value = printer.number(s.body)
+                starts.append(f"sums_{s.name} = tl.zeros([BLOCK], {self.real})")
+                inner.append(f"sums_{s.name} += tl.where({there}, {value}, 0.0)")
+                ends.append(f"{s.name} = tl.sum(sums_{s.name}.to(tl.float64), 0)")
+        return [*starts, *self._loop(inner), *ends] if found else []
+
+    # -------------------------------------------------------------------------------------- entries at labels
+
+    def _points(self, level: int) -> list[str]:
+        lines: list[str] = []
+        for point in self.kernel.points:
+            if point.statistic.level == level:
+                lines += self._many(point) if point.extra else self._one(point)
+        return lines
+
+    def _one(self, point: Point) -> list[str]:
+        s = point.statistic
+        lines = [f"label_{s.name} = {self._label(point)}"]
+        return [*lines, *self._read(point, f"label_{s.name}", s.name)]
+
+    def _label(self, point: Point) -> str:
+        at = point.statistic.at
+        return self.names[at].text if isinstance(at, Node) else str(at or 0)
+
+    def _read(self, point: Point, label: str, target: str) -> list[str]:
+        """The entry of a body at a class; NaN where there is no such class, that of the first for none."""
+        s = point.statistic
+        lines = [f"at_{s.name} = tl.where(({label} < 0) | ({label} >= classes), 0, {label})"]
+        value = self._classes(lines, f"at_{s.name}", "True", f"{s.name}_").atom(s.body)
+        if value.type != "number":
+            return [*lines, f"{target} = ({value.text}) & ({label} < classes)"]
+        return [*lines, f"{target} = tl.where({label} < classes, {value.text}, float('nan')).to(tl.float64)"]
+
+    def _many(self, point: Point) -> list[str]:
+        """The entries at several labels of a row."""
+        s = point.statistic
+        store = f"tl.store(data{self.slot('statistic', s.name)} + row * extent_{s.name} + k, entry)"
+        return [*self._each(s), *_indented([*self._read(point, "label", "entry"), store], 1)]
+
+    def _each(self, s: Statistic) -> list[str]:
+        labels = f"tl.load(data{self.slot('labels', s.name)} + row * extent_{s.name} + k)"
+        return [f"extent_{s.name} = tl.load(data{self.slot('extent', s.name)})", f"for k in range(0, extent_{s.name}):",
+                f"    label = {labels}"]  # fmt: skip
+
+    # -------------------------------------------------------------------------------------- gradients
+
+    def _gradient(self) -> list[str]:
+        lines = []
+        for s in self.kernel.every:
+            if not self._extra(s):
+                lines.append(f"{s.name} = {self._recalled(s)}")
+                lines.append(f"d_{s.name} = tl.load(data{self.slot('coefficient', s.name)} + row)")
+                lines.append(f"on_{s.name} = d_{s.name} != 0.0")
+        for level in range(self.kernel.levels + 1):
+            lines += self._locals(level)
+        lines += [*self._lost(), *self._scaled()]
+        inner: list[str] = []
+        printer = self._classes(inner, "j", "lane", "value")
+        for stream in self.wants:
+            inner += [f"total{self.number[stream.name]} = {self._everywhere(printer, stream)} + tl.zeros([BLOCK], {self.real})"]
+        for stream in self.wants:
+            inner += [*self._at_labels(printer, stream), *self._stored(stream)]
+        return [*lines, *self._loop(inner)]
+
+    def _recalled(self, s: Statistic) -> str:
+        value = f"tl.load(data{self.slot('statistic', s.name)} + row)"
+        return f"{value} != 0" if value_type(s) == "mask" else value
+
+    def _lost(self) -> list[str]:
+        """Whether a value depends on a label beyond the classes: then the gradient of the row is NaN."""
+        points = [p for p in self.kernel.points if isinstance(p.statistic.at, Node) and not p.extra and p.statistic.gradients]
+        beyond = [f"(({self._label(p)} >= classes) & on_{p.statistic.name})" for p in points]
+        return [f"lost = {' | '.join(beyond) or '(row < 0)'}"]
+
+    def _scaled(self) -> list[str]:
+        every = [s.name for s in self.kernel.every if not self._extra(s)]
+        return [f"d_{name}_real = tl.where(lost, float('nan'), d_{name}).to({self.real})" for name in every]
+
+    def _everywhere(self, printer: TritonExpressions, stream: Stream) -> str:
+        parts = gradient_of(self.kernel, stream)
+        return printer.number(guarded(parts)) if parts else "0.0"
+
+    def _at_labels(self, printer: TritonExpressions, stream: Stream) -> list[str]:
+        """What selections add at their labels."""
+        lines: list[str] = []
+        total = f"total{self.number[stream.name]}"
+        for point in self.kernel.points:
+            for slope in point.statistic.gradients:
+                if slope.of == stream.name:
+                    lines += self._at_label(point, at_label(slope.value), total)
+        return lines
+
+    def _at_label(self, point: Point, slope: Node, total: str) -> list[str]:
+        s = point.statistic
+        lines: list[str] = []
+        value = self._classes(lines, "j", "lane", f"{total}_{s.name}_").number(slope)
+        place = "tl.where({0} < 0, 0, {0})"
+        if not point.extra:
+            here = f"(j == {place.format(self._label(point))}) & {_spread(f'on_{s.name}', 'j')}"
+            return [*lines, f"{total} += tl.where({here}, d_{s.name}_real * ({value}), 0.0)"]
+        each = f"d_each = tl.load(data{self.slot('coefficient', s.name)} + row * extent_{s.name} + k)"
+        here = f"(j == {place.format('label')}) & {_spread('d_each != 0.0', 'j')}"
+        added = f"{total} += tl.where({here}, d_each.to({self.real}) * ({value}), 0.0)"
+        return [*lines, *self._each(s), *_indented([each, added], 1)]
+
+    def _stored(self, stream: Stream) -> list[str]:
+        total = f"total{self.number[stream.name]}"
+        if stream.shape == "column":
+            return [f"tl.atomic_add(data{self.slot('column', stream.name)} + j, {total}.to(tl.float64), mask=lane)"]
+        slot = self.slot("gradient", stream.name)
+        return [f"tl.store(data{slot} + row * classes + j, {total}, mask=lane)"]
+
+
+def _spread(mask: str, at: str) -> str:
+    """A mask of a row at every one of its classes."""
+    return f"(({mask}).to(tl.int32) + 0 * {at} != 0)"
+
+
+def _read_by(s: Statistic) -> list[Node]:
+    return [part for part in (s.body, s.mask) if part is not None]
+
+
+def _indented(lines: Iterable[str], depth: int) -> list[str]:
+    return ["    " * depth + line for line in lines]
+
+
+def entries_read(kernel: Kernel, types: Mapping[str, str]) -> int:
+    """Bytes of one class over all dense streams, by which the block of a program is chosen."""
+    return sum(BYTES[types[stream.name]] for stream in kernel.streams if stream.shape == "dense")
+
+
+__all__ = ["TritonSource", "entries_read", "triton_source"]

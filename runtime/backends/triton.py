@@ -1,0 +1,169 @@
+"""The backend `triton`: the kernels of statistic tables in Triton, on a GPU.
+
+Statistics and gradients are one kernel each, and between them the seam runs in torch. Where there is no GPU the interpreter
+of Triton (`TRITON_INTERPRET=1`) runs the same kernels on tensors of the CPU, slowly, which is how they are tested.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.kernels import NoKernelError
+from lossc.compiler.kernels.c import Function
+from lossc.compiler.kernels.triton import TritonSource, entries_read, triton_source
+from lossc.runtime.backends.c import Compiled
+from lossc.runtime.backends.cache import kept
+from lossc.runtime.backends.environment import Environment
+from lossc.runtime.backends.kernel_calls import KernelCalls
+from lossc.runtime.backends.native import Operand, merged
+from lossc.runtime.backends.seam import Weights
+from lossc.runtime.backends.toolchain import ToolchainError
+
+LARGEST_BYTES = 1 << 16
+"""Of all entries that a program holds at once."""
+
+CONFIGURATIONS = ((1024, 4), (2048, 4), (4096, 8), (8192, 8), (8192, 16), (16384, 16), (32768, 32))
+"""Classes in a block and warps of a program, of which the fastest is taken."""
+
+ROUNDS = 3
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@cache
+def has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+class TritonFunction:
+    """One function of one kernel for streams of given types; its file is built on first use, and kept."""
+
+    def __init__(
+        self, calls: KernelCalls, function: Function, real: str, types: Mapping[str, str], wants: Sequence[str]
+    ) -> None:
+        self._calls = calls
+        self._make: Callable[[int], TritonSource] = lambda dimensions: triton_source(
+            calls.kernel, function, real, types, wants, dimensions
+        )
+        self.slots = self._make(1).slots
+        self._bytes = max(1, entries_read(calls.kernel, types))
+        self._kernels: dict[int, Any] = {}
+        self._chosen: dict[int, tuple[int, int]] = {}
+
+    def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None:
+        """Runs over all rows."""
+        rows = prod(extents)
+        if not rows or not classes:
+            return
+        kept_, strides = merged(extents, [operand.strides or (0,) * len(extents) for operand in operands])
+        kernel = self._kernel(len(kept_))
+        named = [at for at, slot in enumerate(self.slots) if slot.kind in ("stream", "argument")]
+        steps = [stride for at in named for stride in strides[at * len(kept_) : (at + 1) * len(kept_)]]
+        arguments = [*(_pointer(operand.tensor) for operand in operands), *steps, classes, *kept_]
+
+        def launch(block: int, warps: int) -> None:
+            kernel[(rows,)](*arguments, BLOCK=block, num_warps=warps)
+
+        launch(*self._configuration(classes, launch))
+
+    def _kernel(self, dimensions: int) -> Any:
+        if dimensions not in self._kernels:
+            source = self._make(dimensions)
+            self._kernels[dimensions] = getattr(_module(source.text), source.function)
+        return self._kernels[dimensions]
+
+    def _configuration(self, classes: int, launch: Callable[[int, int], None]) -> tuple[int, int]:
+        """The fastest block and number of warps for so many classes, found out on first use."""
+        widest = 1 << max(4, (classes - 1).bit_length())
+        if widest not in self._chosen:
+            fitting = [(block, warps) for block, warps in CONFIGURATIONS
+                       if block <= widest and block * self._bytes <= LARGEST_BYTES]  # fmt: skip
+            adds = any(slot.kind == "column" for slot in self.slots)
+            if interpreted() or adds or len(fitting) < 2:
+                self._chosen[widest] = fitting[0] if fitting else (min(widest, 1024), 4)
+            else:
+                self._chosen[widest] = min(fitting, key=lambda each: _time(lambda: launch(*each)))
+        return self._chosen[widest]
+
+
+def _time(run: Callable[[], None]) -> float:
+    """Milliseconds on the device; infinite where a configuration does not fit it."""
+    try:
+        run()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        start.record()
+        for _ in range(ROUNDS):
+            run()
+        end.record()
+        torch.cuda.synchronize()
+        return float(start.elapsed_time(end))
+    except RuntimeError:
+        return float("inf")
+
+
+def _pointer(tensor: Tensor) -> Tensor:
+    return tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor
+
+
+@cache
+def _module(text: str) -> Any:
+    """The module of a generated file; Triton reads its functions from there."""
+    name = f"triton_{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    file = kept(f"{name}.py", write)
+    spec = importlib.util.spec_from_file_location(f"lossc_{name}", file)
+    if spec is None or spec.loader is None:
+        raise ToolchainError(f"{file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TritonCalls(KernelCalls):
+    """The calls of one kernel."""
+
+    def built(
+        self, function: Function, real: Literal["float", "double"], types: Mapping[str, str], wants: Sequence[str]
+    ) -> TritonFunction:
+        return TritonFunction(self, function, real, types, wants)
+
+
+class TritonTable(Compiled):
+    """Runs one table; an `Operator`. What no kernel computes runs as `torch` does, and so does everything elsewhere."""
+
+    name = "triton"
+    calls = TritonCalls
+
+    def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
+        """The roots of the table; nothing is formed early."""
+        if torch.compiler.is_compiling() or not self.serves(environment.like.device):
+            return self.other.run(environment)
+        if not has_triton():
+            self.give_up(ToolchainError("triton is not installed"))
+            return self.other.run(environment)
+        try:
+            return self._run(environment, {})
+        except NoKernelError as reason:
+            self.give_up(reason)
+            return self.other.run(environment)
+
+    def serves(self, device: torch.device) -> bool:
+        return not self._unable and (device.type == "cuda" or interpreted())
+
+
+__all__ = ["TritonTable", "has_triton", "interpreted"]
