@@ -41,12 +41,14 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import math
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -87,7 +89,8 @@ def standalone_c(objective: Objective) -> str:
         *printing.kernels(),
         *printing.functions,
         printing.program(),
-        *(pasted(item) for item in (template.Result, template.Objective, template.admitted, template.combined)),
+        *(pasted(item) for item in (template.Result, template.Objective, template.external, template.laid_out)),
+        *(pasted(item) for item in (template.admitted, template.combined)),
     ]
     return "\n\n".join(block.strip() + "\n" for block in blocks)
 
@@ -110,8 +113,8 @@ class _Printing:
 
     def function(self, name: str, procedure: Procedure, about: str) -> None:
         """Prints a procedure as a function of what is known."""
-        if procedure.names("function"):
-            raise fail("E601", "an objective that calls functions of the caller is not written with C kernels")
+        if procedure.names("function") or procedure.names("leaves"):
+            raise fail("E601", "an objective that calls functions or follows the leaves of weights is not written with C kernels")
         self.procedures.append(procedure)
         self.functions += bodies(procedure)
         outputs = (
@@ -169,7 +172,7 @@ class _Printing:
 
     def program(self) -> str:
         """The function that a call runs."""
-        lines = ["def program(like, tensors, parameters, sizes, functions):", '    """The parts of every term."""']
+        lines = ["def program(like, tensors, parameters, sizes, functions, leaves):", '    """The parts of every term."""']
         lines.append("    known = known_of(like, tensors, parameters, {**EXTENTS, **dict(zip(SIZES, sizes))})")
         lines += [f"    {step}" for step in self.steps]
         lines.append("    return [")
@@ -243,7 +246,7 @@ def _kernel(name: str, kernel: Kernel) -> str:
         "statistics": tuple((s.name, _type_of(s), s.rows) for s in kernel.every),
         "slots": {function: tuple(tuple(slot) for slot in each.slots) for function, each in made.items()},
         "wants": tuple(wants),
-        "columns": made["gradient"].columns if wants else (),
+        "scratch": max(8 * (each.held + len(each.columns)) for each in made.values()),
     }
     lines = (f"    {key}={value!r}," for key, value in fields.items())
     return "\n".join([f"{name} = Kernel(", f"    source=PRELUDE + r'''\n{text}\n''',", *lines, ")"])

@@ -85,7 +85,7 @@ class Kernel(NamedTuple):
 
     `statistics` computes the statistics of every row, `gradient` the gradients of `wants` from dL/d statistic. `slots` say
     what each function is passed, in order. `labels` are the statistics that are read at several labels of a row: the argument
-    that holds the labels, and its further axes.
+    that holds the labels, and its further axes. A thread needs `scratch` bytes for each class.
     """
 
     source: str
@@ -97,7 +97,7 @@ class Kernel(NamedTuple):
     statistics: tuple[tuple[str, str, Axes], ...]
     slots: Mapping[str, tuple[tuple[str, str], ...]]
     wants: tuple[str, ...]
-    columns: tuple[str, ...]
+    scratch: int
 
     def axes_kept(self, name: str, axes: Axes) -> Axes:
         """The axes of a statistic as the functions have it."""
@@ -154,7 +154,7 @@ class Call(NamedTuple):
         extents = [self.sizes[axis] for axis in kernel.rows]
         classes, threads = self.sizes[kernel.axis], torch.get_num_threads()
         kept, strides = merged(extents, [own or (0,) * len(extents) for _, own in operands])
-        scratch = (classes + 15) // 16 * 16 * 8 * len(kernel.columns) + 256
+        scratch = (classes + 15) // 16 * 16 * kernel.scratch + 256
         workspace = torch.empty(scratch * threads, dtype=torch.uint8)
         streaming = sum(value.nbytes for (kind, _), value in written.items() if kind == "gradient") > 8 << 20
         call = _Call(

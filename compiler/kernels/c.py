@@ -94,7 +94,7 @@ class _Printing:
         self.rows = RowScope(kernel)
         self.sweeps = Sweeps(kernel, self.rows, types)
         self.slots: list[Slot] = []
-        self.held = self._held() if function == "visit" else {}
+        self.held = self._held() if function != "gradient" else {}
 
     def slot(self, kind: SlotKind, name: str) -> int:
         entry = Slot(kind, name)
@@ -124,6 +124,7 @@ class _Printing:
 
     def _opening(self) -> list[str]:
         lines = [f"int {self.function}(const call_t *call) {{", "const int classes = (int)call->classes;",
+                 "const real unit = call->dimensions < 0 ? 0 : 1;",
                  "const int64_t chunk = 1 + call->rows / (16 * call->threads);",
                  "#pragma omp parallel num_threads((int)call->threads)", "{"]  # fmt: skip
         if self.held or self._columns:
@@ -218,7 +219,8 @@ class _Printing:
             lines += self.sweeps.extremes(level)
             lines += self._points(level)
             held = {node: array for node, array in self.held.items() if self._first_level(node) == level}
-            lines += self.sweeps.sums(level, held, ahead=level == 1)
+            known = {node: array for node, array in self.held.items() if self._first_level(node) < level}
+            lines += self.sweeps.sums(level, held, known, ahead=level == 1)
         lines += self.rows.locals_after(self.kernel.levels, used) if self.wants else []
         if self.sweeps.knows_regular:
             lines.append(f"((bool_t *)call->data[{self.slot('regular', '')}])[row] = {REGULAR};")
@@ -355,12 +357,15 @@ class _Printing:
     # -------------------------------------------------------------------------------------- values kept for the gradient
 
     def _held(self) -> dict[Node, str]:
-        """Exponentials that sums and gradients share, each with the array that keeps it."""
-        summed = set(walk(*(s.body for s in self.kernel.statistics if s.op == "sum")))
-        wanted = [part.value for stream in self.wants for part in gradient_of(self.kernel, stream)]
+        """Exponentials and the like that several sweeps read, each with the array that keeps it."""
+        sums = [(s.level, s.body) for s in self.kernel.statistics if s.op == "sum"]
+        read = {level: dict.fromkeys(walk(*(body for own, body in sums if own == level))) for level, _ in sums}
+        read[0] = dict.fromkeys(walk(*(part.value for stream in self.wants for part in gradient_of(self.kernel, stream))))
+        every = dict.fromkeys(node for level in sorted(read) for node in read[level])
         shared = [
-            node for node in walk(*wanted) if node in summed and _is_costly(node) and self.kernel.axis in node.axes
-        ]
+            node for node in every
+            if _is_costly(node) and self.kernel.axis in node.axes and sum(node in found for found in read.values()) > 1
+        ]  # fmt: skip
         outer = [node for node in shared if not any(node in walk(other) and node is not other for other in shared)]
         return {node: f"held{at}" for at, node in enumerate(outer[:MOST_HELD])}
 

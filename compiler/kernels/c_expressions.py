@@ -16,6 +16,7 @@ from lossc.compiler.primitives import PRIMITIVES
 
 COMPARISONS = ("lt", "le", "eq", "ne")
 LOGICAL = ("and", "or", "not")
+KINKED = (*COMPARISONS, "abs", "sign", "relu", "max", "min")
 WHOLE_POWERS = 8
 """The largest exponent that is written as a product."""
 
@@ -50,6 +51,7 @@ class Expressions:
         self.prefix = prefix
         self.regular = regular
         self.exponential = exponential
+        self._sharp: set[Node] = set()
         self._done: dict[Node, Atom] = {}
         self._count = 0
 
@@ -86,7 +88,7 @@ class Expressions:
             case StopGrad(body=body):
                 return self.atom(body)
             case Map(function="add", arguments=terms):
-                return self._sum(terms)
+                return self._sum(terms, sharp=node in self._sharp)
             case Map(function="mul"):
                 return self._product(node)
             case Map(function="exp", arguments=(inner,)):
@@ -106,13 +108,19 @@ class Expressions:
         text = f"{value!r}" if self.real == "double" else f"({self.real}){value!r}"
         return f"({text})" if value < 0 else text
 
-    def _sum(self, terms: Sequence[Node]) -> Atom:
+    def _sum(self, terms: Sequence[Node], *, sharp: bool) -> Atom:
+        """The sum; a sharp one is 0 where equal terms cancel, since no product in it keeps more digits than another."""
         text = ""
         for term in sorted(terms, key=_is_negated):
             negated = _is_negated(term)
             part = self._positive(term) if negated else self.number(term)
+            part = self.rounded(part) if sharp else part
             text = f"{text} {'-' if negated else '+'} {part}" if text else f"{'-' if negated else ''}{part}"
         return self.declared(text)
+
+    def rounded(self, product: str) -> str:
+        """A product with its own rounding."""
+        return f"rounded({product})"
 
     def _positive(self, term: Node) -> str:
         assert isinstance(term, Map)
@@ -162,6 +170,8 @@ class Expressions:
 
     def _call(self, node: Map) -> Atom:
         function = node.function
+        if function in KINKED:
+            self._sharp.update(node.arguments)
         if function in LOGICAL:
             return self.declared(self.spelled(function, [self.mask(argument) for argument in node.arguments]), "mask")
         if function in COMPARISONS:

@@ -283,8 +283,8 @@ class Sweeps:
 
     # -------------------------------------------------------------------------------------- sums
 
-    def sums(self, level: int, held: Mapping[Node, str], *, ahead: bool) -> list[str]:
-        """One loop for all sums of a level; what is in `held` is kept for the gradient.
+    def sums(self, level: int, held: Mapping[Node, str], known: Mapping[Node, str], *, ahead: bool) -> list[str]:
+        """One loop for all sums of a level; what is in `held` is kept for later sweeps, what is in `known` has been.
 
         With `ahead` the entries of the next row are called for meanwhile.
         """
@@ -298,12 +298,14 @@ class Sweeps:
         starts = [f"{'int' if s.op == 'any' else 'real'} part_{s.name} = 0;" for s in found]
         ends = [f"{s.name} {'|' if s.op == 'any' else '+'}= part_{s.name};" for s in found]
         inner = [*(called if ahead else []), *self._pointers(graphs), *starts]
-        inner += self._apart(graphs, "", lambda regular: self._summed(found, held, regular))
+        inner += self._apart(graphs, "", lambda regular: self._summed(found, held, known, regular))
         return [*lines, *_blocks([*inner, *ends])]
 
-    def _summed(self, found: Sequence[Statistic], held: Mapping[Node, str], regular: bool) -> list[str]:
+    def _summed(
+        self, found: Sequence[Statistic], held: Mapping[Node, str], known: Mapping[Node, str], regular: bool
+    ) -> list[str]:
         body: list[str] = []
-        printer = self.expressions(body, BLOCKED, regular=regular)
+        printer = self.expressions(body, BLOCKED, known, regular=regular)
         clauses: dict[str, list[str]] = {"+": [], "|": []}
         for s in found:
             value = printer.mask(s.body) if s.op == "any" else printer.number(s.body)

@@ -334,6 +334,9 @@ static inline double log_normcdf_of(double x) {
 #define by_double(function, x) ((__typeof__(x))function((double)(x)))
 #define by_double_2(function, x, y) ((__typeof__(x))function((double)(x), (double)(y)))
 
+/* Keeps the rounding of a product that a sum would otherwise take in unrounded: `unit` is 1, which no compiler can tell. */
+#define rounded(x) ((x) * unit)
+
 /* x * log, and 0 where x is 0 whatever the logarithm is. */
 #define weigh(x, log) ((x) == 0 ? (x) * 0 : (x) * (log))
 #define larger(x, y) (((x) > (y)) | ((x) != (x)) ? (x) : (y))

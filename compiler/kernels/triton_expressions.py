@@ -66,6 +66,9 @@ class TritonExpressions(Expressions):
             return self.declared(f"square_root({x})" if exponent > 0 else f"1.0 / square_root({x})")
         return self.declared(f"power({x}, {self.literal(float(exponent))})")
 
+    def rounded(self, product: str) -> str:
+        return product
+
     def spelled(self, function: str, operands: Sequence[str]) -> str:
         """The call of a primitive."""
         spelling = PRIMITIVES[function].c
