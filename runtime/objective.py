@@ -172,7 +172,7 @@ class Objective(Running):
         with torch.autocast(admitted.like.device.type, enabled=False):
             outputs = variant.run(self._bound(variant, admitted), self._weigh(variant, denominators, per_term=per_term))
             if gathers:
-                self._gather(outputs, admitted.sizes)
+                self._gather(outputs, variant.axes, admitted.sizes)
             result = assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
         result.draws = drawn
         return result

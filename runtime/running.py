@@ -18,7 +18,7 @@ from lossc.runtime.constraints import Constraint, ascend, required
 from lossc.runtime.draws import Draws
 from lossc.runtime.messages import LosscWarning, fail
 from lossc.runtime.parameters import Parameters
-from lossc.runtime.states import Held, Outcome, Pending, States, beginning, laid_out
+from lossc.runtime.states import Held, Outcome, Pending, States, beginning, laid_out, sorted_dims
 
 FORGOTTEN = 100
 """Calls in training without `advance` from which on it seems to have been forgotten."""
@@ -152,11 +152,12 @@ class Running(nn.Module):
         super().train(mode)
         return self
 
-    def _gather(self, outputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
-        """What the renewal of states needs of a call."""
+    def _gather(self, outputs: Mapping[str, Tensor], axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]) -> None:
+        """What the renewal of states needs of a call; `axes` are those of the dimensions of outputs."""
         if self._states.coupled and self._pending.values:
             self._report_coupled("the renewal of a state or multiplier", 2)
-        self._pending.add(self._states.merging, outputs, sizes)
+        found = {name: outputs[name].permute(sorted_dims(axes[name])) for name in self._states.merging}
+        self._pending.add(self._states.merging, found, sizes)
 
     def _count_call(self) -> None:
         """Warns where `advance` seems to have been forgotten."""

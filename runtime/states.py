@@ -78,7 +78,7 @@ class Pending:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def add(self, merging: Mapping[str, Merging], outputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
-        """What one more call has gathered."""
+        """What one more call has gathered, the dimensions of each in the order of their names."""
         for name, how in merging.items():
             value = outputs[name].detach()
             value = value.to(torch.float64) if value.is_floating_point() else value
@@ -170,6 +170,11 @@ def _over(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...]) -> Tenso
         if axis not in have:
             tensor = tensor.unsqueeze(at)
     return tensor
+
+
+def sorted_dims(axes: tuple[str, ...]) -> list[int]:
+    """The dimensions in the order of the names of their axes."""
+    return sorted(range(len(axes)), key=axes.__getitem__)
 
 
 class States:

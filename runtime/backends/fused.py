@@ -66,6 +66,7 @@ class Fused:
         every = [whole, self._rest.procedure, *(p.executable.procedure for group in self._providers for p in group)]
         every += [procedure for seam in seams for procedure in seam.procedures]
         self.bound = tuple(_joined(every, frozenset(parts.made)))
+        self._turned = dict(_turned(whole, (self._rest.procedure, *(seam.procedure for seam in seams))))
         self.native = frozenset().union(*(operator.native for operator in self.operators))
 
     def run(self, values: list[Value | Linear], weigh: Weigh | None = None) -> dict[str, Tensor]:
@@ -86,7 +87,7 @@ class Fused:
         for at, operator in enumerate(self.operators):
             expected = {name: weight for name, weight in weights.items() if name in operator.roots}
             outputs |= self._operate(at, environment, expected, heads or {})
-        return outputs
+        return outputs | {name: outputs[name].permute(dims) for name, dims in self._turned.items()}
 
     def _operate(
         self, at: int, environment: Environment, expected: Weights, heads: Mapping[str, Linear]
@@ -157,6 +158,14 @@ class Fused:
 def formed(environment: Environment, heads: Mapping[str, Linear]) -> Environment:
     """The same with the scores of heads as tensors."""
     return environment.having({name: head.logits() for name, head in heads.items()}) if heads else environment
+
+
+def _turned(whole: Procedure, parts: Iterable[Procedure]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The outputs whose dimensions a part has in another order than the whole, with that of the whole."""
+    for part in parts:
+        for name, value in part.outputs.items():
+            if name in whole.outputs and value.axes != whole.outputs[name].axes:
+                yield name, tuple(value.axes.index(axis) for axis in whole.outputs[name].axes)
 
 
 def _providers(table: Table, spans: dict[Node, Span]) -> Iterator[Provider]:

@@ -256,3 +256,26 @@ minimize
     objective(nll=torch.tensor([1.0, 3.0], requires_grad=True))
     objective.advance()
     assert objective.state["average"] == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_states_over_several_axes(backend: str) -> None:
+    """Dimensions in another order than that of the names of their axes."""
+    objective = lossc.loads("""
+axis b : batch
+axis k
+axis v
+input z : logits[b, v, k]
+input q : logits[b, v]
+data  w : real[v, k, b]
+data  y : label[b] in v
+state c : real[v, k] = 0 then (c + mean[b](softmax[k](z)) + mean[b](w)) / 2
+minimize
+  f : mean[b](-log_softmax[v](q)[v = y]) + mean[b](sum[k, v](c * w))
+""", backend=backend, sizes={"k": 3, "v": 4})  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    z, w = (torch.randn(shape, generator=generator, dtype=F64) for shape in ((5, 4, 3), (4, 3, 5)))
+    y = torch.randint(4, (5,), generator=generator)
+    objective(z=z.requires_grad_(), q=z[:, :, 0], w=w, y=y)
+    objective.advance()
+    torch.testing.assert_close(objective.state["c"], (z.softmax(-1).mean(0) + w.mean(-1)).detach() / 2)
