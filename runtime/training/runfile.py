@@ -99,6 +99,14 @@ class EverySection(Section):
     every: Positive | None = None
 
 
+class EvaluateSection(EverySection):
+    """The held-out rows: how often, and how many at once."""
+
+    batch: Positive | None = Field(
+        default=None, description="Rows at once; left out, as `batch.size`. It matters where rows are compared with each other."
+    )
+
+
 class SaveSection(EverySection):
     """Checkpoints: how often (in steps; left out, four times in a run), and how many are kept."""
 
@@ -125,7 +133,7 @@ class Run(Section):
     batch: Annotated[BatchSection, forms("size")] = BatchSection()
     length: LengthSection = LengthSection(epochs=3)
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
-    evaluate: EverySection = EverySection()
+    evaluate: EvaluateSection = EvaluateSection()
     save: SaveSection = SaveSection()
     tensorboard: str | None = Field(default=None, description="A folder for TensorBoard; readings are written there too.")
     device: Literal["auto", "cpu"] = "auto"

@@ -406,7 +406,7 @@ def _arguments(run: Run, folder: RunFolder, total: int, evaluate: bool) -> Train
         output_dir=str(folder.staging),
         max_steps=total,
         per_device_train_batch_size=run.batch.size,
-        per_device_eval_batch_size=run.batch.size,
+        per_device_eval_batch_size=run.evaluate.batch or run.batch.size,
         gradient_accumulation_steps=run.batch.accumulate,
         optim=_OPTIMISERS[run.optimiser.name],
         learning_rate=run.optimiser.rate,

@@ -28,9 +28,9 @@ def shortened(name: str) -> dict[str, Any]:
     text = files("lossc.specs").joinpath("runs", f"{name}.yaml").read_text(encoding="utf-8")
     values = yaml.load(text, Loader=yaml.BaseLoader)  # texts as they were written
     changes: dict[str, Any] = {
-        "length": {"steps": 3}, "evaluate": {"every": 3}, "save": {"every": 3}, "batch": {"size": 16}, "data.limit": 60,
-        "data.held_out": 0.25, "feeds": {key: {**feed, **FEW.get(key, {})} for key, feed in values.get("feeds", {}).items()},
-        "output": "run",
+        "length": {"steps": 3}, "evaluate": {"every": 3, "batch": 16}, "save": {"every": 3}, "batch": {"size": 16},
+        "data.limit": 60, "data.held_out": 0.25, "output": "run",
+        "feeds": {key: {**feed, **FEW.get(key, {})} for key, feed in values.get("feeds", {}).items()},
     }  # fmt: skip
     if "start" in values:
         changes["start"] = {**values["start"], "length": {"steps": 2}}

@@ -45,7 +45,7 @@ def test_a_starter_checks_is_formatted_and_trains(setting: str, capsys: pytest.C
     assert "no problems" in capsys.readouterr().out
     assert run(["fmt", "--check", f"{setting}.loss"]) == 0
     text = Path(f"{setting}.run.yaml").read_text(encoding="utf-8")
-    changes: dict[str, Any] = {"length": {"steps": 2}, "batch": {"size": 4}, "evaluate": {"every": 2}, "save": {"every": 2}}
+    changes: dict[str, Any] = {"length": {"steps": 2}, "batch": {"size": 4}, "evaluate.every": 2, "save": {"every": 2}}
     network = FEEDS[setting].network if setting in FEEDS else "language"
     if setting == "embeddings":
         del changes["batch"]
