@@ -38,6 +38,9 @@ from lossc.grammar.parser import parse_expression
 from lossc.grammar.printer import print_expr, print_text
 from lossc.grammar.source import Source, Span
 
+MOST_AXES = 64
+"""The dimensions that a tensor of PyTorch can have."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -225,6 +228,7 @@ class _Check:
                 seen.setdefault(entry.name, entry.name_span)
                 value = self.context.value(entry.value)
                 if not value.wrong and self._is_scalar(entry, value):
+                    self._note_axes(entry, value)
                     found.append((block, entry, value))
         return found
 
@@ -236,6 +240,12 @@ class _Check:
                 self.context.wrong("E102", f"`{item.name}` is the name of two terms or constraints", item.name_span,
                                    notes=[Note("first declared here", seen[item.name])])  # fmt: skip
             seen.setdefault(item.name, item.name_span)
+
+    def _note_axes(self, entry: syntax.Entry, value: Value) -> None:
+        """Notes a value that no tensor can hold."""
+        most = max((len(node.axes) for node in core.walk(value.node)), default=0)
+        if most > MOST_AXES:
+            self.context.uncompiled(f"a value of {most} axes, as `{entry.name}` has one,", entry.value.span)
 
     def _is_scalar(self, entry: syntax.Entry, value: Value) -> bool:
         if value.term is not None or value.kind.name in ("model", "choice"):
@@ -303,7 +313,7 @@ class _Check:
 
     def _uncompiled(self, terms: list[TermInfo]) -> tuple[Diagnostic, ...]:
         """The forms that later stages do not compile, where the objective reaches any."""
-        reached = any(_not_compiled(node) for node in core.walk(*(term.value for term in terms)))
+        reached = any(_not_compiled(node) or len(node.axes) > MOST_AXES for node in core.walk(*(term.value for term in terms)))
         return tuple(dict.fromkeys(self.session.uncompiled)) if reached else ()
 
     def _declaration(self, name: str) -> syntax.Declaration:

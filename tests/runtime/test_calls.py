@@ -59,6 +59,12 @@ def test_example_inputs_of_many_axes_stay_small(count: int) -> None:
     assert torch.isclose(objective(batch).loss, batch["x"].detach().square().sum(), rtol=1e-5)
 
 
+def test_more_axes_than_a_tensor_has_are_refused_where_they_are_written() -> None:
+    with pytest.raises(LosscError, match="a value of 71 axes, as `l` has one,") as raised:
+        lossc.loads(many_axes(70))
+    assert [problem.code for problem in raised.value.diagnostics] == ["E601"]
+
+
 def test_given_extents_are_kept_whatever_they_are() -> None:
     objective = lossc.loads(many_axes(2))
     assert lossc.example_inputs(objective, {"b": 1, "a0": 3000, "a1": 3000})["x"].shape == (1, 3000, 3000)
