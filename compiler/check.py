@@ -138,7 +138,7 @@ class _Check:
 
     def _own_terms(self) -> None:
         for term in list(self.frame.terms.values()):
-            if term.own and isinstance(term.declaration, syntax.Term):
+            if term.own:
                 sound(self.context, term)
 
     def _own_settings(self) -> None:
@@ -371,12 +371,14 @@ def _class_axes(frame: Frame) -> Iterable[str]:
                     yield symbol.frame.axes[name].name
 
 
-LATER = ("extern", "abstract")
-"""Calls that no later stage compiles."""
-
-
 def _not_compiled(node: core.Node) -> bool:
-    return isinstance(node, core.Call) and node.function.partition(":")[0] in LATER
+    """What no later stage compiles: a shift or `topk` by an amount that is not written out, options that differ by row."""
+    match node:
+        case core.Along(op="shift" | "topk", option=core.Node() as amount):
+            return not (isinstance(amount, core.Const) and float(amount).is_integer())
+        case core.Reduce(option=core.Node() as option):
+            return bool(option.axes)
+    return isinstance(node, core.Call) and node.function == "abstract"
 
 
 def _axis(symbol: AxisSymbol) -> AxisInfo:

@@ -88,7 +88,7 @@ class Called:
     def _wrong(self, message: str, result: object) -> Exception:
         found = shown(result) if isinstance(result, Tensor) else type(result).__name__
         help_ = f"it is declared as {self.interface.declaration}"
-        return fail("E723", f"`{self.interface.name}` {message}", found=found, declared=self.interface.span, help=help_)
+        return fail("E725", f"`{self.interface.name}` {message}", found=found, declared=self.interface.span, help=help_)
 
 
 def _dtype(function: object) -> torch.dtype | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from lossc.compiler.core import walk
 from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
-from lossc.compiler.program import LetInfo, Program, TensorInfo
+from lossc.compiler.program import LetInfo, Program, TensorInfo, copied_axes
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
-from lossc.runtime.functions import Called, ambient, interfaces
+from lossc.runtime.functions import Called, Interface, ambient, interfaces
 from lossc.runtime.layouts import Layout, leaves_of, stacked, unfolded
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, problem, shown
@@ -66,13 +66,18 @@ class Admitted:
 class Door:
     """Checks calls of one objective. `sizes` are extents given beforehand, for axes that no tensor has."""
 
-    def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, program: Program, sizes: Mapping[str, int],
+        externs: Mapping[str, tuple[Interface, Callable[..., object]]] | None = None,
+    ) -> None:  # fmt: skip
         self.expected: dict[str, Expected] = {}
         for tensor in program.tensors.values():
             self.expected[tensor.name] = _expected(tensor, tensor.role)
         for let in program.lets.values():
             self.expected[let.name] = _expected(let, "let")
+        self.copies = copied_axes(program)
         self.models = interfaces(program)
+        self.externs = externs or {}
         self.params = frozenset(program.params)
         self.instead = {name: _lets_over(program, name) for name in program.tensors}
         self.positions = {axis.name: axis.positions for axis in program.axes.values() if axis.positions is not None}
@@ -107,11 +112,8 @@ class Door:
         ready = {name: self._converted(name, tensor, like, name in native) for name, tensor in tensors.items()}
         around = ambient(like.device.type)
         shown_by_tensors = {axis: sizes[axis] for axis in sizes if axis not in told}
-        functions = {
-            name: Called(self.models[name], value, shown_by_tensors, around)
-            for name, value in models.items()
-            if callable(value)
-        }
+        callables = {**{name: (self.models[name], value) for name, value in models.items()}, **self.externs}
+        functions = {name: Called(face, function, shown_by_tensors, around) for name, (face, function) in callables.items()}
         return Admitted(ready, sizes, like, functions, leaves)
 
     def having(self, axis: str) -> list[str]:
@@ -213,6 +215,11 @@ class Door:
                     message = f"`{name}` has {extent} along `{axis}`, and `{other}` has {sizes[axis]}"
                     found = f"{name} is {shown(tensor)}, {other} is {shown(tensors[other])}"
                     problems.append(problem("E704", message, found=found, declared=self.expected[name].span))
+        for axis, of in self.copies.items():
+            if axis in first and of in first and sizes[axis] != sizes[of]:
+                name, other = first[axis], first[of]
+                message = f"`{name}` has {sizes[axis]} along `{axis}`, which is `{of}`, and `{other}` has {sizes[of]}"
+                problems.append(problem("E704", message, declared=self.expected[name].span))
         return {**{axis: len(names or ()) for axis, names in self.positions.items()}, **self.sizes, **sizes}
 
     def _leaves(

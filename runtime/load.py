@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fractions import Fraction
 from numbers import Real
 from os import PathLike
@@ -29,21 +29,21 @@ def load(
     path: str | PathLike[str], /, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
     check_labels: bool = True, total_steps: int | None = None, seed: int = 0,
     constraints: Mapping[str, Constraint] | None = None, formulation: str | None = None,
-    multiplier_lr: float | None = None, **params: object,
+    multiplier_lr: float | None = None, allow: Collection[str] = (), **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a `.loss` or `.yaml` file, some of its parameters given other values.
 
     `zoo/preference/dpo_shift` means that work of the zoo (`lossc list --zoo`) where there is no such file here.
     `sizes` gives extents of axes that no tensor has; `check_labels = False` leaves out the check that labels are in range,
     which waits for the device. `total_steps` is the length of the run, for `progress`; `seed` is that of what is
-    drawn. `constraints` says how each is enforced, `formulation` and `multiplier_lr` how all others are. LosscError holds every
-    problem of the file.
+    drawn. `constraints` says how each is enforced, `formulation` and `multiplier_lr` how all others are. `allow` names the
+    modules from which an `extern` may be imported. LosscError holds every problem of the file.
     """
     file = located(str(path))
     source = Source(str(file), file.read_text(encoding="utf-8"))
     return _objective(
         source, params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps, seed=seed,
-        constraints=constraints, formulation=formulation, multiplier_lr=multiplier_lr,
+        constraints=constraints, formulation=formulation, multiplier_lr=multiplier_lr, allow=allow,
     )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def loads(
     text: str, /, setting: str | None = None, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
     check_labels: bool = True, total_steps: int | None = None, seed: int = 0,
     constraints: Mapping[str, Constraint] | None = None, formulation: str | None = None,
-    multiplier_lr: float | None = None, **params: object,
+    multiplier_lr: float | None = None, allow: Collection[str] = (), **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a whole text, or of an expression in a setting: `loads("dpo + 0.2*sft", setting="pairs")`."""
     name = "<text>.yaml" if _is_yaml(text) else "<text>"
@@ -62,7 +62,7 @@ def loads(
         name, text = "<prompt>", print_text(file)
     return _objective(
         Source(name, text), params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps, seed=seed,
-        constraints=constraints, formulation=formulation, multiplier_lr=multiplier_lr,
+        constraints=constraints, formulation=formulation, multiplier_lr=multiplier_lr, allow=allow,
     )  # fmt: skip
 
 

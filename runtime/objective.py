@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from lossc.runtime.backends import BACKENDS, Value, Weigh
 from lossc.runtime.constraints import Constraint, chosen
 from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.draws import replayed
+from lossc.runtime.externs import externs
 from lossc.runtime.inputs import Admitted, Door
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import fail
@@ -51,7 +52,7 @@ class Objective(Running):
         self, program: Program, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
         check_labels: bool = True, total_steps: int | None = None, seed: int = 0,
         constraints: Mapping[str, Constraint] | None = None, formulation: str | None = None,
-        multiplier_lr: float | None = None,
+        multiplier_lr: float | None = None, allow: Collection[str] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         if backend not in BACKENDS:
@@ -61,6 +62,7 @@ class Objective(Running):
         self.backend = backend
         self.sizes = dict(sizes or {})
         self.check_labels = check_labels
+        self.allow = tuple(allow)
         self.text = program.canonical
         self._begin(program, total_steps, seed, chosen(program, constraints, formulation, multiplier_lr))
         self._build(program)
@@ -73,7 +75,7 @@ class Objective(Running):
         """What is derived from the program, and left out of pickles."""
         self._program = program
         self._lets = tuple(program.lets)
-        self._door = Door(program, self.sizes)
+        self._door = Door(program, self.sizes, externs(program, self.allow))
         self._settings = Parameters(program)
         self._follows = follows_the_run(program)
         self._settle()

@@ -30,10 +30,11 @@ precision are computed in single precision. `program` is the whole computation, 
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,8 @@ def standalone(objective: Objective) -> str:
         *(pasted(function) for function in operations_of(procedure)),
         *bodies(procedure),
         _program(variant),
-        *map(pasted, (template.Result, template.Objective, template.laid_out, template.admitted, template.combined)),
+        *(pasted(item) for item in (template.Result, template.Objective, template.external, template.laid_out)),
+        *(pasted(item) for item in (template.admitted, template.combined)),
     ]
     return "\n\n".join(block.strip() + "\n" for block in blocks)
 
@@ -71,8 +73,8 @@ def tables(objective: Objective, variant: Variant, native: frozenset[str] = froz
     tensors = []
     for entry in bound:
         if entry.kind == "tensor":
-            info = program.tensors[entry.name]
-            tensors.append((entry.name, info.role, entry.type, entry.axes, info.kind.codomain))
+            tensor = program.tensors[entry.name]
+            tensors.append((entry.name, tensor.role, entry.type, entry.axes, tensor.kind.codomain))
     numbers = objective.values()
     parameters = [
         (entry.name, numbers.get(entry.name, 0.0), _role(program, entry.name), entry.axes)
@@ -92,7 +94,7 @@ def tables(objective: Objective, variant: Variant, native: frozenset[str] = froz
         _table("SIZES", "axes of which the program is given the extent", variant.procedure.names("size")),
         _table("WEIGHTS", "groups: name, pattern, axis along which it is laid out, that of its leaves", _weights(objective)),
         _table("LEAVES", "groups of which the program is given the shapes of the leaves", variant.procedure.names("leaves")),
-        _table("FUNCTIONS", "models, passed by name", variant.procedure.names("function")),
+        _table("FUNCTIONS", "models, passed by name, and functions to import", variant.procedure.names("function")),
         f"GRADIENTS: bool = {variant.procedure.differentiates}",
         _table("TERMS", "name, sign in the loss (0: a monitor), number of parts", terms),
     ])  # fmt: skip

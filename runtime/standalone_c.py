@@ -114,7 +114,7 @@ class _Printing:
     def function(self, name: str, procedure: Procedure, about: str) -> None:
         """Prints a procedure as a function of what is known."""
         if procedure.names("function") or procedure.names("leaves"):
-            raise fail("E601", "an objective that calls functions or follows the leaves of weights is not written with C kernels")
+            raise fail("E601", "an objective that calls functions or follows the leaves of weights has no C kernels")
         self.procedures.append(procedure)
         self.functions += bodies(procedure)
         outputs = (

@@ -5,9 +5,10 @@ The tables here are those of an objective without terms; they say what the class
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ TERMS: tuple[tuple[str, int, int], ...] = ()
 
 
 FUNCTIONS: tuple[str, ...] = ()
-"""The models that are passed by name."""
+"""The models that are passed by name, and functions to import, `extern:package.module:function`."""
 
 WEIGHTS: tuple[tuple[str, str, str, str | None], ...] = ()
 """Of each group of weights: its name, the pattern of names, the axis along which it is laid out, that of its leaves."""
@@ -94,7 +95,7 @@ class Objective(nn.Module):
         shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
         for name, pattern, laid, _ in WEIGHTS:
             given[name], shapes[laid] = laid_out(given[name], pattern)
-        functions = [function for name in FUNCTIONS if callable(function := given.pop(name, None))]
+        functions: list[Any] = [external(name) if name.startswith("extern:") else given.pop(name) for name in FUNCTIONS]
         like, ready, extents = admitted({name: value for name, value in given.items() if isinstance(value, Tensor)})
         extents |= {layer: len(shapes[laid]) for _, _, laid, layer in WEIGHTS if layer is not None}
         attached = torch.is_grad_enabled()
@@ -120,6 +121,12 @@ class Objective(nn.Module):
         if self.total_steps is None:
             raise TypeError("this objective needs the length of the run: Objective(total_steps=…)")
         return (self.step.double() / self.total_steps).clamp(max=1.0)
+
+
+def external(name: str) -> object:
+    """The function that the objective takes from a module of its user."""
+    _, module, function = name.split(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def laid_out(given: object, pattern: str) -> tuple[Tensor, tuple[tuple[int, ...], ...]]:

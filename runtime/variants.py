@@ -13,6 +13,7 @@ from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import LetInfo, Part, Program, TermInfo
 from lossc.compiler.simplify import Simplifier, simplify
 from lossc.runtime.backends import executable
+from lossc.runtime.externs import EXTERN
 from lossc.runtime.messages import fail
 
 TRUE = apply("eq", ZERO, ZERO)
@@ -39,7 +40,8 @@ class Variant:
         self.native = runnable.native
         self.heads = runnable.heads
         tensors = procedure.names("tensor")
-        self.required = (*(n for n in tensors if not n.startswith(NAME)), *procedure.names("function"))
+        models = (name for name in procedure.names("function") if not name.startswith(EXTERN))
+        self.required = (*(n for n in tensors if not n.startswith(NAME)), *models)
         self.drawn = tuple(name for name in tensors if name.startswith(NAME))
         self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in runnable.bound)
         self.minima = tuple(procedure.minima.items())

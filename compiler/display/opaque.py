@@ -17,8 +17,10 @@ def opaque_call(node: core.Call, part: Part) -> Expr:
     if node.function.startswith("leaf:"):
         return _leafwise(node, part)
     match node.function:
-        case "model" | "extern":
+        case "model":
             return _applied(node, part)
+        case "extern":
+            return Call(Name(str(node.options[0])), tuple(Argument(part(argument)) for argument in node.arguments))
         case "grad":
             body, variable, *_ = node.arguments
             return _over(node, (Selector("axis", _name(variable)),), part(body))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import cast
 
 from lossc.compiler import core
@@ -56,7 +57,10 @@ def reduction(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Cal
         return ctx.wrong("E306", f"`argmax` takes one axis, not {axes_text(ctx, scope.over)}", bracket.span)
     if name == "mean" and "weight" in given.values:
         return _weighted_mean(ctx, scope, value, given)
-    return reduce(ctx, name, scope, value, given.node(options[0]) if options else None)
+    option = given.node(options[0]) if options else None
+    if option is not None and option.axes:
+        ctx.uncompiled(f"`{name}` with an option that differs from row to row", call.span)
+    return reduce(ctx, name, scope, value, option)
 
 
 def reduce(ctx: Context, name: str, scope: Scope, value: Value, option: Node | None = None) -> Value:
@@ -252,6 +256,8 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
     by = _along_by(ctx, selector)
     if by is WRONG:
         return WRONG
+    if name in ("shift", "topk") and not _is_whole(given.node(options[0])):
+        ctx.uncompiled(f"`{name}` by an amount that is not written as a whole number", call.span)
     extra = where.axes if where is not None else frozenset()
     if axis.name not in value.axes | extra:
         return ctx.wrong("E304", f"`{name}` runs along `{selector.name}`, which is not an axis of its argument",
@@ -341,6 +347,11 @@ def _reordered(
         return Value(node, REAL)
     number = core.Reduce("count", (axis.name,), value.node, admitted)
     return Value(node, REAL, core.apply("lt", core.Index(new), number))
+
+
+def _is_whole(node: Node | None) -> bool:
+    """Whether an amount is a whole number that is written out; without one it is."""
+    return node is None or (isinstance(node, core.Const) and isinstance(node.value, Fraction) and node.value.denominator == 1)
 
 
 def _number_of(node: Node | None) -> int | None:

@@ -9,6 +9,7 @@ from lossc.compiler import intervals as iv
 from lossc.compiler.elaborate.arithmetic import choice
 from lossc.compiler.elaborate.binding import bind_axes
 from lossc.compiler.elaborate.context import Context, declared_note, describe
+from lossc.compiler.elaborate.externs import check_extern, extern_call
 from lossc.compiler.elaborate.misfit import accepted, found, wanted
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds, read_type
@@ -181,7 +182,7 @@ _MISFIT = "this call of"
 
 def _body(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> Value:
     if isinstance(term.declaration, syntax.Extern):
-        return _extern(ctx, inner, term, expr)
+        return extern_call(inner, term.name, term.declaration)
     outer, ctx.session.problems = ctx.session.problems, Diagnostics()
     try:
         value = evaluate_body(inner, term.declaration)
@@ -245,20 +246,6 @@ def _axes_as_promised(ctx: Context, term: syntax.Term, value: Value, made: list[
     return False
 
 
-def _extern(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> Value:
-    declaration = term.declaration
-    assert isinstance(declaration, syntax.Extern)
-    read = read_type(inner, declaration.result)
-    if read is None:
-        return WRONG
-    kind, order = read
-    values = [value for value in inner.frame.values.values() if isinstance(value, Value)]
-    consumed = tuple(sorted({inner.frame.axes[name].name for name in formal_axes(declaration)} - set(order)))
-    node = core.Call(f"extern:{term.name}", tuple(value.node for value in values), consumed, order, kind.bounds)
-    ctx.uncompiled(f"the extern `{term.name}`", expr.span)
-    return Value(node, REAL if kind.name in NUMBERS else kind, core.all_of(*(value.present for value in values)))
-
-
 # ------------------------------------------------------------------------------------------------ a term on its own
 
 
@@ -294,6 +281,8 @@ def _check(ctx: Context, term: TermSymbol) -> None:
         if formal.name in frame.values:
             ctx.wrong("E102", f"`{formal.name}` is declared twice", formal.span)
         frame.values[formal.name] = formal_value(inner, formal)
+    if isinstance(term.declaration, syntax.Extern):
+        check_extern(inner, term)
     if isinstance(term.declaration, syntax.Term) and not any(
         isinstance(value, Value) and value.wrong for value in frame.values.values()
     ):

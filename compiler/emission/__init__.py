@@ -75,7 +75,7 @@ def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
                 found.setdefault(new, int(float(number)))
             case Call(function="svdvals" | "eigvals", order=order, produced=(new,)) if new not in own:
                 found.setdefault(new, order)
-            case Call(function="model", produced=made):
+            case Call(function="model" | "extern", produced=made):
                 found.update({axis: node for axis in made if axis not in (*own, *found)})
             case Call(function="leaf:svdvals", produced=(_, new)) if new not in own:
                 found.setdefault(new, node)

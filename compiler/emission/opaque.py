@@ -155,6 +155,26 @@ def _searched(emitter: Emitter, node: Call) -> tuple[Node, Slot, Slot]:
     return body, found.at, slope.at
 
 
+# ------------------------------------------------------------------------------------------------ functions in Python
+
+
+def _extern(emitter: Emitter, node: Call) -> Emitted:
+    """Axes that the function does not name stand first, in all that it takes and gives."""
+    _, target, result, parameters = cast(
+        "tuple[str, str, tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]", node.options
+    )
+    builder = emitter.builder
+    extra = builder.sorted(node.axes - set(result))
+    operands = []
+    for argument, (kind, order) in zip(node.arguments, parameters, strict=True):
+        axes = (*extra, *order)
+        operands.append(builder.arranged(builder.expanded(_of_kind(emitter, argument, kind), axes), axes).at)
+    function = builder.bind("function", f"extern:{target}")
+    value = builder.call("operations.called", (function, builder.like, *operands), (*extra, *result))
+    return builder.arranged(value, builder.sorted(value.axes))
+
+
 _RULES: dict[str, Callable[[Emitter, Call], Emitted]] = {
+    "extern": _extern,
     "model": _model, "grad": _grad, "worst": _worst,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lossc.grammar.diagnostics import LosscError, error
-from lossc.runtime.cli.options import SetOption, SpecArgument, command_span, program_of
+from lossc.runtime.cli.options import AllowOption, SetOption, SpecArgument, command_span, program_of
 from lossc.runtime.files import write_text
 
 
@@ -23,6 +23,7 @@ def compile_spec(
         str, typer.Option("--backend", metavar="reference|c", help="Torch operations, or C kernels.")
     ] = "reference",
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    allow: AllowOption = None,
     set: SetOption = None,
 ) -> None:
     """Write the objective as a standalone module (torch only, or C kernels)."""
@@ -41,5 +42,6 @@ def compile_spec(
     from lossc.runtime.standalone_c import standalone_c
 
     kernels = backend == "c"
-    write_text(output, standalone_c(Objective(program, backend="c")) if kernels else standalone(Objective(program)))
+    objective = Objective(program, backend="c" if kernels else "auto", allow=allow or ())
+    write_text(output, standalone_c(objective) if kernels else standalone(objective))
     typer.echo(f"{output}: written; `import {output.stem}` needs torch {'and a C compiler' if kernels else 'only'}")

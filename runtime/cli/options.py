@@ -20,6 +20,10 @@ SetOption = Annotated[
         "--set", metavar="NAME=VALUE", help="Give a parameter another value: `--set beta=0.2`. May be repeated."
     ),
 ]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="MODULE", help="A module whose functions the spec may call by `extern`. May be repeated."),
+]
 SpecArgument = Annotated[str, typer.Argument(metavar="FILE", help="A spec, `.loss` or `.yaml`; `-` reads text from stdin.")]
 SpecsArgument = Annotated[list[str], typer.Argument(metavar="FILE...", help="Specs, `.loss` or `.yaml`; `-` reads stdin.")]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lossc.grammar.diagnostics import LosscError, error
-from lossc.runtime.cli.options import SetOption, command_span, overrides
+from lossc.runtime.cli.options import AllowOption, SetOption, command_span, overrides
 
 if TYPE_CHECKING:
     from lossc.runtime.training.planning import Plan
@@ -42,6 +42,7 @@ def train(
     tensorboard: Annotated[str | None, typer.Option("--tensorboard", metavar="DIR", help="Readings for TensorBoard.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
     allow_python: Annotated[bool, typer.Option("--allow-python", help="Let the run call a Python function you trust.")] = False,
+    allow: AllowOption = None,
     set: SetOption = None,
 ) -> None:
     """Train a model under an objective; everything about the run is kept in one folder."""
@@ -62,7 +63,8 @@ def train(
     _require_training()
     from lossc.runtime.training.planning import plan_run
 
-    _start(plan_run(run, {name: value for name, value in changes.items() if value not in (None, {})}, resume), allow_python)
+    given = {name: value for name, value in changes.items() if value not in (None, {})}
+    _start(plan_run(run, given, resume), allow_python, allow or ())
 
 
 def _model(text: str | None) -> dict[str, str] | None:
@@ -85,7 +87,7 @@ def _require_training() -> None:
         ])  # fmt: skip
 
 
-def _start(plan: Plan, allow_python: bool) -> None:
+def _start(plan: Plan, allow_python: bool, allow: Sequence[str]) -> None:
     from rich.console import Console
 
     from lossc.runtime.cli.report import print_problems
@@ -99,7 +101,8 @@ def _start(plan: Plan, allow_python: bool) -> None:
         typer.echo(plan.spec.source.text)
     print_heading(console, plan)
     session = Session(
-        plan.run, plan.spec, plan.base, plan.folder, plan.text, console, resume=plan.resume, allow_python=allow_python
+        plan.run, plan.spec, plan.base, plan.folder, plan.text, console, resume=plan.resume, allow_python=allow_python,
+        allow=tuple(allow),
     )
     try:
         with _plain_warnings():

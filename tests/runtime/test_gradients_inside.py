@@ -257,7 +257,7 @@ def test_what_a_model_gives_is_checked(net: Callable[[Tensor], Tensor], words: s
     with pytest.raises(lossc.LosscError) as raised:
         objective({**given(network()), "net": net})
     (problem,) = raised.value.diagnostics
-    assert problem.code == "E723" and words in problem.message
+    assert problem.code == "E725" and words in problem.message
 
 
 def test_what_is_no_model_is_refused() -> None:
