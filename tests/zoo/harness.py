@@ -14,15 +14,13 @@ sides. Claims are plain test functions in `tests/zoo/test_<family>.py`.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from tests.oracles.batches import SETTINGS
 from tests.specs.variants import hidden, ignored
@@ -137,21 +135,9 @@ def advanced(steps: int) -> Callable[[Objective, Tensors], None]:
     return prepare
 
 
-@contextlib.contextmanager
-def skipping_uncompiled() -> Iterator[None]:
-    """Skips the test of an objective of which a form is checked but not compiled yet (E601)."""
-    try:
-        yield
-    except lossc.LosscError as refused:
-        if all(problem.code.startswith("E6") for problem in refused.diagnostics):
-            pytest.skip(refused.diagnostics[0].message)
-        raise
-
-
 def loaded(one: Oracle, params: Mapping[str, Any], backend: str = "reference") -> Objective:
     """The objective of a work, in double precision."""
-    with skipping_uncompiled():
-        return lossc.load(one.reference, backend=backend, **one.load, **params).double()
+    return lossc.load(one.reference, backend=backend, **one.load, **params).double()
 
 
 @dataclass(frozen=True)
@@ -209,8 +195,7 @@ def run_spec(objective: Objective, tensors: Tensors) -> Evaluation:
     """The objective on a batch, its learned parameters and states as the batch says."""
     hold(objective, tensors)
     leaves = leaves_of(objective, tensors)
-    with skipping_uncompiled():
-        loss = objective(**given(objective, leaves)).loss
+    loss = objective(**given(objective, leaves)).loss
     learned = {name: objective.learn[name] for name in objective.learn}
     return evaluated(loss, {**leaves, **learned})
 
@@ -251,8 +236,7 @@ def losses_of_descent(one: Oracle, params: Mapping[str, Any]) -> list[float]:
     losses = []
     for _ in range(one.steps + 1):
         optimiser.zero_grad()
-        with skipping_uncompiled():
-            loss = objective(**given(objective, leaves)).loss
+        loss = objective(**given(objective, leaves)).loss
         loss.backward()
         optimiser.step()
         objective.advance()
