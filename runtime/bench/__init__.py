@@ -10,7 +10,7 @@
 | `chart` | rows as a picture |
 """
 
-from lossc.runtime.bench.rows import ALLOCATORS, DTYPES, VARIANTS, Note, Row, Task
+from lossc.runtime.bench.rows import ALLOCATORS, DTYPES, PATHS, VARIANTS, Note, Row, Task
 from lossc.runtime.bench.session import measured
 
-__all__ = ["ALLOCATORS", "DTYPES", "VARIANTS", "Note", "Row", "Task", "measured"]
+__all__ = ["ALLOCATORS", "DTYPES", "PATHS", "VARIANTS", "Note", "Row", "Task", "measured"]

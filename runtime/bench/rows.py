@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-VARIANTS = ("eager", "compile", "terms", "torch", "c")
-"""The objective as one expression in plain torch, `torch.compile` of that, the sum of library calls written by hand, and
-the fused backends."""
+VARIANTS = ("eager", "compile", "terms", "torch", "c", "triton", "lce", "liger")
+"""The objective as one expression in plain torch, `torch.compile` of that, the sum of library calls written by hand, the
+fused backends, and what other libraries have for a linear head: `F.linear_cross_entropy`, Liger's chunked losses."""
+
+PATHS = ("logits", "linear")
+"""Scores that are given, or made by a linear head whose gradients are wanted."""
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -22,7 +25,8 @@ ALLOCATORS: dict[str, dict[str, str]] = {
 class Task:
     """An objective, the extents of its axes, a type of numbers, an allocator, and the variants to compare.
 
-    `repeats` is how often each variant runs; None for as often as fits in `seconds`.
+    `repeats` is how often each variant runs; None for as often as fits in `seconds`. On the path `linear` the scores come from
+    `features` hidden states.
     """
 
     file: str
@@ -36,6 +40,8 @@ class Task:
     device: str = "cpu"
     baselines: str | None = None
     ignored: float = 0.0
+    path: str = "logits"
+    features: int = 1024
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Task:
@@ -50,7 +56,8 @@ class Row:
     """One variant of one objective.
 
     - `ms`: the best of all repetitions of one forward and backward pass, the variants taking turns.
-    - `floor_ms`: one read of every stream and one write of every gradient, as fast as a copy into an existing buffer.
+    - `floor_ms`: one read of every stream and one write of every gradient, as fast as a copy into an existing buffer; of a
+      linear head its three bare products.
     - `peak_bytes`: the most memory that one pass holds above its inputs, gradients included.
     - `grad_error`: norm(g - g64) / norm(g64), the largest over the inputs that have a gradient.
     - `compile_s`: from the text to the end of the first pass with empty caches, less one later pass.

@@ -44,7 +44,37 @@ def drawn(task: Task, baselines: ModuleType | None) -> Batch:
     if likely is not None:
         with torch.no_grad():
             batch = likely(batch)
+    if task.path == "linear":
+        batch = dict(_with_heads(batch, objective, task.features, generator))
     return {name: _moved(tensor, task.device) for name, tensor in batch.items()}
+
+
+def _with_heads(
+    batch: Batch, objective: lossc.Objective, features: int, generator: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
+    """Hidden states and weights, `NAME.hidden` and `NAME.weight`, in place of scores."""
+    for name, tensor in batch.items():
+        if objective.program.tensors[name].kind.name != "logits":
+            yield name, tensor
+            continue
+        shapes = {"hidden": (*tensor.shape[:-1], features), "weight": (tensor.shape[-1], features)}
+        for part, shape in shapes.items():
+            drawn_ = torch.randn(shape, generator=generator) * (features**-0.5 if part == "weight" else 1.0)
+            yield f"{name}.{part}", drawn_.to(tensor.dtype).requires_grad_(tensor.requires_grad)
+
+
+def heads_of(batch: Batch) -> list[str]:
+    """The scores of a batch that heads make."""
+    return [name.removesuffix(".hidden") for name in batch if name.endswith(".hidden")]
+
+
+def given(batch: Batch, *, formed: bool) -> dict[str, Any]:
+    """What an objective is called with: heads, or the scores that they make."""
+    found: dict[str, Any] = {name: x for name, x in batch.items() if not name.endswith((".hidden", ".weight"))}
+    for name in heads_of(batch):
+        head = lossc.Linear(batch[f"{name}.hidden"], batch[f"{name}.weight"])
+        found[name] = head.logits() if formed else head
+    return found
 
 
 def _moved(tensor: Tensor, device: str) -> Tensor:
@@ -58,25 +88,44 @@ def makers(task: Task, baselines: ModuleType | None) -> Iterator[tuple[str, Make
         "compile": lambda: _compiled(task),
         "torch": lambda: _of(task, "torch"),
         "c": lambda: _of(task, "c"),
+        "triton": lambda: _of(task, "triton"),
     }
-    terms = getattr(baselines, "TERMS", {}).get(loaded(task).name)
+    name = loaded(task).name
+    by_hand = {"terms": getattr(baselines, "TERMS", {}), **getattr(baselines, "LINEAR", {})}
     for variant in task.variants:
-        if variant == "terms":
-            yield variant, (lambda: terms) if terms is not None else "no sum of library calls is known for this objective"
+        if variant in ("terms", "lce", "liger"):
+            yield variant, _by_hand(variant, by_hand.get(variant, {}).get(name), task)
+        elif variant == "triton" and task.device == "cpu":
+            yield variant, "it needs a GPU"
         elif variant == "c" and (task.device != "cpu" or not is_available("c")):
             yield variant, "it needs the CPU and a C compiler"
         else:
             yield variant, known[variant]
 
 
+def _by_hand(variant: str, loss: Loss | None, task: Task) -> Maker | str:
+    """A loss that was written by hand."""
+    if loss is None:
+        what = "sum of library calls" if variant == "terms" else "call"
+        return f"no {what} is known for this objective"
+    if variant != "terms":
+        return (lambda: loss) if task.path == "linear" else "it takes a linear head: `--path linear`"
+    return lambda: lambda batch: loss(given(batch, formed=True))
+
+
 def _of(task: Task, backend: str) -> Loss:
     objective = loaded(task, backend)
-    return lambda batch: objective(batch).loss
+    return lambda batch: objective(given(batch, formed=backend == "reference")).loss
 
 
 def _compiled(task: Task) -> Loss:
-    compiled = torch.compile(loaded(task), fullgraph=True, dynamic=False)
-    return lambda batch: compiled(batch).loss
+    objective = loaded(task)
+
+    def loss(batch: Batch) -> Tensor:
+        return objective(given(batch, formed=True)).loss
+
+    compiled: Loss = torch.compile(loss, fullgraph=True, dynamic=False)
+    return compiled
 
 
 def exact(task: Task, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -84,7 +133,7 @@ def exact(task: Task, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     entries = sum(prod(tensor.shape) for tensor in batch.values())
     objective = loaded(task, "reference" if entries <= PLAIN else "torch")
     wide = {n: x.detach().double().requires_grad_(x.requires_grad) if x.is_floating_point() else x for n, x in batch.items()}
-    objective(wide).loss.backward()
+    objective(given(wide, formed=False)).loss.backward()
     return {name: x.grad for name, x in wide.items() if x.grad is not None}
 
 

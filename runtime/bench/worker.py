@@ -19,13 +19,16 @@ from lossc.compiler.program import Program
 from lossc.compiler.table import class_axes
 from lossc.runtime.bench.memory import peak
 from lossc.runtime.bench.rows import Row, Task
-from lossc.runtime.bench.subjects import Batch, Loss, Maker, drawn, exact, loaded, makers, module_of
+from lossc.runtime.bench.subjects import Batch, Loss, Maker, drawn, exact, heads_of, loaded, makers, module_of
 
 _PIECE = 1 << 22
 """Entries that are compared at once."""
 
 FEWEST, MOST = 3, 50
 """Rounds, where their number is not asked for."""
+
+TURN_STEPS, TURN_SECONDS = 5, 0.1
+"""How often a step runs in a turn, as long as all of it takes less than these seconds."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def rows(task: Task) -> Iterator[Row]:
     best = _best(steps, task, device)
     for variant, subject in subjects.items():
         yield Row(
-            name, "logits", variant, task.dtype, task.allocator, best[variant] * 1e3, best["floor"] * 1e3,
+            name, task.path, variant, task.dtype, task.allocator, best[variant] * 1e3, best["floor"] * 1e3,
             subject.peak_bytes, subject.grad_error, max(0.0, subject.first - best[variant]),
         )  # fmt: skip
     torch.compiler.reset()
@@ -73,7 +76,9 @@ def rows(task: Task) -> Iterator[Row]:
 
 def _extents(program: Program, batch: Batch) -> str:
     """`b=4, t=256, v=32000`."""
-    sizes = {axis: n for name, info in program.tensors.items() for axis, n in zip(info.order, batch[name].shape, strict=True)}
+    shapes = {name: batch[name].shape for name in program.tensors if name in batch}
+    shapes |= {n: torch.Size((*batch[f"{n}.hidden"].shape[:-1], len(batch[f"{n}.weight"]))) for n in heads_of(batch)}
+    sizes = {axis: n for name, shape in shapes.items() for axis, n in zip(program.tensors[name].order, shape, strict=True)}
     return ", ".join(f"{axis}={n}" for axis, n in sizes.items())
 
 
@@ -155,7 +160,10 @@ def _error(found: Tensor | None, exact: Tensor) -> float:
 
 
 def floor(task: Task, batch: Batch) -> Callable[[], None]:
-    """Reads every stream over the classes and writes every gradient, by copies into buffers that exist."""
+    """Reads every stream over the classes and writes every gradient, by copies into buffers that exist; of heads their
+    products."""
+    if heads_of(batch):
+        return _products(batch)
     program = loaded(task).program
     axes = set(class_axes(program))
     names = [name for name, info in program.tensors.items() if len(info.order) > 1 and axes & set(info.order)]
@@ -168,6 +176,20 @@ def floor(task: Task, batch: Batch) -> Callable[[], None]:
             buffer.copy_(tensor)
         for tensor in read:
             tensor.max()
+
+    return step
+
+
+def _products(batch: Batch) -> Callable[[], None]:
+    """The scores of every head, and where its gradients are wanted their products with weight and hidden states."""
+    heads = [(batch[f"{name}.hidden"].detach().flatten(0, -2), batch[f"{name}.weight"]) for name in heads_of(batch)]
+
+    def step() -> None:
+        for hidden, weight in heads:
+            scores = hidden @ weight.detach().T
+            if weight.requires_grad:
+                scores @ weight.detach()
+                scores.T @ hidden
 
     return step
 
@@ -187,7 +209,7 @@ def _best(steps: Mapping[str, Callable[[], None]], task: Task, device: torch.dev
     _say("taking turns")
     while done < _rounds(task, done, time.perf_counter() - start):
         for name, step in steps.items():
-            best[name] = min(best[name], _timed(step, device))
+            best[name] = min(best[name], _turn(step, device))
         done += 1
     return best
 
@@ -198,6 +220,14 @@ def _rounds(task: Task, done: int, seconds: float) -> int:
         return task.repeats
     fitting = int(task.seconds / (seconds / done)) if done else FEWEST
     return min(max(fitting, FEWEST), MOST)
+
+
+def _turn(step: Callable[[], None], device: torch.device) -> float:
+    """The shortest time of one turn: a quick step runs several times in it, for a slow one decides how many turns there are."""
+    found = [_timed(step, device)]
+    while len(found) < TURN_STEPS and sum(found) < TURN_SECONDS:
+        found.append(_timed(step, device))
+    return min(found)
 
 
 def _timed(step: Callable[[], None], device: torch.device) -> float:

@@ -86,6 +86,15 @@ def test_rounds_fill_the_time_that_there_is() -> None:
     assert worker._rounds(task_of("o1_ce", repeats=2), 1, 9.0) == 2
 
 
+def test_a_quick_step_runs_several_times_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+    for seconds, count in ((0.001, worker.TURN_STEPS), (0.06, 2), (3.0, 1)):
+        times = iter([seconds * (1 + place) for place in range(9)])
+        monkeypatch.setattr(worker, "_timed", lambda step, device, times=times: next(times))
+        assert worker._turn(lambda: None, device) == seconds
+        assert next(times) == seconds * (1 + count)
+
+
 def test_the_floor_reads_every_stream_and_writes_every_gradient() -> None:
     task = task_of("o4_ce_distillation")
     batch = worker.drawn(task, None)
