@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossc.compiler.lagrangian import VIOLATION
+from lossc.runtime.backends.once import transforming
 from lossc.runtime.messages import fail
 from lossc.runtime.operations import ratio
 from lossc.runtime.result import Denominators, PartResult, Result, Values
@@ -107,10 +108,18 @@ def _share(part: PartResult, whole: Tensor | None, calls: int) -> Tensor:
     value = part.numerator
     if part.denominator is not None:
         denominator = part.denominator if whole is None else whole.to(value.device, value.dtype)
-        value = ratio(value, denominator)
+        value = _quotient(value, denominator)
     elif part.form in ("once", "coupled") and calls > 1:
         value = value / calls
     return part.coefficient * value
+
+
+def _quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """N / D, by a number where D is at hand as one: the fewer operations, the less a call costs."""
+    if torch.compiler.is_compiling() or transforming() or denominator.device.type != "cpu" or denominator.requires_grad:
+        return ratio(numerator, denominator)
+    size = denominator.item()
+    return numerator / size if size else ratio(numerator, denominator)
 
 
 def _part(variant: Variant, entry: Entry, at: int, outputs: Mapping[str, Tensor]) -> PartResult:
@@ -145,7 +154,9 @@ def _arranged(tensor: Tensor, axes: tuple[str, ...], order: tuple[str, ...]) -> 
 
 
 def _detached(part: PartResult) -> PartResult:
-    denominator = None if part.denominator is None else part.denominator.detach()
-    return PartResult(
-        part.form, part.coefficient.detach(), part.numerator.detach(), denominator, part.count.detach(), part.values
-    )
+    denominator = None if part.denominator is None else _free(part.denominator)
+    return PartResult(part.form, _free(part.coefficient), _free(part.numerator), denominator, _free(part.count), part.values)
+
+
+def _free(value: Tensor) -> Tensor:
+    return value.detach() if value.requires_grad else value

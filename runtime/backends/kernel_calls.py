@@ -221,8 +221,8 @@ class KernelCalls:
     def _delivered(self, written: Written) -> dict[str, Tensor]:
         found = {}
         for name, value in written.statistics.items():
-            axes = self.axes_kept(self.named[name])
-            found[f"@{name}"] = value.permute([axes.index(axis) for axis in self.named[name].rows])
+            axes, rows = self.axes_kept(self.named[name]), self.named[name].rows
+            found[f"@{name}"] = value if axes == rows else value.permute([axes.index(axis) for axis in rows])
         return found if written.regular is None else {**found, self.flags: written.regular}
 
     def _gradients(self, written: Written, given: Given) -> Iterator[tuple[str, Tensor]]:
