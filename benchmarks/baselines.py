@@ -125,3 +125,16 @@ TERMS: dict[str, Callable[[Batch], Tensor]] = {
     "o9_grpo_k3_entropy": o9,
 }
 BATCHES: dict[str, Callable[[Batch], Batch]] = {"o8_dpo_nll": _long, "o9_grpo_k3_entropy": _near}
+
+
+def _linear_cross_entropy(batch: Batch) -> Tensor:
+    """`torch.nn.functional.linear_cross_entropy` as it chunks by itself; rows that do not count have the ignored label."""
+    target = torch.where(batch["mask"], batch["labels"], -100).flatten()
+    options = torch.nn.LinearCrossEntropyOptions()
+    return functional.linear_cross_entropy(
+        batch["logits.hidden"].flatten(0, -2), batch["logits.weight"], target, ignore_index=-100, options=options
+    )
+
+
+LINEAR: dict[str, dict[str, Callable[[Batch], Tensor]]] = {"lce": {"o1_ce": _linear_cross_entropy}}
+"""What other libraries have for an objective over a linear head, by variant and objective; `hidden` and `weight` are given."""

@@ -122,10 +122,10 @@ def _compiled(task: Task) -> Loss:
     objective = loaded(task)
 
     def loss(batch: Batch) -> Tensor:
-        return objective(given(batch, formed=True)).loss
+        found: Tensor = objective(given(batch, formed=True)).loss
+        return found
 
-    compiled: Loss = torch.compile(loss, fullgraph=True, dynamic=False)
-    return compiled
+    return torch.compile(loss, fullgraph=True, dynamic=False)
 
 
 def exact(task: Task, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -32,8 +32,12 @@ def bench(
     dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16, fp16, or several.")] = "fp32,bf16",
     allocator: Annotated[str, typer.Option("--allocator", help="default, tuned, or both.")] = "default,tuned",
     variants: Annotated[
-        str, typer.Option("--variants", help="Of eager, compile, terms, torch, c: those to compare.")
+        str, typer.Option("--variants", help="Of eager, compile, terms, torch, c, triton, lce, liger: those to compare.")
     ] = "eager,compile,terms,torch,c",
+    path: Annotated[
+        str, typer.Option("--path", help="logits: scores are given; linear: a head makes them; or both.")
+    ] = "logits",
+    features: Annotated[int, typer.Option("--features", min=1, help="Hidden states of a head, for `--path linear`.")] = 1024,
     repeats: Annotated[
         int | None, typer.Option("--repeats", min=1, help="Rounds; the best of each variant counts.", show_default="as fit")
     ] = None,
@@ -50,7 +54,7 @@ def bench(
     set: SetOption = None,
 ) -> None:
     """Measure time, memory, accuracy and compilation of an objective against eager PyTorch and torch.compile."""
-    from lossc.runtime.bench import ALLOCATORS, DTYPES, VARIANTS, Task, measured
+    from lossc.runtime.bench import ALLOCATORS, DTYPES, PATHS, VARIANTS, Task, measured
     from lossc.runtime.cli.bench_view import View, print_table
 
     if chart is not None:
@@ -61,9 +65,9 @@ def bench(
     tasks = [
         Task(
             file, overrides(set), known[file], number, memory, tuple(chosen), repeats, seconds, device,
-            None if baselines is None else str(baselines), ignored,
+            None if baselines is None else str(baselines), ignored, each, features,
         )
-        for memory in memories for file in files for number in numbers
+        for memory in memories for file in files for each in _listed(path, PATHS) for number in numbers
     ]  # fmt: skip
     view = View(tasks)
     rows = list(view.rows(measured(tasks)))

@@ -41,6 +41,14 @@ def test_the_sum_of_library_calls_is_the_objective(name: str) -> None:
     assert all(set(row.to_record()) == KEYS for row in rows)
 
 
+@pytest.mark.parametrize("name", ["o1_ce", "o4_ce_distillation", "o8_dpo_nll"])
+def test_scores_that_a_linear_head_makes(name: str) -> None:
+    rows = list(worker.rows(task_of(name, path="linear", features=5, variants=("eager", "terms", "torch", "c", "lce"))))
+    assert [row.variant for row in rows][:4] == ["eager", "terms", "torch", "c"]
+    assert [row.variant for row in rows][4:] == (["lce"] if name == "o1_ce" else [])
+    assert all(row.path == "linear" and row.grad_error < 1e-5 for row in rows)
+
+
 def test_half_precision_is_as_far_off_as_half_precision_is() -> None:
     (row,) = worker.rows(task_of("o3_ce_smoothing_z_entropy", dtype="bf16", variants=("torch",)))
     assert 1e-4 < row.grad_error < 1e-2
