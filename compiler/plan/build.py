@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from lossc.compiler.core import Along, Input, Node, Param, Rename, Slice, walk
+from lossc.compiler.core import Along, Call, Input, Node, Param, Rename, Slice, walk
 from lossc.compiler.cut import cut
 from lossc.compiler.kernels import Kernel, NoKernelError, kernels
 from lossc.compiler.plan.model import Axes, AxisPlan, Intermediate, Pass, Plan, Visit
 from lossc.compiler.program import Program
-from lossc.compiler.table import Table, program_roots
+from lossc.compiler.table import Table, class_axes, is_opaque, program_roots
 from lossc.compiler.table.lowering import differentiable
 
 ITEM, STATISTIC = 4, 8
@@ -25,9 +25,13 @@ def plan(program: Program, sizes: Mapping[str, int] | None = None) -> Plan:
     parts = cut(program, roots)
     extents = parts.with_made({**named, **(sizes or {})})
     terms = frozenset(name for name in roots if name.partition(".")[0] in {term.name for term in program.terms})
+    classes = frozenset(class_axes(program))
+    whole = {name: root for name, root in parts.rest.items() if is_opaque(root)}
+    rest = {name: root for name, root in parts.rest.items() if name not in whole}
     return Plan(
         program.name, tuple(_axis_plan(table, terms, extents) for table in parts.tables),
-        tuple(name for name in parts.rest if " " not in name), _widest(parts.rest, extents), dict(sizes or {}), positions,
+        tuple(name for name in rest if " " not in name), _widest(rest, extents), dict(sizes or {}), positions,
+        tuple(_as_it_stands(name, root, classes, extents) for name, root in whole.items() if " " not in name), classes,
     )  # fmt: skip
 
 
@@ -120,6 +124,25 @@ def _made_of(root: Node, axis: str) -> frozenset[str]:
             case Along(axis=old, new=str() as new) | Rename(old=old, new=new) | Slice(axis=old, new=new) if old in found:
                 found.add(new)
     return frozenset(found)
+
+
+_CALLS = {
+    "model": "a model is called in it", "extern": "a function in Python is called in it",
+    "grad": "a gradient is taken in it", "worst": "it searches a worst case", "root": "it searches a root",
+    "leaf": "it follows the leaves of weights",
+}  # fmt: skip
+
+
+def _as_it_stands(name: str, root: Node, classes: frozenset[str], sizes: Mapping[str, int]) -> Intermediate:
+    """A term that runs as the reference does because of the calls in it, with its largest value."""
+    calls = [node for node in walk(root) if isinstance(node, Call) and node.is_opaque]
+    reasons = dict.fromkeys(_CALLS[call.function.partition(":")[0]] for call in calls)
+    nodes = [node for node in walk(root) if node.axes and not isinstance(node, Input | Param)]
+    axes = max((_order(node) for node in nodes), key=lambda names: (
+        bool(classes & set(names)), _bytes(names, sizes) or 0, len(names)
+    ), default=())  # fmt: skip
+    shown = tuple("entry" if axis.startswith("#") else axis for axis in axes)
+    return Intermediate(name, shown, ", ".join(reasons), _bytes(axes, sizes))
 
 
 def _widest(roots: Mapping[str, Node], sizes: Mapping[str, int]) -> Intermediate | None:

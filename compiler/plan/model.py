@@ -89,7 +89,11 @@ class AxisPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a program; `rows_only` are terms and monitors without a class axis, `widest` the largest value in them."""
+    """The plan of a program.
+
+    `rows_only` are terms and monitors without a class axis, `widest` the largest value in them. `whole` are those that run as
+    they stand because of a call in them, each with its largest value, over a class axis where there is one.
+    """
 
     name: str
     axes: tuple[AxisPlan, ...]
@@ -97,11 +101,14 @@ class Plan:
     widest: Intermediate | None
     sizes: Mapping[str, int]
     positions: Mapping[str, Axes]
+    whole: tuple[Intermediate, ...] = ()
+    classes: frozenset[str] = frozenset()
 
     @property
     def largest(self) -> Intermediate | None:
         """The largest vocabulary-sized intermediate that remains."""
         every = [entry for plan in self.axes for entry in plan.intermediates]
+        every += [entry for entry in self.whole if self.classes & set(entry.axes)]
         return max(every, key=lambda entry: (entry.bytes or 0, len(entry.axes)), default=None)
 
     def render(self) -> str:

@@ -20,6 +20,8 @@ def render_plan(plan: Plan) -> str:
     blocks += ["\n".join(_axis_lines(each, plan.positions)) for each in plan.axes]
     if plan.rows_only:
         blocks.append("\n".join(_rest_lines(plan)))
+    if plan.whole:
+        blocks.append("\n".join(_whole_lines(plan)))
     largest = plan.largest
     remaining = "none" if largest is None else f"{largest.name} {_list(largest.axes)}{_amount(largest.bytes)}"
     blocks.append(f"largest vocabulary-sized intermediate: {remaining}")
@@ -30,6 +32,12 @@ def _rest_lines(plan: Plan) -> Iterator[str]:
     yield f"without a class axis: {', '.join(plan.rows_only)}"
     if plan.widest is not None:
         yield f"  plain torch; the largest value is {_list(plan.widest.axes)}{_amount(plan.widest.bytes)}"
+
+
+def _whole_lines(plan: Plan) -> Iterator[str]:
+    yield f"as it stands: {', '.join(entry.name for entry in plan.whole)}"
+    for entry in plan.whole:
+        yield f"  {entry.name}: {entry.reason}; the largest value is {_list(entry.axes)}{_amount(entry.bytes)}"
 
 
 def _axis_lines(plan: AxisPlan, positions: Mapping[str, Axes]) -> Iterator[str]:
@@ -143,6 +151,7 @@ def plan_record(plan: Plan) -> dict[str, object]:
         "axes": [_axis_record(each, plan.positions) for each in plan.axes],
         "rows_only": list(plan.rows_only),
         "widest": None if plan.widest is None else _intermediate_record(plan.widest),
+        "whole": [_intermediate_record(entry) for entry in plan.whole],
         "largest": None if plan.largest is None else _intermediate_record(plan.largest),
     }
 

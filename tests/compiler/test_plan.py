@@ -129,3 +129,26 @@ def test_class_axes_are_those_of_distributions_and_normalisers() -> None:
     program = check_source(Source("example.loss", text)).program
     assert program is not None
     assert class_axes(simplify(program).program) == ("j",)
+
+
+def test_what_runs_as_it_stands_is_named_with_its_reason() -> None:
+    text = """
+use std.settings.classes
+axis d
+input x   : real[b, d]
+input net : model(real[b, d]) -> logits[b, v]
+input w   : weights[layer] in "*.weight"
+minimize
+  nll    : mean[b](nll)
+  smooth : mean[b](norm[d](grad[x](logsumexp[v](net(x)))))
+  size   : sum[layer](norm[entry](w))
+"""
+    checked = check_source(Source("example.loss", text))
+    assert checked.program is not None
+    found = plan(simplify(checked.program).program)
+    assert [entry.name for entry in found.whole] == ["smooth", "size"]
+    assert found.whole[0].reason == "a model is called in it, a gradient is taken in it"
+    assert found.whole[0].axes == ("b", "v") and found.largest == found.whole[0]
+    assert found.whole[1].reason == "it follows the leaves of weights"
+    assert "as it stands: smooth, size" in found.render()
+    assert [table.table.axis for table in found.axes] == ["v"]
