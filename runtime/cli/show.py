@@ -37,9 +37,10 @@ def show(
         return
     from rich.console import Console
 
+    from lossc.compiler.settle import settle
     from lossc.compiler.simplify import simplify
 
-    simplified = simplify(program)
+    simplified = simplify(settle(program))
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
@@ -114,5 +115,9 @@ def _remarks(program: Program, simplified: Simplified) -> Iterator[str]:
 def _value(program: Program, name: str) -> str:
     from lossc.compiler.display import core_text
 
-    default = program.params[name].default
-    return "–" if default is None else core_text(default)
+    info = program.params[name]
+    if info.kind.name == "choice" and info.default is not None:
+        number = int(core_text(info.default))
+        others = [choice for at, choice in enumerate(info.kind.choices) if at != number]
+        return f"{info.kind.choices[number]} (or {', '.join(others)})"
+    return "–" if info.default is None else core_text(info.default)

@@ -147,6 +147,13 @@ def test_show_tells_what_was_filled_in_and_what_was_dropped(spec: str, output: O
     assert "dropped:" in out
 
 
+def test_show_makes_the_choices(output: Output) -> None:
+    assert run(["show", "zoo/fairness/dcov_fairness"]) == 0
+    assert "measure = ccdcov (or dcov, jdcov)" in output()[0]
+    assert run(["show", "zoo/fairness/dcov_fairness", "--set", "measure=jdcov"]) == 0
+    assert "measure = jdcov (or dcov, ccdcov)" in output()[0]
+
+
 def test_show_prints_latex_alone(spec: str, output: Output) -> None:
     assert run(["show", spec, "--latex"]) == 0
     out, _ = output()
