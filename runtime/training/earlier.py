@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate import PartialState
 from pydantic import TypeAdapter
@@ -35,9 +35,7 @@ from lossc.runtime.training.preparation import Prepared, prepare
 from lossc.runtime.training.questions import Assigned
 from lossc.runtime.training.runfile import ObjectiveSection, Run
 from lossc.runtime.training.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from lossc.runtime.training.session import Outcome, Session
+from lossc.runtime.training.work import Outcome, Session
 
 
 @dataclass(frozen=True)
