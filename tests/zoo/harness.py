@@ -140,6 +140,22 @@ def loaded(one: Oracle, params: Mapping[str, Any], backend: str = "reference") -
     return lossc.load(one.reference, backend=backend, **one.load, **params).double()
 
 
+_SHARED: dict[tuple[str, str, str], Objective] = {}
+
+
+def shared(one: Oracle, params: Mapping[str, Any], backend: str = "reference") -> Objective:
+    """The same, built once for all tests, where no call leaves a trace in it."""
+    key = (one.reference, repr(sorted(params.items())), backend)
+    if key in _SHARED:
+        return _SHARED[key]
+    objective = loaded(one, params, backend)
+    program = objective.program
+    traces = program.states or program.constraints or any(f"{draw}(" in objective.text for draw in ("normal", "uniform"))
+    if one.prepare is _nothing and not traces:
+        _SHARED[key] = objective
+    return objective
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A loss and its gradient to every tensor that carries one, learned parameters and weights of models included."""

@@ -49,8 +49,8 @@ def fitted(objective: Objective, **numbers: Tensor) -> Tensor:
     model = nn.Linear(2, 2)
     nn.init.zeros_(model.weight)
     nn.init.zeros_(model.bias)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.01 if numbers else 0.5)
-    for _ in range(300):
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.03 if numbers else 0.5)
+    for _ in range(120):
         optimiser.zero_grad()
         objective(logits=model(x), labels=y, **numbers).loss.backward()
         optimiser.step()
@@ -60,7 +60,7 @@ def fitted(objective: Objective, **numbers: Tensor) -> Tensor:
 
 def test_the_tail_is_better_and_the_average_little_worse() -> None:
     mean = fitted(lossc.loads("ce", setting="classes"))
-    constrained = lossc.load(REFERENCE, sizes={"example": 32}, multiplier_lr=0.01, eps=0.4)
+    constrained = lossc.load(REFERENCE, sizes={"example": 32}, multiplier_lr=0.02, eps=0.4)
     feasible = fitted(constrained, id=torch.arange(32))
     assert float(feasible.max()) < 0.6 * float(mean.max())
     assert float(feasible.mean()) < 1.3 * float(mean.mean())

@@ -10,11 +10,11 @@ import pytest
 from tests.zoo.harness import (
     FUSED_FAMILIES,
     assert_same,
-    loaded,
     losses_of_descent,
     oracles,
     run_closed_form,
     run_spec,
+    shared,
 )
 
 from lossc.compiler.check import check_source
@@ -52,7 +52,7 @@ def named(references: list[str]) -> list[Any]:
 @pytest.mark.parametrize(("reference", "variant", "params"), CASES)
 def test_equals_the_closed_form(reference: str, variant: str, params: Mapping[str, Any]) -> None:
     one = oracles()[reference]
-    objective = loaded(one, params)
+    objective = shared(one, params)
     tensors = one.batch(3, variant)
     one.prepare(objective, tensors)
     expected = run_closed_form(one, objective, tensors, params)
@@ -71,7 +71,7 @@ def test_fuses(reference: str) -> None:
     """The vocabulary is read through a statistic table that leaves nothing of its size, on every fused backend alike."""
     one = oracles()[reference]
     params = one.params[0]
-    program = loaded(one, params).program
+    program = shared(one, params).program
     made = {name: info.kind.choices.index(params[name]) for name, info in choices(program).items() if name in params}
     planned = plan(simplify(settle(program, made)).program)
     assert planned.axes
@@ -91,7 +91,7 @@ def assert_backends_agree(reference: str, variant: str) -> None:
     tensors = one.batch(5, variant)
     found = {}
     for backend in ("reference", "torch", "c", "auto"):
-        objective = loaded(one, one.params[0], backend)
+        objective = shared(one, one.params[0], backend)
         one.prepare(objective, tensors)
         found[backend] = run_spec(objective, tensors)
     expected = found.pop("reference")
