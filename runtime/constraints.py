@@ -85,7 +85,7 @@ def ascend(
     Where there was none (`present`), a multiplier stays.
     """
     cooper = required()
-    seen = None if present is None else present.reshape(-1).nonzero().flatten()
+    seen = None if present is None or bool(present.all()) else present.reshape(-1).nonzero().flatten()
     if seen is not None and not len(seen):
         return
     augmented = how.formulation == "augmented"

@@ -20,6 +20,7 @@ from lossc.runtime.functions import Called, Interface, ambient, interfaces
 from lossc.runtime.layouts import Layout, leaves_of, stacked, unfolded
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning, problem, shown
+from lossc.runtime.touched import Touched
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -61,6 +62,8 @@ class Admitted:
     functions: dict[str, Called] = field(default_factory=dict)
     leaves: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     """The shapes of the leaves of each group of weights, by the axis along which it is laid out."""
+    rows: Touched = field(default_factory=dict)
+    """Of axes that are cut down to what the call touches, these entries."""
 
 
 class Door:

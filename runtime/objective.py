@@ -17,6 +17,7 @@ from lossc.compiler.lagrangian import with_constraints
 from lossc.compiler.program import ParamInfo, Program, StateInfo
 from lossc.compiler.renewal import renewals
 from lossc.compiler.settle import choices, settle
+from lossc.compiler.sparse import sparse_axes
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.assemble import assembled, weights
 from lossc.runtime.backends import BACKENDS, Value, Weigh
@@ -31,6 +32,7 @@ from lossc.runtime.parameters import Parameters
 from lossc.runtime.result import Denominators, Result
 from lossc.runtime.running import Running
 from lossc.runtime.states import States, follows_the_run
+from lossc.runtime.touched import renumbered, rows_of, touched
 from lossc.runtime.variants import Variant, counted, full
 
 
@@ -86,7 +88,9 @@ class Objective(Running):
         program = settle(self._program, made)
         self._runs = with_draws(program)
         self._formed = with_constraints(self._runs.program, {name: how.formulation for name, how in self.constraints.items()})
-        self._states = States(renewals(self._runs.program), {name: info.order for name, info in program.states.items()})
+        behind = renewals(self._runs.program)
+        self._labels = sparse_axes(self._runs.program, behind)
+        self._states = States(behind, {name: info.order for name, info in program.states.items()})
         self._variants: dict[str, Variant] = {}
 
     def _learned(self) -> list[ParamInfo]:
@@ -174,7 +178,7 @@ class Objective(Running):
         with torch.autocast(admitted.like.device.type, enabled=False):
             outputs = variant.run(self._bound(variant, admitted), self._weigh(variant, denominators, per_term=per_term))
             if gathers:
-                self._gather(outputs, variant.axes, admitted.sizes)
+                self._gather(outputs, variant.axes, admitted.sizes, admitted.rows)
             result = assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
         result.draws = drawn
         return result
@@ -237,7 +241,20 @@ class Objective(Running):
         for axis, least in variant.minima:
             if admitted.sizes.get(axis, least) < least:
                 raise fail("E712", f"`topk` asks for {least} of the {admitted.sizes[axis]} entries of `{axis}`")
+        if self._labels and not torch.compiler.is_compiling():
+            self._touch(admitted)
         return admitted
+
+    def _touch(self, admitted: Admitted) -> None:
+        """Leaves of the training examples those that the call touches, and numbers its labels anew."""
+        given = {name: tensor for name, tensor in admitted.tensors.items() if isinstance(tensor, Tensor)}
+        whole = {axis for name in given for axis in self._door.expected[name].order}
+        labels = {axis: names for axis, names in self._labels.items() if axis not in whole}
+        admitted.rows = touched(labels, given, admitted.sizes)
+        for axis, entries in admitted.rows.items():
+            admitted.sizes[axis] = len(entries)
+            numbered = {name: renumbered(given[name], entries) for name in labels[axis] if name in given}
+            admitted.tensors = {**admitted.tensors, **numbered}
 
     def _draw(
         self, variant: Variant, admitted: Admitted, given: Mapping[str, Tensor] | None, *, training: bool,
@@ -280,7 +297,7 @@ class Objective(Running):
         return values
 
     def _parameter(self, name: str, axes: tuple[str, ...], admitted: Admitted) -> Tensor:
-        value = self._held(name).to(device=admitted.like.device, dtype=admitted.like.dtype)
+        value = rows_of(self._held(name), axes, admitted.rows).to(device=admitted.like.device, dtype=admitted.like.dtype)
         extents = [self._extent(axis, admitted) for axis in axes]
         if value.dim() and list(value.shape) != extents:
             message = f"the parameter `{name}` has {list(value.shape)} entries, and {', '.join(axes)} {extents}"
@@ -312,7 +329,7 @@ class Objective(Running):
         self._follow_record(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows", "_runs", "_formed")
+        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows", "_runs", "_formed", "_labels")
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}
 

@@ -19,6 +19,7 @@ from lossc.runtime.draws import Draws
 from lossc.runtime.messages import LosscWarning, fail
 from lossc.runtime.parameters import Parameters
 from lossc.runtime.states import Held, Outcome, Pending, States, beginning, laid_out, sorted_dims
+from lossc.runtime.touched import Touched, rows_of, write_rows
 
 FORGOTTEN = 100
 """Calls in training without `advance` from which on it seems to have been forgotten."""
@@ -112,7 +113,10 @@ class Running(nn.Module):
 
     @property
     def violations(self) -> dict[str, Tensor]:
-        """The violation of each constraint over the whole of the last step, above 0 where it was violated; 0 where unseen."""
+        """The violation of each constraint over the whole of the last step, above 0 where it was violated.
+
+        Of a constraint of training examples there are those that the step has seen, in the order of their numbers.
+        """
         return dict(self._violations)
 
     def advance(self) -> None:
@@ -122,10 +126,11 @@ class Running(nn.Module):
         gradient enabled.
         """
         if self._states.needed:
-            self._pending.over_ranks(self._states.merging)
+            self._pending.over_ranks(self._states)
             device = next(iter((*self.state.buffers(), *self.multipliers.buffers()))).device
             behind = self._states.behind(self._pending, device, self._held, self._known())
-            self.state.renew({name: value for name, value in behind.items() if name in self.state}, self._states.orders)
+            renewed = {name: value for name, value in behind.items() if name in self.state}
+            self.state.renew(renewed, self._states.orders, self._pending.rows)
             self._ascend(behind)
         self._pending.clear()
         self._draws.restart(training=True)
@@ -134,12 +139,18 @@ class Running(nn.Module):
 
     def _ascend(self, behind: Mapping[str, Outcome]) -> None:
         """Moves the multiplier of every constraint whose violation is known."""
+        rows = self._pending.rows
         for info in self._program.constraints:
             if info.multiplier.name in behind:
-                violation, present = laid_out(behind[info.multiplier.name], info.multiplier.order, self.multipliers[info.name])
-                multiplier, penalty = self.multipliers[info.name], self.penalties[info.name]
-                ascend(info, self.constraints[info.name], multiplier, penalty, violation, present)
-                self._violations[info.name] = violation if present is None else torch.where(present, violation, 0.0)
+                held, order, penalty = self.multipliers[info.name], info.multiplier.order, self.penalties[info.name]
+                own = rows_of(held, order, rows)
+                violation, present = laid_out(behind[info.multiplier.name], order, own)
+                ascend(info, self.constraints[info.name], own, penalty, violation, present)
+                write_rows(held, order, rows, own)
+                if present is not None:
+                    violation = violation[present] if info.by is not None else torch.where(present, violation, 0.0)
+                if violation.numel():
+                    self._violations[info.name] = violation
 
     @property
     def seed(self) -> int:
@@ -152,12 +163,14 @@ class Running(nn.Module):
         super().train(mode)
         return self
 
-    def _gather(self, outputs: Mapping[str, Tensor], axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]) -> None:
+    def _gather(
+        self, outputs: Mapping[str, Tensor], axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int], rows: Touched
+    ) -> None:
         """What the renewal of states needs of a call; `axes` are those of the dimensions of outputs."""
         if self._states.coupled and self._pending.values:
             self._report_coupled("the renewal of a state or multiplier", 2)
         found = {name: outputs[name].permute(sorted_dims(axes[name])) for name in self._states.merging}
-        self._pending.add(self._states.merging, found, sizes)
+        self._pending.add(self._states, found, {**self._known(), **sizes}, rows)
 
     def _count_call(self) -> None:
         """Warns where `advance` seems to have been forgotten."""

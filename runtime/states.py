@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,12 +16,18 @@ from lossc.compiler.program import Program, StateInfo
 from lossc.compiler.renewal import Behind, Merging, Renewals
 from lossc.compiler.simplify import Simplifier
 from lossc.runtime.backends.reference import Executable
+from lossc.runtime.touched import Touched, rows_of, spread, union, write_rows
 
 MERGERS: dict[Merging, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add, "any": torch.logical_or, "all": torch.logical_and, "max": torch.maximum, "min": torch.minimum,
     "logaddexp": torch.logaddexp, "first": lambda first, _: first,
 }  # fmt: skip
 """How the values of two calls, or of two ranks, become one."""
+
+NEUTRAL: dict[Merging, float | bool] = {
+    "add": 0.0, "any": False, "all": True, "max": -math.inf, "min": math.inf, "logaddexp": -math.inf, "first": 0.0
+}  # fmt: skip
+"""What leaves the other value as it is."""
 
 
 class Held(nn.Module):
@@ -51,13 +58,13 @@ class Held(nn.Module):
         """The names, each with its tensor, which may be written into under `torch.no_grad()`."""
         return [(name, self[name]) for name in self]
 
-    def renew(self, values: Mapping[str, Outcome], orders: Mapping[str, tuple[str, ...]]) -> None:
-        """Writes new values; entries that are absent keep theirs."""
+    def renew(self, values: Mapping[str, Outcome], orders: Mapping[str, tuple[str, ...]], rows: Touched) -> None:
+        """Writes new values of the entries that were touched; those that are absent keep theirs."""
         with torch.no_grad():
             for name, outcome in values.items():
-                held = self[name]
+                held = rows_of(self[name], orders[name], rows)
                 new, present = laid_out(outcome, orders[name], held)
-                held.copy_(new if present is None else torch.where(present, new, held))
+                write_rows(self[name], orders[name], rows, new if present is None else torch.where(present, new, held))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Held:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -72,36 +79,50 @@ def _key(name: str) -> str:
 
 @dataclass
 class Pending:
-    """What the calls of the step in hand have gathered, merged call by call; extents are those of the last call."""
+    """What the calls of the step in hand have gathered, merged call by call; extents are those of the last call.
+
+    Along the axes of `rows` there are only the entries that calls have touched.
+    """
 
     values: dict[str, Tensor] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    rows: Touched = field(default_factory=dict)
 
-    def add(self, merging: Mapping[str, Merging], outputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+    def add(self, states: States, outputs: Mapping[str, Tensor], sizes: Mapping[str, int], rows: Touched) -> None:
         """What one more call has gathered, the dimensions of each in the order of their names."""
-        for name, how in merging.items():
-            value = outputs[name].detach()
-            value = value.to(torch.float64) if value.is_floating_point() else value
-            held = self.values.get(name)
-            self.values[name] = value if held is None else MERGERS[how](held, value)
-        self.sizes = dict(sizes)
+        values = {name: _exact(outputs[name].detach()) for name in states.merging}
+        if self.values:
+            every = union(self.rows, rows, {**self.sizes, **sizes})
+            for name, how in states.merging.items():
+                held, own = (
+                    spread(value, states.axes[name], have, every, NEUTRAL[how])
+                    for value, have in ((self.values[name], self.rows), (values[name], rows))
+                )
+                values[name] = MERGERS[how](held, own)
+            rows = every
+        self.values, self.rows = values, dict(rows)
+        self.sizes = {**sizes, **{axis: len(entries) for axis, entries in rows.items()}}
 
     def clear(self) -> None:
         """Behind a step."""
-        self.values, self.sizes = {}, {}
+        self.values, self.sizes, self.rows = {}, {}, {}
 
-    def over_ranks(self, merging: Mapping[str, Merging]) -> None:
+    def over_ranks(self, states: States) -> None:
         """The same on every rank, from what each has gathered."""
         distributed = torch.distributed
         if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
             return
         parts: list[Any] = [None] * distributed.get_world_size()
-        own = {name: value.cpu() for name, value in self.values.items()}
-        distributed.all_gather_object(parts, (own, self.sizes))
+        own = ({name: value.cpu() for name, value in held.items()} for held in (self.values, self.rows))
+        distributed.all_gather_object(parts, (*own, self.sizes))
         self.clear()
-        for values, sizes in parts:
+        for values, rows, sizes in parts:
             if values:
-                self.add(merging, values, sizes)
+                self.add(states, values, sizes, rows)
+
+
+def _exact(value: Tensor) -> Tensor:
+    return value.to(torch.float64) if value.is_floating_point() else value
 
 
 class Outcome(NamedTuple):
@@ -141,7 +162,7 @@ class Renewal:
             if entry.kind == "tensor":
                 bound.append(pending.values[entry.name].to(device))
             elif entry.kind == "param":
-                value = parameter(entry.name).detach().to(like)
+                value = rows_of(parameter(entry.name).detach(), entry.axes, pending.rows).to(like)
                 bound.append(value.expand([known[axis] for axis in entry.axes]))
             else:
                 bound.append(known[entry.name] if entry.kind == "size" else like)
@@ -185,6 +206,7 @@ class States:
         self.coupled = renewals.coupled
         self.merging: dict[str, Merging] = {each.name: each.merging for each in renewals.gathered}
         self.nodes = {each.name: each.node for each in renewals.gathered}
+        self.axes = {each.name: tuple(sorted(each.node.axes)) for each in renewals.gathered}
         violations = {f"multiplier of {name}": each for name, each in renewals.violations.items()}
         every = {**renewals.states, **violations}
         self.needed = bool(every)

@@ -279,3 +279,61 @@ minimize
     objective(z=z.requires_grad_(), q=z[:, :, 0], w=w, y=y)
     objective.advance()
     torch.testing.assert_close(objective.state["c"], (z.softmax(-1).mean(0) + w.mean(-1)).detach() / 2)
+
+
+EXAMPLES = """
+use std.settings.classes
+axis example
+data id : label[b] in example
+state losses : real[example] = 0  then 0.9 * losses + 0.1 * mean[b by id](nll)
+state worst  : real[example] = -9 then max(worst, logsumexp[b by id](nll))
+minimize
+  f : mean[b](nll * (1 + losses[example = id]))
+subject to fit per b by id : nll <= 0.5
+monitor
+  w : max[b](worst[example = id])
+"""
+
+
+def test_only_examples_of_the_step_are_touched() -> None:
+    """Numbers as over a small axis, where all of it is worked out; and of other entries nothing is written."""
+    many, few = (lossc.loads(EXAMPLES, sizes={"example": extent}, multiplier_lr=0.1) for extent in (5000, 9))
+    for batch in batches(4):
+        for rows in zip(*(tensor.split((3, 4)) for tensor in batch.values()), strict=True):
+            piece = dict(zip(batch, rows, strict=True))
+            one, other = (
+                each(**{**piece, "id": torch.where(piece["id"] == 3, -1, piece["id"] * scale)})
+                for each, scale in ((many, 500), (few, 1))
+            )
+            torch.testing.assert_close(one.loss, other.loss)
+            torch.testing.assert_close(one.monitors["w"], other.monitors["w"])
+        many.advance()
+        few.advance()
+        for held, whole in ((many.state["losses"], few.state["losses"]), (many.state["worst"], few.state["worst"]),
+                            (many.multipliers["fit"], few.multipliers["fit"])):  # fmt: skip
+            torch.testing.assert_close(held[:4001:500], whole)
+            assert (held != held[1]).sum() <= 9
+        torch.testing.assert_close(many.violations["fit"], few.violations["fit"])
+    assert (many.multipliers["fit"] > 0).sum() >= 5
+
+
+@pytest.mark.parametrize(
+    ("state", "term", "added", "factor"),
+    [("fill(mean[b by id](nll), 0)", "nll * losses[example = id]", 0, 1),
+     ("mean[b by id](nll)", "nll * losses[example = id] / max[example](losses + 1)", 0, 0.5),
+     ("mean[b by id](nll)", "nll * losses[example = id] + size[example] / 1000", 0.6, 1),
+     ("mean[b by id](nll) + index[example]", "nll * losses[example = id]", 0, 1)],
+)  # fmt: skip
+def test_what_reads_all_examples_has_them_all(state: str, term: str, added: float, factor: float) -> None:
+    text = "use std.settings.classes\naxis example\ndata id : label[b] in example\n"
+    text += f"state losses : real[example] = 1 then 0.5 * losses + {state}\nminimize\n  f : mean[b]({term})\n"
+    objective = lossc.loads(text, sizes={"example": 600})
+    batch = next(batches(1))
+    there, own = batch["labels"] >= 0, batch["id"][batch["labels"] >= 0]
+    nll = functional.cross_entropy(batch["logits"][there], batch["labels"][there], reduction="none")
+    torch.testing.assert_close(objective(**batch).loss, (factor * nll + added).mean())
+    objective.advance()
+    total, number = (torch.zeros(600, dtype=F64).index_add(0, own, x.detach()) for x in (nll, torch.ones_like(nll)))
+    mean = total / number.clamp(min=1) + (torch.arange(600) if "index" in state else 0)
+    expected = torch.where((number > 0) | torch.tensor("fill" in state), 0.5 + mean, 1.0)
+    torch.testing.assert_close(objective.state["losses"], expected)
