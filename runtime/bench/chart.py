@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from lossc.runtime.bench.rows import VARIANTS, Row
@@ -25,18 +26,17 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
     scenes = list(dict.fromkeys((row.dtype, row.allocator) for row in rows))
     objectives = list(dict.fromkeys(row.objective for row in rows))
-    width = max(8.0, 2.0 + 1.5 * len(objectives))
-    figure = Figure(figsize=(width, 3.1 * len(scenes) + 0.5), layout="constrained")
-    grid = figure.subplots(len(scenes), 2, squeeze=False)
-    for line, scene in zip(grid, scenes, strict=True):
+    width = max(8.0, 1.0 + 1.1 * len(objectives))
+    figure = Figure(figsize=(width, 5.6 * len(scenes) + 0.5), layout="constrained")
+    panels = figure.subplots(2 * len(scenes), 1)
+    for line, scene in zip(panels.reshape(len(scenes), 2), scenes, strict=True):
         shown = [row for row in rows if (row.dtype, row.allocator) == scene]
         _bars(line[0], shown, {(row.objective, row.variant): row.ms for row in shown}, "ms, forward and backward")
         _floors(line[0], shown)
         _bars(line[1], shown, {(row.objective, row.variant): row.peak_bytes / 2**20 for row in shown}, "peak MiB")
         line[0].set_title(f"{scene[0]}, {scene[1]} allocator", fontsize=9, loc="left")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    columns = len(labels) if width > 11 else 3
-    figure.legend(handles, labels, ncols=columns, fontsize=8, frameon=False, loc="outside upper center")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=3, fontsize=8, frameon=False, loc="outside upper center")
     figure.savefig(path, dpi=150)
 
 
@@ -65,9 +65,9 @@ def _floors(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _name(objective: str) -> str:
-    """`o2_ce_smoothing_z` on two lines."""
+    """`o2_ce_smoothing_z` in short lines."""
     head, _, rest = objective.partition("_")
-    return f"{head}\n{rest.replace('_', ' ')}" if rest else head
+    return "\n".join([head, *wrap(rest.replace("_", " "), 14)])
 
 
 def _figure(value: float) -> str:
