@@ -99,6 +99,8 @@ def _hint(ctx: Context, kind: Kind, value: Value, text: str) -> str:
     text = text if 0 < len(text) <= 40 else "x"
     axis = ctx.written(value.kind.axis) if value.kind.axis is not None else "v"
     match kind.name, value.kind.name:
+        case asked, "model" if asked != "model":
+            return f"call it: `{text}(…)`"
         case "logits", "prob":
             return f"write `log({text})`; a target distribution is for another argument, or another term"
         case "logits", "logprob":
