@@ -6,6 +6,18 @@ BLOCK_BYTES = {"cpu": 8 << 20, "other devices": 128 << 20}
 """Of one vocabulary-sized value over a block of the backend `torch`, by device."""
 
 
+HEAD_BYTES = {"cpu": 112 << 20, "other devices": 512 << 20}
+"""For the scores of a block of all linear heads together; their gradients take their place."""
+
+HEAD_ROWS = {"cpu": 256, "other devices": 1024}
+"""The least rows of a block of heads: products of fewer are slow."""
+
+
+def head_rows(row_bytes: int, device: str) -> int:
+    """The rows of a block where scores come from linear heads."""
+    return max(HEAD_ROWS[device], HEAD_BYTES[device] // max(1, row_bytes))
+
+
 def block_rows(row_bytes: int, device: str) -> int:
     """The rows of a block."""
     return max(1, BLOCK_BYTES[device] // max(1, row_bytes))

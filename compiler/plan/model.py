@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from lossc.compiler.core import Input
 from lossc.compiler.table import Table
 
 Axes = tuple[str, ...]
@@ -65,6 +66,12 @@ class AxisPlan:
     rows: int | None
     classes: int | None
     reason: str = ""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The scores that may be given as hidden states and a weight."""
+        dense = [stream for stream in self.table.streams if stream.provider == "tensor" and stream.shape == "dense"]
+        return tuple(s.name for s in dense if isinstance(s.leaf, Input) and s.leaf.kind == "logits" and s.differentiable)
 
     @property
     def once(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lossc.compiler.plan.budget import BLOCK_BYTES, block_rows
+from lossc.compiler.plan.budget import BLOCK_BYTES, HEAD_BYTES, block_rows, head_rows
 from lossc.compiler.plan.build import ITEM
 from lossc.compiler.plan.model import Axes, AxisPlan, Intermediate, Pass, Plan
 from lossc.compiler.table import render, to_record
@@ -109,12 +109,20 @@ def _memory_lines(plan: AxisPlan) -> Iterator[str]:
     yield f"workspace  {_size(plan.workspace)}: the statistics of {plan.rows} rows in fp64"
     yield "blocks     backend c: row by row"
     for device, budget in BLOCK_BYTES.items():
-        yield f"           backend torch on {_the(device)}: {_blocks(plan.rows, plan.classes, device)}, {_size(budget)} a value"
+        each = block_rows(plan.classes * ITEM, device)
+        yield f"           backend torch on {_the(device)}: {_blocks(plan.rows, each)}, {_size(budget)} a value"
 
 
-def _blocks(rows: int, classes: int, device: str) -> str:
+    heads = plan.heads
+    for device, budget in HEAD_BYTES.items() if heads else ():
+        each = head_rows(len(heads) * plan.classes * ITEM, device)
+        of = f"{', '.join(heads)} given as lossc.Linear, on {_the(device)}"
+        yield f"           {of}: {_blocks(plan.rows, each)}, {_size(budget)} of scores"
+
+
+def _blocks(rows: int, each: int) -> str:
     """`125 blocks of 65 rows`."""
-    each = min(block_rows(classes * ITEM, device), max(rows, 1))
+    each = min(each, max(rows, 1))
     count = -(-rows // each)
     return "one block" if count <= 1 else f"{count} blocks of {each} row{'s' if each > 1 else ''}"
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lossc.compiler.core import Input, walk
 from lossc.compiler.emission import emit
+from lossc.compiler.plan.budget import HEAD_BYTES, HEAD_ROWS
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.blocks import anchored, components, independent, mixed, needed
 from lossc.runtime.backends.engines import Engine
@@ -32,13 +33,8 @@ from lossc.runtime.backends.sharded import Sharded
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import fail
 
-CPU_BYTES = 112 << 20
-DEVICE_BYTES = 512 << 20
-"""For the scores of a block, of all heads together; their gradients take their place."""
-
-CPU_ROWS = 256
-DEVICE_ROWS = 1024
-"""The least rows of a block: products of fewer are slow."""
+CPU_BYTES, DEVICE_BYTES = HEAD_BYTES["cpu"], HEAD_BYTES["other devices"]
+CPU_ROWS, DEVICE_ROWS = HEAD_ROWS["cpu"], HEAD_ROWS["other devices"]
 
 
 @dataclass(frozen=True)
