@@ -52,10 +52,15 @@ def zoo_files() -> dict[str, Path]:
         return {f"{PREFIX}/{path.parent.name}/{path.stem}": path for path in found}
 
 
+def is_reference(path: str) -> bool:
+    """Whether a path may be the name of a work of the zoo."""
+    return Path(path).parts[:1] == (PREFIX,)
+
+
 def located(path: str, folder: Path = Path()) -> Path:
     """The file in a folder that a path means: itself, or the one of the zoo of this name where there is no such file."""
     written = folder / path
-    if Path(path).parts[:1] != (PREFIX,) or written.exists():
+    if not is_reference(path) or written.exists():
         return written
     return zoo_files().get(Path(path).as_posix().removesuffix(".loss"), written)
 

@@ -12,12 +12,13 @@ from typing import Any
 from lossc.compiler.check import check_source
 from lossc.compiler.program import Program
 from lossc.compiler.prompt import prompt_file
-from lossc.compiler.zoo import located
+from lossc.compiler.zoo import is_reference, located
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.printer import print_text
 from lossc.grammar.source import Source
 from lossc.grammar.syntax import SECTIONS
 from lossc.runtime.constraints import Constraint
+from lossc.runtime.files import read_source
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 
@@ -40,7 +41,7 @@ def load(
     modules from which an `extern` may be imported. LosscError holds every problem of the file.
     """
     file = located(str(path))
-    source = Source(str(file), file.read_text(encoding="utf-8"))
+    source = read_source(str(path)) if is_reference(str(path)) else Source(str(file), file.read_text(encoding="utf-8"))
     return _objective(
         source, params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps, seed=seed,
         constraints=constraints, formulation=formulation, multiplier_lr=multiplier_lr, allow=allow,

@@ -17,6 +17,7 @@ from tests.zoo.harness import (
     shared,
 )
 
+import lossc
 from lossc.compiler.check import check_source
 from lossc.compiler.plan import plan
 from lossc.compiler.settle import choices, settle
@@ -153,3 +154,8 @@ def test_the_plan_says_why(reference: str) -> None:
     remaining = [entry for axis in planned.axes for entry in axis.intermediates]
     assert all(entry.reason for entry in remaining)
     assert "largest vocabulary-sized intermediate" in planned.render()
+
+
+def test_a_work_that_is_not_there() -> None:
+    with pytest.raises(lossc.LosscError, match="E801.*did you mean `zoo/preference/dpo_shift`"):
+        lossc.load("zoo/preferences/dpo_shift")
