@@ -13,6 +13,7 @@ from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.elaborate.laws import check_law
 from lossc.compiler.elaborate.terms import sound
 from lossc.compiler.elaborate.types import bounds_text, domain_text, in_bounds, read_type
+from lossc.compiler.elaborate.variables import differentiated, settled, settled_record, settled_value
 from lossc.compiler.gather import Gathered, Gatherer
 from lossc.compiler.kinds import Kind
 from lossc.compiler.normalise import Normaliser
@@ -104,6 +105,7 @@ class _Check:
         self.frame: Frame = self.gathered.frame
         self.session = Session(problems, self.frame, unread=self.unread)
         self.session.class_axes |= set(_class_axes(self.frame))
+        self.session.differentiated |= differentiated(self.frame, file.items)
         self.context = Context(self.session, self.frame)
 
     def run(self) -> Checked:
@@ -124,11 +126,14 @@ class _Check:
             elif isinstance(item, syntax.Reduce):
                 statements.usual_reduction(self.context, item)
         self._whole_file(objective)
+        values = {name: settled_value(self.session, value) for name, value in values.items()}
+        entries = [(block, entry, settled_value(self.session, value)) for block, entry, value in entries]
+        states = {name: settled_record(self.session, state) for name, state in states.items()}
         if not self.problems.errors:
             lints.lint(self.context, self.file, self.gathered, objective=objective or bool(blocks))
         if self.problems.errors or not objective:
             return Checked(self.file, self.problems)
-        kept = tuple(constraint for constraint in constraints if constraint is not None)
+        kept = tuple(settled_record(self.session, each) for each in constraints if each is not None)
         program = self._program(values, params, states, entries, kept)
         for problem in lints.still(program):
             self.problems.add(problem)
@@ -306,10 +311,19 @@ class _Check:
             monitors=tuple(term for term, (block, _, _) in zip(terms, entries, strict=True) if block.role == "monitor"),
             constraints=constraints,
             bindings=tuple(dict.fromkeys(self.session.bindings)),
-            spans=self.session.spans,
+            spans=self._spans(),
             uncompiled=self._uncompiled(terms),
             canonical=print_text(resolve(self.file, self.source)),
         )  # fmt: skip
+
+    def _spans(self) -> dict[core.Node, Span]:
+        """Where each node was first written, with the definitions of what is differentiated by in their place."""
+        if not self.session.pending:
+            return self.session.spans
+        found: dict[core.Node, Span] = {}
+        for node, span in self.session.spans.items():
+            found.setdefault(settled(self.session, node), span)
+        return found
 
     def _uncompiled(self, terms: list[TermInfo]) -> tuple[Diagnostic, ...]:
         """The forms that later stages do not compile, where the objective reaches any."""
@@ -351,6 +365,7 @@ class Alone:
 
     def check(self) -> None:
         session = Session(self.check_.problems, self.frame, class_axes=set(_class_axes(self.frame)))
+        session.differentiated |= differentiated(self.frame, ())
         for symbol in list(self.frame.values.values()):
             if isinstance(symbol, ValueSymbol):
                 value_of(Context(session, self.frame), symbol)

@@ -37,6 +37,9 @@ class Session:
     class_axes: set[str] = field(default_factory=set)
     """Axes that scores, probabilities or labels run over."""
     values: dict[ValueSymbol, Value] = field(default_factory=dict)
+    pending: dict[Node, Node] = field(default_factory=dict)
+    """What stands for quantities that a `grad` differentiates by, with their definitions."""
+    differentiated: set[ValueSymbol] = field(default_factory=set)
     open: list[ValueSymbol] = field(default_factory=list)
     open_terms: list[TermSymbol] = field(default_factory=list)
     unread: Unread = field(default_factory=Unread)

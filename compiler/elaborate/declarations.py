@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from lossc.compiler import core
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.types import read_type
+from lossc.compiler.elaborate.variables import as_variable
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.mentions import syntax_nodes
 from lossc.compiler.symbols import ValueSymbol
@@ -66,6 +67,8 @@ def _declared(ctx: Context, symbol: ValueSymbol) -> Value:
     match symbol.declaration:
         case syntax.Let(value=expression):
             value = ctx.value(expression)
+            if symbol in ctx.session.differentiated:
+                value = as_variable(ctx.session, symbol.name, value)
             return value if value.wrong else Value(value.node, value.kind, value.present, symbol.span, term=value.term)
         case syntax.Tensor(type=type_, role=role):
             read = read_type(ctx, type_)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 from lossc.compiler import core
@@ -15,15 +14,13 @@ from lossc.compiler.constants import constant_value
 from lossc.compiler.core import Call, Local, Node
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
 from lossc.compiler.elaborate.types import read_type
-from lossc.compiler.intervals import Interval
+from lossc.compiler.elaborate.variables import exposed
+from lossc.compiler.elaborate.variables import unknown as _unknown
 from lossc.compiler.kinds import REAL
 from lossc.compiler.symbols import Frame
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
 from lossc.grammar.source import Span
-
-_PROVISIONAL = count(1)
-"""Sets variables apart whose depth is not known before their expression is."""
 
 
 def search(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
@@ -41,10 +38,6 @@ def replace_values(frame: Frame, values: dict[str, Any]) -> Frame:
 
 def _with(ctx: Context, name: str, value: Value) -> Context:
     return ctx.inside(replace_values(ctx.frame, {**ctx.frame.values, name: value}))
-
-
-def _unknown(name: str, order: tuple[str, ...], bounds: Interval) -> Local:
-    return Local(name, -next(_PROVISIONAL), order, bounds)
 
 
 def _bound(body: Node, unknown: Local) -> tuple[Node, Local]:
@@ -69,6 +62,8 @@ def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
         return ctx.wrong("E306", "`grad` takes the name of one value", bracket.span, help="write `grad[x](u)`")
     of = ctx.value(syntax.Name(selector.name, span=selector.span))
     value = ctx.value(call.arguments[0].value)
+    if not of.wrong and not value.wrong:
+        value = replace(value, node=exposed(ctx.session, value.node, of.node))
     if of.wrong or value.wrong or not (_number(ctx, of, selector.span) and _number(ctx, value, call.arguments[0].span)):
         return WRONG
     if not _differentiable(ctx, selector.name, of, value, call):
@@ -76,10 +71,9 @@ def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     u = _summand(value)
     order = of.node.order if isinstance(of.node, core.Input | core.Param) else tuple(sorted(of.axes))
     consumed = tuple(sorted(u.axes | of.axes))
-    if isinstance(of.node, core.Input | core.Param | Local):
+    if not isinstance(of.node, Local) or of.node not in ctx.session.pending:
         return Value(Call("grad", (u, of.node), consumed, order), REAL, of.present)
-    unknown = _unknown(selector.name, order, replace(of.node.domain, integer=False))
-    body, variable = _bound(core.substitute(u, {of.node: unknown}), unknown)
+    body, variable = _bound(u, of.node)
     return Value(Call("grad", (body, variable, of.node), consumed, order), REAL, of.present)
 
 

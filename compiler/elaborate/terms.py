@@ -13,6 +13,7 @@ from lossc.compiler.elaborate.externs import check_extern, extern_call
 from lossc.compiler.elaborate.misfit import accepted, found, wanted
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds, read_type
+from lossc.compiler.elaborate.variables import as_variable, differentiated_names, settled_value
 from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.mentions import axes_made, formal_axes
@@ -203,14 +204,21 @@ def _body(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> 
 def evaluate_body(ctx: Context, term: syntax.Term) -> Value:
     """The lets of a term in their order, then its expression, against the result that its signature promises."""
     made = [name for name, span in axes_made((term.lets, term.body), ctx.frame.terms) if ctx.new_axis(name, span)]
+    by, before = set(differentiated_names((term.lets, term.body))), len(ctx.session.pending)
+    for name in by & ctx.frame.values.keys():
+        given = ctx.frame.values[name]
+        ctx.frame.values[name] = as_variable(ctx.session, name, given) if isinstance(given, Value) else given
     for let in term.lets:
         if let.name in ctx.frame.values:
             return ctx.wrong("E102", f"`{let.name}` is already a name in this term", let.span)
         value = ctx.value(let.value)
         if value.wrong:
             return WRONG
+        if let.name in by:
+            value = as_variable(ctx.session, let.name, value)
         ctx.frame.values[let.name] = replace(value, declared=let.span)
     value = ctx.value(term.body)
+    value = settled_value(ctx.session, value, before) if by else value
     if value.wrong or not _axes_as_promised(ctx, term, value, made):
         return WRONG
     if term.result is None:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
-from lossc.compiler.core import Call, Input, Local, Node, Param, substitute, walk
+from lossc.compiler.core import Axes, Call, Input, Local, Node, Param, own_axes, substitute, walk
 from lossc.compiler.emission.calls import whole
 from lossc.compiler.emission.facts import safe_number
-from lossc.compiler.emission.guards import Guard
+from lossc.compiler.emission.guards import Guard, axes_of, projected
 from lossc.compiler.emission.leaves import emit_leaf
 from lossc.compiler.emission.nested import body_of
 from lossc.compiler.emission.procedure import Emitted, Slot
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def emit_opaque(emitter: Emitter, node: Call, guard: Guard) -> Emitted | None:
     """The value of a call as a whole, but of a root the entries that are seen; None of a function that is not emitted."""
-    if node.function == "root":
-        return _root(emitter, node, guard)
+    if node.function in ("root", "grad"):
+        return (_root if node.function == "root" else _grad)(emitter, node, guard)
     rule = emit_leaf if node.function.startswith("leaf:") else _RULES.get(node.function)
     if rule is None:
         return None
@@ -91,17 +91,33 @@ def _folded(emitter: Emitter, value: Emitted, order: tuple[str, ...], extra: tup
 # ------------------------------------------------------------------------------------------------ gradients
 
 
-def _grad(emitter: Emitter, node: Call) -> Emitted:
-    """d (sum u) / d x, where x is one tensor in all that u is made of."""
+def _grad(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
+    """d (sum u) / d x, where x is one tensor in all that u is made of.
+
+    Along axes on which u is worked out entry by entry, only what is seen of the gradient is seen of u.
+    """
     builder = emitter.builder
     body, variable, *of = opened(node)
     if isinstance(variable, Local) and of:
         value = builder.expanded(builder.number(builder.tensor(emitter.emit(of[0]))), of[0].axes)
         emitter.locals[variable] = builder.call("operations.tracked", (value.at,), value.axes)
     x = emitter.locals[variable] if isinstance(variable, Local) else emitter.bound(cast("Input | Param", variable))
-    u = builder.tensor(builder.number(emitter.emit(body)))
+    seen = projected(guard, axes_of(guard) - _mixed(body, variable))
+    u = builder.tensor(builder.number(emitter.emit(body, seen)))
     gradient = builder.call("operations.gradient", (u.at, x.at), x.axes)
-    return builder.arranged(gradient, builder.sorted(x.axes))
+    return emitter.guarded(builder.arranged(gradient, builder.sorted(x.axes)), guard, 0.0)
+
+
+def _mixed(body: Node, variable: Node) -> Axes:
+    """The axes along which an operation between a variable and the body mixes entries."""
+    reached: set[Node] = set()
+    found: Axes = frozenset()
+    for node in walk(body):
+        if node is variable or any(child in reached for child in node.children):
+            reached.add(node)
+            opaque = isinstance(node, Call) and node.is_opaque
+            found |= frozenset(node.consumed) ^ frozenset(node.produced) if opaque else own_axes(node)  # type: ignore[attr-defined]
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ searches
@@ -176,5 +192,5 @@ def _extern(emitter: Emitter, node: Call) -> Emitted:
 
 _RULES: dict[str, Callable[[Emitter, Call], Emitted]] = {
     "extern": _extern,
-    "model": _model, "grad": _grad, "worst": _worst,
+    "model": _model, "worst": _worst,
 }  # fmt: skip

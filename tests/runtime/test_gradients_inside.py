@@ -303,3 +303,74 @@ def test_it_is_shown_as_mathematics() -> None:
     assert "∇_h(ce(net(h), y))" in plain_equation(program)
     assert r"\nabla_{h}\left[" in latex_equation(program)
     assert "∇_h(" in plain_equation(program, expand=True)
+
+
+@pytest.mark.parametrize("quantity", ["x", "h"])
+def test_gradients_of_rows_that_leave_are_unseen(quantity: str) -> None:
+    """Where the `where` around a gradient excludes a row, nothing of it passes, NaN included; in second derivatives too."""
+    text = f"""
+axis b : batch
+axis d
+input x : real[b, d]
+data  m : mask[b]
+learn c : real = 0.5
+let h = 2 * x + c
+minimize
+  f : mean[b where m](sum[d](grad[{quantity}](sum[d](log({quantity} + 1) * {quantity}) * c)^2))
+"""
+    objective = lossc.loads(text)
+    x = torch.rand(4, 3, dtype=torch.float64)
+    x[1:3] = torch.tensor([[torch.nan] * 3, [-5.0] * 3])
+    x.requires_grad_()
+    keep = torch.tensor([True, False, False, True])
+    loss = objective(x=x, m=keep).loss
+    loss.backward()
+    kept = x.detach()[keep].requires_grad_()
+    c = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    at = kept if quantity == "x" else 2 * kept + c
+    expected = (slope((torch.log(at + 1) * at).sum(-1) * c, at) ** 2).sum(-1).mean()
+    torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(expected, (kept, c))
+    assert x.grad is not None and (x.grad[~keep] == 0).all()
+    torch.testing.assert_close(x.grad[keep], gradients[0])
+    torch.testing.assert_close(next(objective.parameters()).grad, gradients[1].float())
+
+
+def test_a_quantity_is_found_wherever_it_stands() -> None:
+    """In sums and products that are one with what it is made of, through other quantities, and in the arguments of terms."""
+    text = """
+axis b : batch
+input x : real[b]
+input y : real[b]
+let h = x + y
+let k = 3 * x * y
+let z = h^2 + k
+term slope(u : real) = grad[u]((u + 1)^3 + 2 * u)
+minimize
+  one   : mean[b](grad[h]((h + 1)^3 + h * k))
+  two   : mean[b](grad[k](2 * k * x * k))
+  three : mean[b](grad[h](z * (z + h)))
+  four  : mean[b](grad[x](z))
+  five  : mean[b](slope(x + y) * slope(2 * x))
+  six   : mean[b](grad[h](grad[h](h * z)))
+  seven : mean[b](grad[h](slope(h) + h))
+"""
+    x, y = (torch.rand(3, dtype=torch.float64, requires_grad=True) for _ in "xy")
+    terms = lossc.loads(text)(x=x, y=y, per_term=True).terms
+    h, k = x + y, 3 * x * y
+    z = h**2 + k
+    expected = {
+        "one": 3 * (h + 1) ** 2 + k,
+        "two": 4 * k * x,
+        "three": 2 * h * (z + h) + z * (2 * h + 1),
+        "four": 2 * h + 3 * y,
+        "five": (3 * (h + 1) ** 2 + 2) * (3 * (2 * x + 1) ** 2 + 2),
+        "six": 6 * h,
+        "seven": 6 * (h + 1) + 1,
+    }
+    for name, wanted in expected.items():
+        torch.testing.assert_close(terms[name], wanted.mean())
+        values = (terms[name], wanted.mean())
+        pair = (torch.autograd.grad(value, (x, y), retain_graph=True, materialize_grads=True) for value in values)
+        for found, gradient in zip(*pair, strict=True):
+            torch.testing.assert_close(found, gradient)
