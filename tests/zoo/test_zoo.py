@@ -157,5 +157,5 @@ def test_the_plan_says_why(reference: str) -> None:
 
 
 def test_a_work_that_is_not_there() -> None:
-    with pytest.raises(lossc.LosscError, match="E801.*did you mean `zoo/preference/dpo_shift`"):
+    with pytest.raises(lossc.LosscError, match=r"(?s)E801.*did you mean `zoo/preference/dpo_shift`"):
         lossc.load("zoo/preferences/dpo_shift")
