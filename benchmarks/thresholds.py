@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import sys
 import time
@@ -132,6 +133,7 @@ def main() -> None:
     device, kept = ("compiled", "compiled_points_us") if options.compiled else ("cpu", "points_us")
     if not options.again:
         record[kept] = measured(options.repeats, compiled=options.compiled)
+        record[f"{device}_load"] = f"load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores while measured"
         record |= {"date": datetime.date.today().isoformat(), "machine": machine(),
                    "versions": {"python": platform.python_version(), "torch": torch.__version__}}  # fmt: skip
     record[device] = thresholds(record[kept])
