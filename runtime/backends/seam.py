@@ -112,8 +112,8 @@ class Seam:
         masks = {name: roots[key] for name, key in _masks(roots, seen or {}).items()}
         values = {name: root for name, root in roots.items() if not name.startswith(SEEN)}
         self.procedure: Procedure = emit(values, seen=masks, spans=spans)
-        self.executable = Executable(self.procedure)
-        self._plain = Executable(emit(values, seen=masks, spans=spans, differentiable=False))
+        self.executable = Executable(_on_rows(self.procedure))
+        self._plain = Executable(_on_rows(emit(values, seen=masks, spans=spans, differentiable=False)))
         found = (s for s in table.statistics if s.purpose != "merge")
         self.leaves = tuple(s for s in found if not getattr(s.leaf, "detached", True))
         self.stages = tuple(_stage(table, level) for level in range(table.levels))
@@ -198,6 +198,15 @@ def _stage(table: Table, level: int) -> Stage:
 
 def _slopes(receiving: Iterable[tuple[Statistic, tuple[str, ...]]]) -> dict[str, Node]:
     return {f"{s.name} {slope.of}": slope.value for s, _ in receiving for slope in s.sensitivities}
+
+
+ON_ROWS = {"torch.log": "operations.row_log", "torch.exp": "operations.row_exp"}
+
+
+def _on_rows(procedure: Procedure) -> Procedure:
+    """The same by operations that are made for as many numbers as there are rows."""
+    instructions = (replace(each, operation=ON_ROWS.get(each.operation, each.operation)) for each in procedure.instructions)
+    return replace(procedure, instructions=tuple(instructions))
 
 
 def _leaf(tensor: Tensor) -> Tensor:
