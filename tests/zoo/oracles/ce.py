@@ -98,6 +98,7 @@ def with_network(tensors: Tensors, seed: int) -> Tensors:
     "comp_sum",
     batch=of_setting("classes", with_network),
     params=[{}, {"t": 0, "nu": 0.5}, {"t": 1.7, "rho": 2, "gamma": 0.3}, {"t": 2, "nu": 0}],
+    stays="a model is called in it",
 )
 def comp_sum(tensors: Tensors, t: float = 1, rho: float = 1, nu: float = 1, gamma: float = 0.03) -> Tensor:
     """((1 + u)^(1 - t) - 1) / (1 - t),  u = sum_{k != y} exp((h_k - h_y) / rho),  + nu |Delta(x', y) - Delta(x, y)|."""
