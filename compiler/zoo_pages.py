@@ -16,8 +16,9 @@ _HEAD = """\
 # The zoo
 
 Published objectives, one file each in `specs/zoo/`, in the notation of their papers as far as the language allows. Load one
-with `lossc.load("zoo/preference/dpo_shift")`; every command takes such a name for a file, and `lossc list --zoo` lists
-them all. Copy a file and change it: each is a few lines of [the language](../language.md).
+with `lossc.load("zoo/preference/dpo_shift")`; every command takes such a name for a file, a run file does (`objective:
+zoo/constrained/feasible_learning`), and `lossc list --zoo` lists them all. Copy a file and change it: each is a few lines of
+[the language](../language.md).
 
 Each says how far its equation was compared with its source: `checked` with the text of the paper or the code of its
 authors; `recalled`, the form in which it is known; `reconstruction`, put together from what is published about it.
