@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lossc.compiler.core import RUN
+from lossc.compiler.draws import Drawn, WithDraws
+from lossc.compiler.emission import Extent
 from lossc.compiler.program import Program, StateInfo
 from lossc.grammar.source import Span
 from lossc.runtime.clock import Clock, checked_total
@@ -41,6 +43,8 @@ class Running(nn.Module):
     _settings: Parameters
     _states: States
     _follows: str
+    _runs: WithDraws
+    _formed: Program
 
     def _begin(self, program: Program, total_steps: int | None, seed: int, constraints: dict[str, Constraint]) -> None:
         """A run at its first step."""
@@ -151,6 +155,31 @@ class Running(nn.Module):
                     violation = violation[present] if info.by is not None else torch.where(present, violation, 0.0)
                 if violation.numel():
                     self._violations[info.name] = violation
+
+    @property
+    def follows(self) -> bool:
+        """Whether anything of it moves on by `advance`, or is drawn."""
+        return bool(self._follows or self._runs.draws)
+
+    @property
+    def renewing(self) -> States:
+        """What states become behind a step."""
+        return self._states
+
+    @property
+    def drawn(self) -> dict[str, Drawn]:
+        """Its random tensors by name."""
+        return self._runs.draws
+
+    @property
+    def made(self) -> dict[str, Extent]:
+        """The axes that it makes, each with the axis that it came from or its extent; empty where nothing is drawn."""
+        return self._runs.made
+
+    @property
+    def formed(self) -> Program:
+        """The program that is run: choices made, draws as tensors, constraints as terms."""
+        return self._formed
 
     @property
     def seed(self) -> int:

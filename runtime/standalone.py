@@ -10,16 +10,18 @@ import ast
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.emission import Instruction, Procedure, Slot
-from lossc.compiler.program import Program
-from lossc.runtime import operations, template
-from lossc.runtime.messages import fail
+from lossc.compiler.lagrangian import VIOLATION
+from lossc.compiler.renewal import NAME as GATHERED
+from lossc.runtime import operations, template, template_run
 from lossc.runtime.objective import Objective
-from lossc.runtime.variants import Variant
+from lossc.runtime.operations.draws import drawn
+from lossc.runtime.standalone_run import Following
+from lossc.runtime.variants import Entry, Variant
 
 _HEADER = '''"""A training objective in plain PyTorch, written by lossc.
 
@@ -46,57 +48,95 @@ _WIDTH = 120
 def standalone(objective: Objective) -> str:
     """The module's text; importing it and calling its `Objective` gives what `objective` gives."""
     variant = objective.variant()
-    procedure = variant.procedure
+    following = Following(objective, variant) if objective.follows else None
+    further = following.procedures if following else {}
+    procedures = (variant.procedure, *further.values())
+    places = _places(objective, procedures, following)
     blocks = [
-        _HEADER,
-        tables(objective, variant),
-        *(pasted(function) for function in operations_of(procedure)),
-        *bodies(procedure),
-        _program(variant),
-        *(pasted(item) for item in (template.Result, template.Objective, template.external, template.laid_out)),
-        *(pasted(item) for item in (template.admitted, template.combined)),
+        _HEADER if following is None else _HEADER.replace("import importlib\n", "import hashlib\nimport importlib\n"),
+        tables(objective, variant, following=following),
+        *(pasted(function) for function in operations_of(*procedures)),
+        *(text for procedure in procedures for text in bodies(procedure)),
+        _program(variant, places),
+        *(_further(following, name, places) for name in further if following),
+        *(pasted(item) for item in template.PASTED),
+        *objective_class(following),
     ]
     return "\n\n".join(block.strip() + "\n" for block in blocks)
 
 
+def objective_class(following: Following | None) -> Iterator[str]:
+    """The class `Objective`; where it follows the run, that of one which does not, and what follows."""
+    if following is None:
+        yield pasted(template.Objective)
+        return
+    yield pasted(template.Objective).replace("class Objective(", "class Fixed(", 1)
+    yield f"MERGERS = {{\n{_MERGERS}}}"
+    stubs = (template_run.gathered, template_run.renewed, template_run.moved)
+    yield from (pasted(stub) for stub in stubs if stub.__name__ not in following.procedures)
+    yield from (pasted(item) for item in (drawn, template_run.aligned, template_run.Objective))
+
+
+_MERGERS = """    "add": torch.add, "any": torch.logical_or, "all": torch.logical_and, "max": torch.maximum,
+    "min": torch.minimum, "logaddexp": torch.logaddexp, "first": lambda first, _: first,
+"""
+
+
 # ------------------------------------------------------------------------------------------------ tables
 
+Places = dict[str, list[str]]
+"""The names of tensors, parameters, extents, functions and leaves in the order in which programs are given them."""
 
-def tables(objective: Objective, variant: Variant, native: frozenset[str] = frozenset()) -> str:
+
+def _places(objective: Objective, procedures: Iterable[Procedure], following: Following | None) -> Places:
+    """Of all programs together; random tensors are among the parameters."""
+    found: dict[str, dict[str, None]] = {kind: {} for kind in _LISTS}
+    own = [str(row[0]) for row in following.parameters] if following else []
+    for procedure in procedures:
+        for bound in procedure.bound:
+            kind = "gathered" if bound.name.startswith(GATHERED) else bound.kind
+            if bound.name not in own and kind in found:
+                found[kind][bound.name] = None
+    found["param"] |= dict.fromkeys(own)
+    found["gathered"] = dict.fromkeys(objective.renewing.merging)
+    return {kind: list(names) for kind, names in found.items()}
+
+
+def tables(
+    objective: Objective, variant: Variant, native: frozenset[str] = frozenset(), following: Following | None = None
+) -> str:
     """What the program is given; `native` are tensors that keep their floating type."""
     program = objective.program
-    for what, held in (("state", program.states.values()), ("constraint", program.constraints)):
-        for info in held:
-            help_ = "train with `lossc.load(…)`, which renews states and lets multipliers ascend"
-            raise fail("E735", f"no module can be written of the {what} `{info.name}`", declared=info.span, help=help_)
-    bound = variant.procedure.bound
+    procedures = (variant.procedure, *(following.procedures.values() if following else ()))
+    places = _places(objective, procedures, following)
+    bound = {entry.name: entry for procedure in reversed(procedures) for entry in procedure.bound}
     tensors = []
-    for entry in bound:
-        if entry.kind == "tensor":
-            tensor = program.tensors[entry.name]
-            tensors.append((entry.name, tensor.role, entry.type, entry.axes, tensor.kind.codomain))
+    for entry in (bound[name] for name in places["tensor"]):
+        tensor = program.tensors[entry.name]
+        tensors.append((entry.name, tensor.role, entry.type, entry.axes, tensor.kind.codomain))
     numbers = objective.values()
+    own = {str(row[0]): row for row in following.parameters} if following else {}
     parameters = [
-        (entry.name, numbers.get(entry.name, 0.0), _role(program, entry.name), entry.axes)
-        for entry in bound
-        if entry.kind == "param"
+        own[name] if name in own else (name, numbers[name], program.params[name].role, bound[name].axes)
+        for name in places["param"]
     ]
-    used = {entry.name for entry in bound}
+    used = set(bound)
     unused = [name for name in program.tensors if name not in used]
     extents = {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions} | objective.sizes
-    terms = [(entry.name, entry.sign, len(entry.forms)) for entry in variant.entries]
+    terms = [(entry.name, entry.sign, len(entry.forms)) for entry in _entries(variant)]
     return "\n\n".join([
         _table("TENSORS", "name, role, type, axes, the axis that a label points into", tensors),
         _table("NATIVE", "tensors that are read in the floating type that they have", sorted(native)),
         _table("UNUSED", "tensors that may be passed and are not needed", unused),
         _table("PARAMETERS", "name, value, role, axes", parameters),
         f"EXTENTS: dict[str, int] = {extents!r}",
-        _table("SIZES", "axes of which the program is given the extent", variant.procedure.names("size")),
+        _table("SIZES", "axes of which the program is given the extent", places["size"]),
         _table("WEIGHTS", "groups: name, pattern, axis along which it is laid out, that of its leaves", _weights(objective)),
-        _table("LEAVES", "groups of which the program is given the shapes of the leaves", variant.procedure.names("leaves")),
-        _table("FUNCTIONS", "models, passed by name, and functions to import", variant.procedure.names("function")),
+        _table("LEAVES", "groups of which the program is given the shapes of the leaves", places["leaves"]),
+        _table("FUNCTIONS", "models, passed by name, and functions to import", places["function"]),
         f"GRADIENTS: bool = {variant.procedure.differentiates}",
         _table("TERMS", "name, sign in the loss (0: a monitor), number of parts", terms),
+        *(_entries_of(*entry) for entry in (following.tables() if following else ())),
     ])  # fmt: skip
 
 
@@ -105,8 +145,15 @@ def _weights(objective: Objective) -> list[tuple[str, str, str, str | None]]:
     return [(g.name, g.order[0].removeprefix(WEIGHTS_AXIS), g.order[0], g.kind.leaves) for g in groups]
 
 
-def _role(program: Program, name: str) -> str:
-    return program.params[name].role if name in program.params else "run"
+def _entries_of(name: str, comment: str, content: Mapping[str, object]) -> str:
+    """A table by name."""
+    lines = "".join(f"    {key!r}: {value!r},\n" for key, value in content.items())
+    return f"# {comment}\n{name} = {{\n{lines}}}" if lines else f"# {comment}\n{name} = {{}}"
+
+
+def _entries(variant: Variant) -> list[Entry]:
+    """Terms and monitors; of a constraint there is what it adds to the loss."""
+    return [entry for entry in variant.entries if not entry.name.startswith(VIOLATION)]
 
 
 def _table(name: str, comment: str, rows: Iterable[object]) -> str:
@@ -117,28 +164,41 @@ def _table(name: str, comment: str, rows: Iterable[object]) -> str:
 # ------------------------------------------------------------------------------------------------ the program
 
 
-def _program(variant: Variant) -> str:
+def _program(variant: Variant, places: Places) -> str:
     procedure = variant.procedure
     lines = ["def program(like, tensors, parameters, sizes, functions, leaves):"]
     lines.append(f'    """{inspect.getdoc(template.program)}"""')
-    lines += [f"    {each}" for each in (*_bindings(procedure), *map(line, procedure.instructions))]
+    lines += [f"    {each}" for each in (*_bindings(procedure, places), *map(line, procedure.instructions))]
     lines.append("    return [")
-    for entry in variant.entries:
+    for entry in _entries(variant):
         for at in range(len(entry.forms)):
             fields = (f"{entry.name}.{at}.{field}" for field in ("coefficient", "numerator", "denominator", "count"))
             lines.append(f"        ({', '.join(_output(procedure, field) for field in fields)}),")
     return "\n".join([*lines, "    ]"])
 
 
-def _bindings(procedure: Procedure) -> Iterator[str]:
-    places = {"tensor": "tensors", "param": "parameters", "size": "sizes", "function": "functions", "leaves": "leaves"}
-    counters = dict.fromkeys(places, 0)
+def _further(following: Following, name: str, places: Places) -> str:
+    """A program beside that of the terms."""
+    procedure, stub = following.procedures[name], getattr(template_run, name)
+    lines = [f"def {name}({', '.join(inspect.signature(stub).parameters)}):", f'    """{inspect.getdoc(stub)}"""']
+    lines += [f"    {each}" for each in (*_bindings(procedure, places), *map(line, procedure.instructions))]
+    lines += ["    return [", *(f"        {_output(procedure, output)}," for output in following.returned(name)), "    ]"]
+    return "\n".join(lines)
+
+
+_LISTS = {"tensor": "tensors", "param": "parameters", "size": "sizes", "function": "functions", "leaves": "leaves",
+          "gathered": "gathered"}  # fmt: skip
+"""How programs call what they are given, by kind."""
+
+
+def _bindings(procedure: Procedure, places: Places) -> Iterator[str]:
     for bound in procedure.bound:
         if bound.kind == "like":
             yield f"v{bound.slot} = like"
         else:
-            yield f"v{bound.slot} = {places[bound.kind]}[{counters[bound.kind]}]"
-            counters[bound.kind] += 1
+            kinds = ("tensor", "param", "gathered") if bound.kind == "tensor" else (bound.kind,)
+            kind = next(kind for kind in kinds if bound.name in places[kind])
+            yield f"v{bound.slot} = {_LISTS[kind]}[{places[kind].index(bound.name)}]"
 
 
 def line(instruction: Instruction) -> str:

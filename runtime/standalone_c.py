@@ -21,7 +21,8 @@ from lossc.runtime.backends.native import _Call, merged
 from lossc.runtime.backends.seam import Scalars, Stage, _Attached
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
-from lossc.runtime.standalone import bodies, line, literal, operations_of, pasted, standalone, tables
+from lossc.runtime.standalone import bodies, line, literal, objective_class, operations_of, pasted, standalone, tables
+from lossc.runtime.standalone_run import Following
 from lossc.runtime.variants import Variant
 
 _HEADER = '''"""A training objective with C kernels, written by lossc. It needs torch and the system's C compiler; CPU only.
@@ -78,10 +79,12 @@ def standalone_c(objective: Objective) -> str:
     fused = getattr(variant.run, "__self__", None)
     if not isinstance(fused, Fused):
         return standalone(objective)
+    _refuse(objective)
+    following = Following(objective, variant) if objective.follows else None
     printing = _Printing(variant, fused)
     blocks = [
         _HEADER,
-        tables(objective, variant, fused.native),
+        tables(objective, variant, fused.native, following),
         *printing.tables(),
         _TYPES,
         *(pasted(function) for function in operations_of(*printing.procedures)),
@@ -89,10 +92,22 @@ def standalone_c(objective: Objective) -> str:
         *printing.kernels(),
         *printing.functions,
         printing.program(),
-        *(pasted(item) for item in (template.Result, template.Objective, template.external, template.laid_out)),
-        *(pasted(item) for item in (template.admitted, template.combined)),
+        *(pasted(item) for item in template.PASTED),
+        *objective_class(following),
     ]
     return "\n\n".join(block.strip() + "\n" for block in blocks)
+
+
+def _refuse(objective: Objective) -> None:
+    """What moves on by more than the number of the step is not written with C kernels."""
+    program = objective.program
+    held = [("state", info) for info in program.states.values()] + [("constraint", info) for info in program.constraints]
+    help_ = "without `--backend c` a module can be written; `lossc.load(…)` has both"
+    cannot = "no module with C kernels can be written of"
+    for what, info in held:
+        raise fail("E735", f"{cannot} the {what} `{info.name}`", declared=info.span, help=help_)
+    if objective.drawn:
+        raise fail("E735", f"{cannot} what is drawn", help=help_)
 
 
 class _Printing:

@@ -147,7 +147,7 @@ class Renewal:
     def __init__(self, behind: Mapping[str, Behind]) -> None:
         simplifier = Simplifier()
         roots = {name: each.value for name, each in behind.items()}
-        roots |= {_present(name): each.present for name, each in behind.items() if each.present is not None}
+        roots |= {present_of(name): each.present for name, each in behind.items() if each.present is not None}
         self.names = tuple(behind)
         self.executable = Executable(emit({name: simplifier(root) for name, root in roots.items()}))
 
@@ -173,14 +173,15 @@ class Renewal:
     def _one(self, name: str, found: Mapping[str, Tensor]) -> Outcome:
         outputs = self.executable.procedure.outputs
         value, axes = found[name], outputs[name].axes
-        mask = found.get(_present(name))
+        mask = found.get(present_of(name))
         if mask is None:
             return Outcome(value, None, axes)
-        every = tuple(dict.fromkeys((*axes, *outputs[_present(name)].axes)))
-        return Outcome(_over(value, axes, every), _over(mask, outputs[_present(name)].axes, every), every)
+        every = tuple(dict.fromkeys((*axes, *outputs[present_of(name)].axes)))
+        return Outcome(_over(value, axes, every), _over(mask, outputs[present_of(name)].axes, every), every)
 
 
-def _present(name: str) -> str:
+def present_of(name: str) -> str:
+    """The name of the mask of a value's entries that exist."""
     return f"{name} present"
 
 
@@ -210,15 +211,15 @@ class States:
         violations = {f"multiplier of {name}": each for name, each in renewals.violations.items()}
         every = {**renewals.states, **violations}
         self.needed = bool(every)
-        self._alone = Renewal({name: each for name, each in every.items() if not each.reads_calls})
-        self._behind = Renewal({name: each for name, each in every.items() if each.reads_calls})
+        self.alone = Renewal({name: each for name, each in every.items() if not each.reads_calls})
+        self.of_calls = Renewal({name: each for name, each in every.items() if each.reads_calls})
 
     def behind(
         self, pending: Pending, device: torch.device, parameter: Callable[[str], Tensor], sizes: Mapping[str, int]
     ) -> dict[str, Outcome]:
         """The values by the names of what they belong to; what reads of calls is left out where there were none."""
-        found = self._alone.run(pending, device, parameter, sizes)
-        return found | (self._behind.run(pending, device, parameter, sizes) if pending.values else {})
+        found = self.alone.run(pending, device, parameter, sizes)
+        return found | (self.of_calls.run(pending, device, parameter, sizes) if pending.values else {})
 
 
 def beginning(

@@ -17,7 +17,10 @@ TENSORS: tuple[tuple[str, str, str, tuple[str, ...], str | None], ...] = ()
 """Of each tensor: its name, `input` or `data`, its type, its axes, and the axis that a label points into."""
 
 PARAMETERS: tuple[tuple[str, float | list[float], str, tuple[str, ...]], ...] = ()
-"""Of each parameter: its name, its value, `param`, `learn` (trained) or `run` (follows the run), and its axes."""
+"""Of each parameter: its name, its value, `param` or `learn` (trained), and its axes.
+
+In a module that follows the run a role may also be `run`, `state` or `draw`: see `template_run`.
+"""
 
 EXTENTS: dict[str, int] = {}
 """Extents of axes that are known beforehand."""
@@ -67,21 +70,28 @@ class Result(NamedTuple):
     denominators: dict[str, tuple[Tensor | None, ...]]
 
 
+class Batch(NamedTuple):
+    """What a call is given, ready for `program`."""
+
+    like: Tensor
+    tensors: list[Tensor]
+    extents: dict[str, int]
+    functions: list[Any]
+    leaves: list[tuple[tuple[int, ...], ...]]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [self.extents[axis] for axis in SIZES]
+
+
 class Objective(nn.Module):
-    """The objective: `Objective()(**tensors).loss.backward()`; parameters may be given other values.
+    """The objective: `Objective()(**tensors).loss.backward()`; parameters may be given other values."""
 
-    `advance()` is called once behind each optimiser step; `total_steps` is the length of the run, for what needs it.
-    """
-
-    step: Tensor
-
-    def __init__(self, total_steps: int | None = None, **values: float | list[float]) -> None:
+    def __init__(self, **values: float | list[float]) -> None:
         super().__init__()
-        unknown = set(values) - {name for name, _, role, _ in PARAMETERS if role != "run"}
+        unknown = set(values) - {name for name, _, role, _ in PARAMETERS if role in ("param", "learn")}
         if unknown:
             raise TypeError(f"there is no parameter {sorted(unknown)}")
-        self.total_steps = total_steps
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.learned = nn.ParameterList()
         self.values: list[Tensor] = []
         for name, value, role, axes in PARAMETERS:
@@ -92,35 +102,34 @@ class Objective(nn.Module):
             self.values.append(tensor)
 
     def forward(self, **given: object) -> Result:
-        shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
-        for name, pattern, laid, _ in WEIGHTS:
-            given[name], shapes[laid] = laid_out(given[name], pattern)
-        functions: list[Any] = [external(name) if name.startswith("extern:") else given.pop(name) for name in FUNCTIONS]
-        like, ready, extents = admitted({name: value for name, value in given.items() if isinstance(value, Tensor)})
-        extents |= {layer: len(shapes[laid]) for _, _, laid, layer in WEIGHTS if layer is not None}
+        batch = self.batch(given)
         attached = torch.is_grad_enabled()
-        learned = iter(self.learned)
-        parameters = []
-        for (name, _, role, axes), value in zip(PARAMETERS, self.values, strict=True):
-            chosen = next(learned) if role == "learn" else self.of_the_run(name) if role == "run" else value
-            parameters.append(chosen.to(like).expand([extents[axis] for axis in axes]))
-        with torch.autocast(like.device.type, enabled=False), torch.set_grad_enabled(attached or GRADIENTS):
-            sizes, leaves = [extents[axis] for axis in SIZES], [shapes[laid] for laid in LEAVES]
-            parts = program(like, ready, parameters, sizes, functions, leaves)
-            result = combined(like, parts)
+        parameters = self.parameters_of(batch.like, batch.extents)
+        with torch.autocast(batch.like.device.type, enabled=False), torch.set_grad_enabled(attached or GRADIENTS):
+            parts = program(batch.like, batch.tensors, parameters, batch.sizes, batch.functions, batch.leaves)
+            result = combined(batch.like, parts)
         return result if attached else result._replace(loss=result.loss.detach())
 
-    def advance(self) -> None:
-        """Ends a step of the optimiser."""
-        self.step += 1
+    def batch(self, given: dict[str, Any]) -> Batch:
+        return prepared(given)
 
-    def of_the_run(self, name: str) -> Tensor:
-        """The number of steps done, or the share of the run that is done."""
-        if name == "run:step":
-            return self.step.double()
-        if self.total_steps is None:
-            raise TypeError("this objective needs the length of the run: Objective(total_steps=…)")
-        return (self.step.double() / self.total_steps).clamp(max=1.0)
+    def parameters_of(self, like: Tensor, extents: dict[str, int]) -> list[Tensor]:
+        """The parameters in order, in the type of the computation."""
+        learned = iter(self.learned)
+        chosen = [next(learned) if row[2] == "learn" else value for row, value in zip(PARAMETERS, self.values, strict=True)]
+        pairs = zip(chosen, PARAMETERS, strict=True)
+        return [value.to(like).expand([extents.get(axis, -1) for axis in row[3]]) for value, row in pairs]
+
+
+def prepared(given: dict[str, Any]) -> Batch:
+    """Tensors, groups of weights and functions, checked."""
+    shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+    for name, pattern, laid, _ in WEIGHTS:
+        given[name], shapes[laid] = laid_out(given[name], pattern)
+    functions = [external(name) if name.startswith("extern:") else given.pop(name) for name in FUNCTIONS]
+    like, ready, extents = admitted({name: value for name, value in given.items() if isinstance(value, Tensor)})
+    extents |= {layer: len(shapes[laid]) for _, _, laid, layer in WEIGHTS if layer is not None}
+    return Batch(like, ready, extents, functions, [shapes[laid] for laid in LEAVES])
 
 
 def external(name: str) -> object:
@@ -188,3 +197,7 @@ def combined(like: Tensor, parts: list[tuple[Tensor, Tensor, Tensor | None, Tens
         result.numerators[name] = tuple(part[1].detach() for part in own)
         result.denominators[name] = tuple(None if part[2] is None else part[2].detach() for part in own)
     return result._replace(loss=loss)
+
+
+PASTED = (Result, Batch, prepared, external, laid_out, admitted, combined)
+"""What every module holds besides its class."""

@@ -68,10 +68,10 @@ def full(
             roots |= {f"{entry.name}.{at}.{field}": node for field, node in _fields(part, values=values)}
             if values and part.body is not None and part.admitted is not None:
                 seen[f"{entry.name}.{at}.body"] = part.admitted
-    return Variant(ready, {**roots, **dict(_beside(program, given, gathered or {}))}, seen, backend)
+    return Variant(ready, {**roots, **dict(beside(program, given, gathered or {}))}, seen, backend)
 
 
-def _beside(program: Program, given: frozenset[str], gathered: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
+def beside(program: Program, given: frozenset[str], gathered: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
     """Further values, without gradient."""
     replacements = _replacements(program, given)
     simplifier = Simplifier()

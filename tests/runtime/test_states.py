@@ -217,7 +217,8 @@ def test_a_forgotten_advance_is_reported_once() -> None:
 
 def test_compiled_calls_renew_too() -> None:
     torch._dynamo.reset()
-    text = "axis b : batch\ninput x : real[b]\nstate m : real = 0 then (m + mean[b](x)) / 2\nminimize\n  f : mean[b]((x - m)^2)\n"
+    text = "axis b : batch\ninput x : real[b]\nstate m : real = 0 then (m + mean[b](x)) / 2\n"
+    text += "minimize\n  f : mean[b]((x - m)^2)\n"
     objective, plain = (lossc.loads(text, backend="reference") for _ in range(2))
     compiled = torch.compile(objective, backend="eager", fullgraph=True)
     for number in range(3):
