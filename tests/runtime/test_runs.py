@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from importlib.resources import files
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
 from lossc.runtime.training.planning import embedded_runs, plan_run
-from lossc.runtime.training.session import Outcome, Session, train
+
+from .training_runs import carry_out
 
 SMALL = {"kind": "llama", "hidden": 16, "layers": 1, "heads": 2}
 FEW: dict[str, dict[str, Any]] = {
@@ -39,15 +38,10 @@ def shortened(name: str) -> dict[str, Any]:
     return changes
 
 
-def trained(name: str) -> Outcome:
-    plan = plan_run(name, shortened(name), resume=False)
-    return train(Session(plan.run, plan.spec, plan.base, plan.folder, plan.text, Console(file=io.StringIO())))
-
-
 @pytest.mark.parametrize("name", embedded_runs())
 def test_a_run_of_the_library_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    outcome = trained(name)
+    outcome = carry_out(plan_run(name, shortened(name), resume=False))
     before, after = outcome.journal.of("held_out")
     assert (before.step, after.step) == (0, 3)
     assert before.monitors and all(math.isfinite(value) for value in (*before.monitors.values(), *after.monitors.values()))

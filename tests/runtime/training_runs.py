@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from lossc.runtime.training.planning import plan_run
+from lossc.runtime.training.planning import Plan, plan_run
 from lossc.runtime.training.session import Outcome, Session, train
 
 torch.set_num_threads(1)  # the networks are so small that threads only wait for each other
@@ -66,10 +66,13 @@ def write_pairs(path: Path, count: int = 32) -> None:
 def start(text: str, folder: str, *, resume: bool = False, allow_python: bool = False, **changes: Any) -> Outcome:
     """Trains the run of `text`, written to run.yaml, in `folder`."""
     Path("run.yaml").write_text(text, encoding="utf-8")
-    plan = plan_run("run.yaml", {"output": folder, **changes}, resume)
+    return carry_out(plan_run("run.yaml", {"output": folder, **changes}, resume), allow_python=allow_python)
+
+
+def carry_out(plan: Plan, *, allow_python: bool = False) -> Outcome:
     session = Session(
         plan.run, plan.spec, plan.base, plan.folder, plan.text, Console(file=io.StringIO()),
-        resume=resume, allow_python=allow_python,
+        resume=plan.resume, allow_python=allow_python,
     )  # fmt: skip
     return train(session)
 
