@@ -10,11 +10,13 @@ if TYPE_CHECKING:
 
 
 def summary(objective: Objective) -> str:
-    """`Objective dpo_sft(beta=0.1): pref + tie`."""
+    """`Objective dpo_sft(beta=0.1): pref + tie subject to drift`."""
     program = objective.program
     settings = ", ".join(f"{name}={_short(value)}" for name, value in objective.settings.items())
     terms = "".join(f" {'-' if term.sign < 0 else '+'} {term.name}" for term in program.terms)
-    return f"Objective {program.name or 'without a name'}({settings}): {terms.removeprefix(' + ').strip()}"
+    bounds = ", ".join(each.name for each in program.constraints)
+    whole = terms.removeprefix(" + ").strip() + (f" subject to {bounds}" if bounds else "")
+    return f"Objective {program.name or 'without a name'}({settings}): {whole}"
 
 
 def as_latex(objective: Objective) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.runtime.cli.options import AllowOption, SetOption, SpecArgument, command_span, program_of
+from lossc.runtime.cli.plan import parse_sizes
 from lossc.runtime.files import write_text
 
 
@@ -22,12 +23,16 @@ def compile_spec(
     backend: Annotated[
         str, typer.Option("--backend", metavar="reference|c", help="Torch operations, or C kernels.")
     ] = "reference",
+    sizes: Annotated[
+        str | None,
+        typer.Option("--sizes", metavar="AXIS=N,...", help="Extents of axes of states, multipliers, learned parameters."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     allow: AllowOption = None,
     set: SetOption = None,
 ) -> None:
     """Write the objective as a standalone module (torch only, or C kernels)."""
-    program = program_of(file, set)
+    program, extents = program_of(file, set), parse_sizes(sizes)
     if backend not in ("reference", "c"):
         raise LosscError([
             error("E716", f"`lossc compile` writes no modules for `{backend}`", command_span(f"--backend {backend}"),
@@ -42,6 +47,6 @@ def compile_spec(
     from lossc.runtime.standalone_c import standalone_c
 
     kernels = backend == "c"
-    objective = Objective(program, backend="c" if kernels else "auto", allow=allow or ())
+    objective = Objective(program, backend="c" if kernels else "auto", sizes=extents, allow=allow or ())
     write_text(output, standalone_c(objective) if kernels else standalone(objective))
     typer.echo(f"{output}: written; `import {output.stem}` needs torch {'and a C compiler' if kernels else 'only'}")

@@ -180,6 +180,18 @@ def test_compile_writes_a_module_that_needs_torch_alone(spec: str, output: Outpu
     compile(text, "loss.py", "exec")
 
 
+def test_compile_is_told_extents(output: Output) -> None:
+    Path("centred.loss").write_text(
+        "use std.settings.classes\nstate c : real[v] = 0 then (c + mean[b](softmax[v](logits))) / 2\n"
+        "minimize\n  f : mean[b](nll) + sum[v](c)\n",
+        encoding="utf-8",
+    )
+    assert run(["compile", "centred.loss", "-o", "centred.py"]) == 1
+    assert "E714" in "".join(output())
+    assert run(["compile", "centred.loss", "-o", "centred.py", "--sizes", "v=7"]) == 0
+    assert "'v': 7" in Path("centred.py").read_text(encoding="utf-8")
+
+
 def test_plan_reads_extents_and_refuses_other_axes(spec: str, output: Output) -> None:
     assert run(["plan", spec, "--sizes", "pair=8,t=1024,v=128256"]) == 0
     assert "GiB" in output()[0]

@@ -240,6 +240,10 @@ def test_options_of_what_has_no_constraint() -> None:
         Constraint(penalty=0.0)
 
 
+def test_it_shows_its_constraints() -> None:
+    assert repr(lossc.loads(AUGMENTED)).endswith(": f subject to below, equal")
+
+
 def test_multipliers_need_an_extent() -> None:
     with pytest.raises(LosscError, match="E714"):
         lossc.loads(TEXT, sizes={"v": 5})
