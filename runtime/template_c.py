@@ -175,7 +175,7 @@ class Call(NamedTuple):
             return tensor, tuple(tensor.stride(axes.index(axis)) if axis in axes else 0 for axis in kernel.rows)
         if kind == "labels":
             label, extra = kernel.labels[name]
-            return shaped(*self.arguments[label], (*kernel.rows, *extra), self.sizes).contiguous(), None
+            return shaped(*self.arguments[label], (*kernel.rows, *extra), self.sizes).to(torch.int64).contiguous(), None
         if kind == "extent":
             return torch.tensor(prod(self.sizes[axis] for axis in kernel.labels[name][1])), None
         if kind == "gradient":

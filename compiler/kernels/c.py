@@ -300,7 +300,7 @@ class _Printing:
                 type_ = f"{self.types[stream.name]}_t"
                 lines.append(f"{type_} *const out{number} = ({type_} *)call->data[{slot}] + row * call->classes;")
         lines += self._without_gradient()
-        lines += self.sweeps.reals([slope.value for p in self.kernel.points for slope in p.statistic.gradients])
+        lines += self.sweeps.reals([at_label(slope.value) for p in self.kernel.points for slope in p.statistic.gradients])
         alive = " && ".join(f"on_{s.name}" for s in self._passing if s.op != "select")
         return [
             *lines,

@@ -168,7 +168,8 @@ class KernelCalls:
                 return self._by_row(*given.arguments[name])
             case "labels":
                 wanted = (*self.kernel.rows, *self.extra[name].extra)
-                return Operand(shaped(*given.arguments[self._label_of(name)], wanted, given.sizes).contiguous())
+                labels = shaped(*given.arguments[self._label_of(name)], wanted, given.sizes)
+                return Operand(labels.to(torch.int64).contiguous())
             case "extent":
                 return Operand(torch.tensor(prod(given.sizes[axis] for axis in self.extra[name].extra), device=given.device))
             case "regular":

@@ -26,3 +26,9 @@ def assert_equals(
         leaves.setdefault(name, parameter.detach().clone().requires_grad_())
     expected = evaluated(closed_form(leaves), leaves)
     assert_same(run_spec(objective, tensors), expected, 1e-9)
+
+
+def assert_everywhere(text: str, tensors: Tensors, closed_form: Callable[[Tensors], Tensor], **load: Any) -> None:
+    """`assert_equals` on the reference and on the backends that fuse what they can."""
+    for backend in ("reference", "torch", "c"):
+        assert_equals(text, tensors, closed_form, backend=backend, **load)

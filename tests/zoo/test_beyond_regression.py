@@ -6,7 +6,7 @@ import math
 
 import torch
 from tests.oracles.batches import integers, uniform
-from tests.zoo.beyond import assert_equals
+from tests.zoo.beyond import assert_everywhere
 from tests.zoo.harness import Tensors
 from torch import Tensor, nn
 
@@ -35,7 +35,7 @@ def crps(t: Tensors) -> Tensor:
 
 def test_crps_of_a_normal_distribution() -> None:
     batch = {"mu": uniform(6, seed=1), "sigma": 1.5 + uniform(6, seed=2), "y": 2 * uniform(6, seed=3)}
-    assert_equals(CRPS, batch, crps)
+    assert_everywhere(CRPS, batch, crps)
 
 
 EVIDENTIAL = """
@@ -76,7 +76,7 @@ def test_evidential_regression() -> None:
         "beta": 1.5 + uniform(5, seed=7),
         "y": uniform(5, seed=8),
     }
-    assert_equals(EVIDENTIAL, batch, evidential)
+    assert_everywhere(EVIDENTIAL, batch, evidential)
 
 
 COX = """
@@ -105,7 +105,7 @@ def cox(t: Tensors) -> Tensor:
 
 def test_cox_partial_likelihood() -> None:
     time = integers(8, high=5, seed=10).double()
-    assert_equals(COX, {"risk": uniform(8, seed=9), "time": time, "event": uniform(8, seed=11) > -0.4}, cox)
+    assert_everywhere(COX, {"risk": uniform(8, seed=9), "time": time, "event": uniform(8, seed=11) > -0.4}, cox)
 
 
 QUANTILE_HUBER = """
@@ -139,7 +139,7 @@ def quantile_huber(t: Tensors) -> Tensor:
 
 def test_quantile_huber() -> None:
     batch = {"theta": 2 * uniform(3, 5, seed=12), "target": 2 * uniform(3, 4, seed=13)}
-    assert_equals(QUANTILE_HUBER, batch, quantile_huber)
+    assert_everywhere(QUANTILE_HUBER, batch, quantile_huber)
 
 
 EQUALISED_ODDS = """
@@ -180,9 +180,9 @@ def equalised_odds(t: Tensors, lam: float = 2.0) -> Tensor:
 def test_equalised_odds() -> None:
     group = integers(9, high=3, seed=15)
     batch = {"z": 2 * uniform(9, seed=14), "outcome": uniform(9, seed=16) > 0, "group": group}
-    assert_equals(EQUALISED_ODDS, batch, equalised_odds, sizes={"g": 3})
+    assert_everywhere(EQUALISED_ODDS, batch, equalised_odds, sizes={"g": 3})
     batch["group"] = torch.where(torch.arange(9) == 4, -1, group)
-    assert_equals(EQUALISED_ODDS, batch, equalised_odds, sizes={"g": 3})
+    assert_everywhere(EQUALISED_ODDS, batch, equalised_odds, sizes={"g": 3})
 
 
 HEAT = """
@@ -229,7 +229,7 @@ def heat(t: Tensors, kappa: float = 0.3) -> Tensor:
 
 def test_the_heat_equation() -> None:
     batch = {"x": uniform(5, seed=18), "t": uniform(5, seed=19), "x0": uniform(3, seed=20), "g": uniform(3, seed=21)}
-    assert_equals(HEAT, batch | {"u": Rod()}, heat)
+    assert_everywhere(HEAT, batch | {"u": Rod()}, heat)
 
 
 HAMILTON = """
@@ -271,4 +271,4 @@ def hamilton(t: Tensors) -> Tensor:
 
 def test_a_hamiltonian_network() -> None:
     batch = {name: uniform(4, 2, seed=24 + at) for at, name in enumerate(("q", "p", "dq", "dp"))}
-    assert_equals(HAMILTON, batch | {"H": Energy()}, hamilton)
+    assert_everywhere(HAMILTON, batch | {"H": Energy()}, hamilton)
