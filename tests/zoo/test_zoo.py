@@ -91,7 +91,7 @@ def assert_backends_agree(reference: str, variant: str) -> None:
     one = oracles()[reference]
     tensors = one.batch(5, variant)
     found = {}
-    for backend in ("reference", "torch", "c", "auto"):
+    for backend in ("reference", "torch", "c", *(("auto",) if variant == "plain" else ())):
         objective = shared(one, one.params[0], backend)
         one.prepare(objective, tensors)
         found[backend] = run_spec(objective, tensors)
