@@ -114,10 +114,11 @@ def _memory_lines(plan: AxisPlan) -> Iterator[str]:
 
 
     heads = plan.heads
-    for device, budget in HEAD_BYTES.items() if heads else ():
-        each = head_rows(len(heads) * plan.classes * ITEM, device)
+    row = len(heads) * plan.classes * ITEM
+    for device in HEAD_BYTES if heads else ():
+        each = min(head_rows(row, device), max(plan.rows, 1))
         of = f"{', '.join(heads)} given as lossc.Linear, on {_the(device)}"
-        yield f"           {of}: {_blocks(plan.rows, each)}, {_size(budget)} of scores"
+        yield f"           {of}: {_blocks(plan.rows, each)}, {_size(each * row)} of scores"
 
 
 def _blocks(rows: int, each: int) -> str:

@@ -82,7 +82,7 @@ def test_blocks_are_those_of_the_backend() -> None:
     assert block_rows(128256 * 4, "cpu") == 16
     text = plan_of("mean[b, t where mask](ce(logits, labels))", sizes={"b": 8, "t": 1024, "v": 128256}).render()
     assert "backend torch on the CPU: 512 blocks of 16 rows, 8 MiB a value" in text
-    assert "logits given as lossc.Linear, on the CPU: 32 blocks of 256 rows, 112 MiB of scores" in text
+    assert "logits given as lossc.Linear, on the CPU: 32 blocks of 256 rows, 125 MiB of scores" in text
 
 
 def test_heads_are_scores_that_take_gradient() -> None:
