@@ -11,6 +11,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from lossc.compiler.check import Checked, check_source
+from lossc.compiler.core import walk
+from lossc.compiler.elaborate.of_the_run import PROGRESS
 from lossc.compiler.program import Program
 from lossc.compiler.settle import settle
 from lossc.grammar.source import Source
@@ -23,7 +25,8 @@ PREFIX = "zoo"
 class ZooEntry:
     """One work. `id` is its number in the catalogue of works; `certainty` says how far the equation was compared.
 
-    `inputs` are the tensors that a batch holds; `coupled` names the terms whose value depends on how a batch is split.
+    `inputs` are what a call is given, `models` those of them that are called; loading needs the extents of the axes `sizes`,
+    and `progress` the length of the run. `coupled` names the terms whose value depends on how a batch is split.
     """
 
     reference: str
@@ -36,6 +39,9 @@ class ZooEntry:
     certainty: str
     about: str
     inputs: tuple[str, ...]
+    models: tuple[str, ...]
+    sizes: tuple[str, ...]
+    total_steps: bool
     coupled: tuple[str, ...]
 
     @property
@@ -75,12 +81,24 @@ def zoo_entry(reference: str) -> ZooEntry:
     path = zoo_files()[reference]
     found = checked(path)
     metas: dict[str, str] = {item.key: item.value for item in found.file.items if isinstance(item, Meta)}
-    program = found.program
     return ZooEntry(
         reference, path.parent.name, path.stem, path, metas.get("id", ""), metas.get("title", ""), metas.get("cite", ""),
-        metas.get("certainty", ""), " ".join(metas.get("about", "").split()),
-        tuple(program.tensors) if program is not None else (), coupled_terms(program),
+        metas.get("certainty", ""), " ".join(metas.get("about", "").split()), *_needs(found.program),
+        coupled_terms(found.program),
     )  # fmt: skip
+
+
+def _needs(program: Program | None) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], bool]:
+    """The inputs of a work, the models among them, the axes whose extents it is loaded with, and whether it asks for steps."""
+    if program is None:
+        return (), (), (), False
+    models = tuple(name for name, info in program.tensors.items() if info.kind.name == "model")
+    held = [info.order for info in program.params.values() if info.role == "learn"]
+    held += [info.order for info in program.states.values()]
+    held += [info.multiplier.order for info in program.constraints]
+    told = {name for name, axis in program.axes.items() if axis.positions}
+    sizes = tuple(dict.fromkeys(axis for order in held for axis in order if axis not in told))
+    return tuple(program.tensors), models, sizes, any(PROGRESS in walk(term.value) for term in program.terms)
 
 
 def zoo_entries(family: str | None = None) -> tuple[ZooEntry, ...]:

@@ -61,7 +61,7 @@ def _section(entry: ZooEntry) -> Iterator[str]:
     yield f"{program.meta.get('about', '')}\n"
     yield f"```math\n{latex_equation(program)}\n```\n"
     reads = ", ".join(f"`{name} : {shown}`" for name, shown in _tensors(program))
-    yield f"Reads {reads}. {_adds_up(entry)} `lossc.load(\"{entry.reference}\")`\n"
+    yield f"Reads {reads}. {_adds_up(entry)} `{_loading(entry)}`\n"
 
 
 def _tensors(program: Program) -> Iterator[tuple[str, str]]:
@@ -76,6 +76,13 @@ def _adds_up(entry: ZooEntry) -> str:
     if not entry.coupled:
         return "Micro-batches and ranks add up exactly."
     return f"How the batch is split matters to {', '.join(f'`{name}`' for name in entry.coupled)}."
+
+
+def _loading(entry: ZooEntry) -> str:
+    """How it is loaded, with what it must be told."""
+    extents = ", ".join(f'"{axis}": …' for axis in entry.sizes)
+    told = [f'"{entry.reference}"', f"sizes={{{extents}}}" if extents else "", "total_steps=…" if entry.total_steps else ""]
+    return f"lossc.load({', '.join(filter(None, told))})"
 
 
 def _spoken(family: str) -> str:

@@ -92,6 +92,9 @@ def _works() -> Iterator[dict[str, Any]]:
             "certainty": entry.certainty,
             "about": entry.about,
             "inputs": list(entry.inputs),
+            "models": list(entry.models),
+            "sizes": list(entry.sizes),
+            "total_steps": entry.total_steps,
             "additivity": entry.additivity,
         }
 

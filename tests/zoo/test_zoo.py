@@ -159,3 +159,10 @@ def test_the_plan_says_why(reference: str) -> None:
 def test_a_work_that_is_not_there() -> None:
     with pytest.raises(lossc.LosscError, match=r"(?s)E801.*did you mean `zoo/preference/dpo_shift`"):
         lossc.load("zoo/preferences/dpo_shift")
+
+
+def test_what_a_work_needs_is_listed() -> None:
+    feasible, epo = zoo_entry("zoo/constrained/feasible_learning"), zoo_entry("zoo/rlhf_policy/epo")
+    assert (feasible.inputs, feasible.models, feasible.sizes) == (("logits", "labels", "id"), (), ("example",))
+    assert zoo_entry("zoo/physics/singular_pinn").models == ("net",)
+    assert (epo.sizes, epo.total_steps, feasible.total_steps) == (("turn",), True, False)
