@@ -139,6 +139,8 @@ def _call(ctx: Context, expr: syntax.Call) -> Value:
     if isinstance(given, ValueSymbol) and _is_model(given):
         given.used = True
         given = value_of(ctx, given)
+    if isinstance(given, Value) and given.kind.name == "model" and bracket is not None:
+        return ctx.wrong("E306", f"the model `{head.id}` takes no axes", bracket.span, help=f"write `{head.id}(…)`")
     if isinstance(given, Value) and given.kind.name == "model":
         return models.model_call(ctx, head.id, given, expr)
     return _built_in(ctx, head, bracket, expr)

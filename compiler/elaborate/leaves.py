@@ -12,7 +12,7 @@ from lossc.compiler import core
 from lossc.compiler import intervals as iv
 from lossc.compiler.core import Call, Node
 from lossc.compiler.elaborate.context import Context, declared_note, describe
-from lossc.compiler.elaborate.groups import hidden_axis
+from lossc.compiler.elaborate.groups import beside_weights, hidden_axis
 from lossc.compiler.elaborate.reductions import read_where
 from lossc.compiler.kinds import REAL
 from lossc.compiler.values import WRONG, Value, mask
@@ -35,9 +35,10 @@ def leafwise(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call
     if len(call.arguments) != 1 or call.arguments[0].name is not None or call.arguments[0].to is not None:
         return ctx.wrong("E201", f"`{name}` of a group of weights takes one argument", call.span)
     value = ctx.value(call.arguments[0].value)
-    where = read_where(ctx, bracket)
-    if value.wrong or isinstance(where, bool):
+    condition = read_where(ctx, bracket)
+    if value.wrong or isinstance(condition, bool):
         return WRONG
+    where = None if condition is None else beside_weights((value, mask(condition)))[1].node
     hidden = hidden_axis(value)
     layer = value.kind.leaves or ctx.session.leaves.get(hidden or "")
     if hidden is None or (layer is None and name != "sort"):
@@ -46,6 +47,9 @@ def leafwise(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call
                          help='name the axis of its leaves: `input w : weights[layer] in "*.weight"`')  # fmt: skip
     forms = [(selector.form, selector.name) for selector in bracket.selectors]
     admitted = core.all_of(where, value.present)
+    if admitted is not None and not admitted.axes <= value.axes:
+        return ctx.wrong("E304", "the condition has axes that the weights do not have", bracket.span,
+                         label=describe(ctx, value))  # fmt: skip
     if name in (*REDUCED, "any", "all") and forms == [("axis", "entry")]:
         return _reduced(name, value, hidden, str(layer), admitted)
     if name == "sort" and forms == [("axis", "entry")] and admitted is None:

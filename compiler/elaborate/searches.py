@@ -71,10 +71,11 @@ def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     u = _summand(value)
     order = of.node.order if isinstance(of.node, core.Input | core.Param) else tuple(sorted(of.axes))
     consumed = tuple(sorted(u.axes | of.axes))
+    kind = of.kind if of.kind.name == "weights" else REAL
     if not isinstance(of.node, Local) or of.node not in ctx.session.pending:
-        return Value(Call("grad", (u, of.node), consumed, order), REAL, of.present)
+        return Value(Call("grad", (u, of.node), consumed, order), kind, of.present)
     body, variable = _bound(u, of.node)
-    return Value(Call("grad", (body, variable, of.node), consumed, order), REAL, of.present)
+    return Value(Call("grad", (body, variable, of.node), consumed, order), kind, of.present)
 
 
 def _number(ctx: Context, value: Value, span: Span) -> bool:
@@ -136,6 +137,8 @@ def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
         return WRONG
     if not any(part is unknown for part in core.walk(values[0].node)):
         return ctx.wrong("E311", f"this does not depend on `{selector.name}`: nothing makes it larger", call.span)
+    if not _one_for_each_ball(ctx, norm, unknown, values[0], {"radius": radius.node, **options}, bracket):
+        return WRONG
     point = _maximiser(ctx, values[0], unknown, {"radius": radius.node, **options}, norm)
     there: dict[Node, Node] = {unknown: point}
     found = values[-1]
@@ -143,11 +146,31 @@ def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     return replace(found, node=core.substitute(found.node, there), present=present)
 
 
+def _one_for_each_ball(
+    ctx: Context, norm: str, unknown: Local, value: Value, options: dict[str, Node], bracket: syntax.Bracket
+) -> bool:
+    """Whether radius and length of a step are numbers of a ball, or of its entries under signs, and the start has its axes."""
+    apart = _apart(ctx, unknown.order, value)
+    for name, node in options.items():
+        allowed = set(unknown.order if name == "start" or norm == "inf" else apart)
+        left = sorted(node.axes - allowed)
+        if left:
+            ctx.wrong("E312", f"the {name.replace('_', ' ')} of `worst` still has {axes_text(ctx, left)}", bracket.span,
+                      help="a ball is one for each entry along batch axes and those of what is maximised")  # fmt: skip
+            return False
+    return True
+
+
+def _apart(ctx: Context, order: tuple[str, ...], value: Value) -> tuple[str, ...]:
+    """The axes along whose entries the balls are apart."""
+    return tuple(axis for axis in order if axis in value.axes or _is_batch(ctx, axis))
+
+
 def _maximiser(ctx: Context, value: Value, unknown: Local, options: dict[str, Node], norm: str) -> Node:
     """The point, with a ball of its own for each entry along batch axes and those of u."""
     body, variable = _bound(_summand(value), unknown)
     order = variable.order
-    apart = tuple(axis for axis in order if axis in value.axes or _is_batch(ctx, axis))
+    apart = _apart(ctx, order, value)
     arguments = (body, variable, *options.values())
     consumed = tuple(sorted(frozenset[str]().union(*(part.axes for part in arguments))))
     names = ("", "", *options)

@@ -86,6 +86,13 @@ CASES: dict[str, tuple[str, Callable[[Given], Tensor]]] = {
         "sum[layer](sum[entry where abs(w) > mean[entry](abs(w))](w^2))",
         each(lambda at, w, a, o: (w[w.abs() > w.abs().mean()] ** 2).sum()),
     ),
+    "chosen leaves": (
+        "sum[layer](sum[entry where index[layer] > 0](w^2))",
+        each(lambda at, w, a, o: (w**2).sum() * (at > 0)),
+    ),
+    "gradients by weights": (
+        "total(grad[w](total(omega * w^3))^2)", each(lambda at, w, a, o: ((3 * o * w**2) ** 2).sum()),
+    ),
     "by a choice": (
         "total(w^2 if abs(w) > most else index[layer] * abs(w))",
         each(lambda at, w, a, o: torch.where(w.abs() > 0.25, w**2, at * w.abs()).sum()),

@@ -333,3 +333,23 @@ def test_it_is_shown_as_mathematics() -> None:
     assert "max_{δ ∈ ball(∞, ε), steps = 4}(ce(net(x + δ), y))" in shown
     assert "argmax_{δ ∈ ball(∞, ε), steps = 3}(" in plain_equation(program, expand=True)
     assert r"\max_{\delta \in \operatorname{ball}\left(\infty, \varepsilon\right)" in latex_equation(program)
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [
+        ("worst[e : real[b, d] in ball(2, x)](norm[d](x + e))", "E312"),
+        ("worst[e : real[b, d] in ball(2, eps), start = z](norm[d](x + e))", "E312"),
+        ("worst[e : real[b, d] in ball(3, eps)](norm[d](x + e))", "E306"),
+        ("worst[e : real[b, d] in ball(inf, eps), steps = 1.5](norm[d](x + e))", "E401"),
+        ("worst[e : real[b, d] in ball(inf, eps)](norm[d](x))", "E311"),
+        ("root[t in 0..1](x - 1)", "E311"),
+        ("root[t in 0..1](x[d = 0] - mean[b](t * x[d = 0]))", "E312"),
+        ("root[t in 0..1](t, t)", "E201"),
+        ("net[b](x)", "E306"),
+    ],
+)
+def test_forms_that_there_are_not(form: str, code: str) -> None:
+    with pytest.raises(lossc.LosscError) as raised:
+        lossc.loads(f"{HEAD}let q = {form}\nminimize\n  f : mean[b](norm[d](x))\n")
+    assert [problem.code for problem in raised.value.diagnostics] == [code]
