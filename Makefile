@@ -1,18 +1,21 @@
-# `make demo` trains a model from an equation, `make test` runs every check. Each makes its own virtual environment
-# once (.venv) and reuses it; stamps record what was installed, so that a second run starts at once.
+# `make demo` trains a model from an equation, `make test` runs every check, `make bench` measures the backends. Each makes its
+# own virtual environment once (.venv) and reuses it; stamps record what was installed, so that a second run starts at once.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: $(VENV)/.installed-train
 	@$(BIN)/lossc train pairs
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed-train
+	@$(BIN)/python benchmarks/run.py
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "lossc needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }
