@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
 from collections.abc import Callable
 
 import pytest
@@ -276,3 +278,13 @@ def test_norm_scales() -> None:
     x = torch.tensor([3e300, 4e300], dtype=F64, requires_grad=True)
     assert operations.norm(x, (0,)).item() == pytest.approx(5e300)
     assert torch.autograd.gradgradcheck(lambda z: operations.norm(z, (1,)), _sample().requires_grad_())
+
+
+def test_functions_have_one_name_each() -> None:
+    """A standalone module holds them side by side."""
+    homes: dict[str, set[str]] = {}
+    for module in pkgutil.iter_modules(operations.__path__):
+        for name, found in vars(importlib.import_module(f"{operations.__name__}.{module.name}")).items():
+            if callable(found) and getattr(found, "__module__", "").startswith(operations.__name__):
+                homes.setdefault(name, set()).add(found.__module__)
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
