@@ -241,6 +241,10 @@ class Objective(Running):
         for axis, least in variant.minima:
             if admitted.sizes.get(axis, least) < least:
                 raise fail("E712", f"`topk` asks for {least} of the {admitted.sizes[axis]} entries of `{axis}`")
+        for row, column in variant.squares:
+            extents = admitted.sizes.get(row), admitted.sizes.get(column)
+            if None not in extents and extents[0] != extents[1]:
+                raise fail("E704", f"a square matrix has {extents[0]} entries along `{row}` and {extents[1]} along `{column}`")
         if self._labels and not torch.compiler.is_compiling():
             self._touch(admitted)
         return admitted

@@ -45,6 +45,7 @@ class Variant:
         self.drawn = tuple(name for name in tensors if name.startswith(NAME))
         self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in runnable.bound)
         self.minima = tuple(procedure.minima.items())
+        self.squares = procedure.squares
         self.axes = {name: value.axes for name, value in procedure.outputs.items()}
         self.procedure = procedure
         signed = [*((term, int(term.sign)) for term in program.terms), *((entry, 0) for entry in program.monitors)]

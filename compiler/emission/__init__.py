@@ -40,7 +40,7 @@ def emit(
             value = emitter.emit(root, extended(ALL, masks.get(name)))
             outputs[name] = builder.tensor(value)
     bound = tuple(sorted(builder.bound.values(), key=lambda entry: entry.slot))
-    return Procedure(bound, tuple(builder.instructions), outputs, emitter.minima)
+    return Procedure(bound, tuple(builder.instructions), outputs, emitter.minima, tuple(emitter.squares))
 
 
 def axis_order(roots: Iterable[Node]) -> dict[str, int]:

@@ -40,6 +40,7 @@ def _of_matrices(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
     arguments: list[Slot | Scalar] = [builder.arranged(matrix, (*rest, *node.order)).at]
     arguments += [builder.arranged(other, (*rest, *node.order[:1])).at for other in others]
     if node.function != "svdvals":
+        emitter.squares[(node.order[0], node.order[1])] = None
         arguments.append(None if seen is None else builder.arranged(seen, (*rest, "", "")).at)
     value = builder.call(f"operations.{node.function}", arguments, (*rest, *node.produced))
     return builder.arranged(value, builder.sorted(value.axes))

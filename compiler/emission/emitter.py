@@ -80,6 +80,7 @@ class Emitter:
         self.guards = guards
         self.spans = spans or {}
         self.minima: dict[str, int] = {}
+        self.squares: dict[tuple[str, str], None] = {}
         self.tracked = tracked
         self.locals: dict[Local, Emitted] = {}
         """The variables that calls around this place bind."""

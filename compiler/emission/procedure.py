@@ -73,6 +73,8 @@ class Procedure:
     outputs: dict[str, Emitted]
     minima: dict[str, int] = field(default_factory=dict)
     """The least extent that some axes must have (`topk`)."""
+    squares: tuple[tuple[str, str], ...] = ()
+    """The axes of matrices that must be square."""
     name: str = ""
 
     def names(self, kind: str) -> tuple[str, ...]:

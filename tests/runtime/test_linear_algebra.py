@@ -240,3 +240,9 @@ def test_a_standalone_module_has_them(tmp_path: Path) -> None:
     objective = lossc.loads("\n".join([HEAD, "minimize", *entries]))
     tensors = given()
     torch.testing.assert_close(as_module(objective, tmp_path).Objective()(**tensors).loss, objective(**tensors).loss)
+
+
+@pytest.mark.parametrize("form", ["logdet[b, d](x)", "sum[i](eigvals[b, d -> i](x))", "sum[d](solve[b, d](x, x[d = 0]))"])
+def test_matrices_that_are_not_square_are_reported(form: str) -> None:
+    with pytest.raises(lossc.LosscError, match="a square matrix has 7 entries along `b` and 3 along `d`"):
+        lossc.loads(f"{HEAD}\nminimize\n  f : {form}")(given())
