@@ -24,7 +24,7 @@ from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.kernel_calls import KernelCalls, in_double
 from lossc.runtime.backends.once import once
 from lossc.runtime.backends.operators import RowOperators, row_operators
-from lossc.runtime.backends.seam import Gradients, Seam, Weights
+from lossc.runtime.backends.seam import Differentiable, Gradients, Seam, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
 
@@ -198,9 +198,11 @@ class Values(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         wanted = frozenset(owner.streams[key].name for key in keys if key in owner.streams)
         known = known.having(owner.statistics(known, visit, wanted))
-        found = {name: _in_type(root, known.like) for name, root in owner.seam.values(in_double(known)).items()}
+        graph = _graph(owner, known, keys) if keys and not visit.gradients else None
+        values = owner.seam.values(in_double(known)) if graph is None else graph.values
+        found = {name: _in_type(root.detach(), known.like) for name, root in values.items()}
         roots = dict(zip(found, _apart(found.values()), strict=True))
-        ctx.owner, ctx.visit, ctx.wanted, ctx.keys = owner, visit, wanted, keys
+        ctx.owner, ctx.visit, ctx.wanted, ctx.keys, ctx.graph = owner, visit, wanted, keys, graph
         ctx.tensors, ctx.params = tuple(known.tensors), tuple(known.params)
         ctx.sizes, ctx.like = known.sizes, known.like
         ctx.save_for_backward(*known.tensors.values(), *known.params.values(), *inputs)
@@ -217,7 +219,7 @@ class Values(torch.autograd.Function):
         tensors = {name: next(saved) for name in ctx.tensors}
         known = Environment(tensors, {name: next(saved) for name in ctx.params}, ctx.sizes, ctx.like)
         with torch.no_grad():
-            found = _gradients(owner, known, ctx.visit, upstream, ctx.keys, ctx.wanted)
+            found = _gradients(owner, known, ctx.visit, upstream, ctx.keys, ctx.wanted, ctx.graph)
         results = once((found.get(key) for key in ctx.keys), *upstream.values(), *saved)
         return (None, None, None, None, *results)
 
@@ -232,19 +234,25 @@ def _apart(values: Iterable[Tensor]) -> Iterator[Tensor]:
 
 def _gradients(
     owner: Compiled, known: Environment, visit: Visit, upstream: Mapping[str, Tensor], keys: tuple[Key, ...],
-    wanted: frozenset[str],
+    wanted: frozenset[str], graph: Differentiable | None,
 ) -> dict[Key, Tensor]:  # fmt: skip
     """The gradient of each input that has one."""
     rows = [key for key in keys if key not in owner.streams]
     early = _early(owner, visit, upstream)
     if early is not None and not rows:
         return {key: early[stream.name] for key, stream in owner.streams.items() if stream.name in early}
-    tensors, params = ([name for kind, name in rows if kind == wanted_kind] for wanted_kind in ("tensor", "param"))
     exact = {name: gradient.double() for name, gradient in upstream.items()}
-    seam = owner.seam.gradients(in_double(known), exact, tensors=tensors, params=params)
+    seam = (graph or _graph(owner, known, keys)).gradients(exact)
     streams = owner.gradients(known, seam.statistics, wanted) if early is None else early
     found = {key: streams[stream.name] for key, stream in owner.streams.items() if stream.name in streams}
     return found | {key: gradient for key in rows if (gradient := _of_row(seam, key)) is not None}
+
+
+def _graph(owner: Compiled, known: Environment, keys: tuple[Key, ...]) -> Differentiable:
+    """The roots as functions of statistics, and of the inputs that stand on rows."""
+    rows = [key for key in keys if key not in owner.streams]
+    tensors, params = ([name for kind, name in rows if kind == wanted] for wanted in ("tensor", "param"))
+    return owner.seam.differentiable(in_double(known), tensors=tensors, params=params)
 
 
 def _in_type(value: Tensor, like: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from lossc.compiler.core import Input, Node, Param, walk
 from lossc.compiler.cut import SEEN
@@ -40,6 +41,25 @@ class Gradients:
     statistics: dict[str, Tensor]
     tensors: dict[str, Tensor]
     params: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Differentiable:
+    """Roots with the graph from `sources`: tensors and statistics by name, parameters as `(name,)`."""
+
+    values: dict[str, Tensor]
+    sources: dict[Any, Tensor]
+
+    def gradients(self, upstream: Mapping[str, Tensor]) -> Gradients:
+        """From dL/d root; any number of times."""
+        pairs = [(self.values[name], gradient) for name, gradient in upstream.items() if self.values[name].requires_grad]
+        found: tuple[Tensor | None, ...] = (None,) * len(self.sources)
+        if pairs:
+            outputs, gradients = zip(*pairs, strict=True)
+            found = torch.autograd.grad(
+                outputs, list(self.sources.values()), gradients, retain_graph=True, allow_unused=True
+            )
+        return _sorted(dict(zip(self.sources, found, strict=True)))
 
 
 class Scalars:
@@ -133,26 +153,24 @@ class Seam:
         """Every root, attached by autograd to the statistics and to the row values in their bodies."""
         return self.values(self._attached(environment) if torch.is_grad_enabled() else environment)
 
-    def gradients(
-        self, environment: Environment, upstream: Mapping[str, Tensor], *, tensors: Iterable[str] = (),
-        params: Iterable[str] = (),
-    ) -> Gradients:  # fmt: skip
-        """From dL/d root to dL/d statistic, and to these tensors and parameters as far as rows reach them."""
-        with torch.enable_grad():
+    def differentiable(
+        self, environment: Environment, *, tensors: Iterable[str] = (), params: Iterable[str] = ()
+    ) -> Differentiable:
+        """The roots as functions of statistics, and of these tensors and parameters as far as rows reach them."""
+        with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
             leaves = {f"@{s.name}": environment.tensors[f"@{s.name}"] for s in self.leaves}
             held = {name: _leaf(environment.tensors[name]) for name in tensors}
             given = {name: _leaf(environment.params[name]) for name in params}
             held |= {name: _leaf(tensor) for name, tensor in leaves.items()}
             inner = replace(environment.having(held), params={**environment.params, **given})
-            values = self.values(self._attached(inner))
-            pairs = [(values[name], gradient) for name, gradient in upstream.items() if values[name].requires_grad]
-        sources = [*held.values(), *given.values()]
-        found: tuple[Tensor | None, ...] = (None,) * len(sources)
-        if pairs:
-            outputs, gradients = zip(*pairs, strict=True)
-            found = torch.autograd.grad(outputs, sources, gradients, allow_unused=True)
-        by_name = dict(zip([*held, *((name,) for name in given)], found, strict=True))
-        return _sorted(by_name)
+            return Differentiable(self.values(self._attached(inner)), {**held, **{(name,): x for name, x in given.items()}})
+
+    def gradients(
+        self, environment: Environment, upstream: Mapping[str, Tensor], *, tensors: Iterable[str] = (),
+        params: Iterable[str] = (),
+    ) -> Gradients:  # fmt: skip
+        """From dL/d root to dL/d statistic, and to these tensors and parameters as far as rows reach them."""
+        return self.differentiable(environment, tensors=tensors, params=params).gradients(upstream)
 
     def _attached(self, environment: Environment) -> Environment:
         """Statistics that pass gradient to the row values in their bodies, sweep after sweep."""
@@ -209,6 +227,10 @@ def _on_rows(procedure: Procedure) -> Procedure:
     return replace(procedure, instructions=tuple(instructions))
 
 
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_()
 
@@ -236,4 +258,4 @@ class _Attached(torch.autograd.Function):
         return gradient, torch.where(gradient != 0, gradient * slope, 0.0), None
 
 
-__all__ = ["SEEN", "Gradients", "Seam", "Weigh", "Weights", "with_masks"]
+__all__ = ["SEEN", "Differentiable", "Gradients", "Seam", "Weigh", "Weights", "with_masks"]

@@ -183,7 +183,7 @@ def test_nothing_is_kept_without_gradient() -> None:
         torch.testing.assert_close(fused(**leaves).loss, reference(**leaves).loss)
 
 
-@pytest.mark.parametrize("text", ["four terms", "two distributions"])
+@pytest.mark.parametrize("text", ["four terms", "two distributions", "coupled"])
 def test_under_checkpointing_and_autocast(text: str) -> None:
     fused, _ = pair(text)
     leaves = {n: x for n, x in cases.batch(dtype=torch.float32).items() if n in fused.program.tensors}
