@@ -10,8 +10,10 @@ import torch
 from torch import nn
 from transformers import set_seed
 
+from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.program import Program
 from lossc.runtime.constraints import Constraint
+from lossc.runtime.layouts import leaves_of
 from lossc.runtime.objective import Objective
 from lossc.runtime.training.checkpoints import saving
 from lossc.runtime.training.earlier import (
@@ -22,11 +24,12 @@ from lossc.runtime.training.earlier import (
     plan_teachers,
 )
 from lossc.runtime.training.examples import Batch
-from lossc.runtime.training.feed_sections import Model, Reference, Teacher, identity
+from lossc.runtime.training.feed_sections import Importance, Model, Reference, Teacher, identity
 from lossc.runtime.training.feeds import SMALL
 from lossc.runtime.training.folder import RunFolder
 from lossc.runtime.training.frozen import add_frozen
 from lossc.runtime.training.host import Trainee
+from lossc.runtime.training.importance import importance, plan_importance
 from lossc.runtime.training.models import (
     build_network,
     precision_of,
@@ -49,6 +52,7 @@ class Work:
     start: Earlier | None
     teachers: dict[tuple[Any, ...], Earlier]
     loaded: dict[tuple[Any, ...], nn.Module]
+    importances: list[tuple[Importance, Prepared, Objective]]
 
 
 def prepare_work(session: Session) -> Work:
@@ -59,7 +63,9 @@ def prepare_work(session: Session) -> Work:
     tokenizer = start.prepared.sizes.tokenizer if start else session.tokenizer
     prepared = prepare(run, session.spec, session.base, tokenizer, allow_python=session.allow_python)
     teachers = plan_teachers(session, prepared.assigned, prepared.sizes.tokenizer)
-    return Work(prepared, start, teachers, _loaded(session, prepared))
+    sections = {q.feed: None for q in prepared.assigned.questions if isinstance(q.feed, Importance)}
+    importances = [(section, *plan_importance(session, section, prepared)) for section in sections]
+    return Work(prepared, start, teachers, _loaded(session, prepared), importances)
 
 
 def _loaded(session: Session, prepared: Prepared) -> dict[tuple[Any, ...], nn.Module]:
@@ -87,8 +93,9 @@ def make_objective(session: Session, prepared: Prepared, network: nn.Module) -> 
         if (axis := program.tensors[name].kind.codomain)
     }  # fmt: skip
     return Objective(
-        program, sizes=numbered | _outputs(program, prepared, network), total_steps=total_steps(run, len(prepared.train)),
-        seed=run.seed, constraints={name: Constraint(**section.model_dump()) for name, section in run.constraints.items()},
+        program, sizes=numbered | _outputs(program, prepared, network) | _leaves(program, network),
+        total_steps=total_steps(run, len(prepared.train)), seed=run.seed,
+        constraints={name: Constraint(**section.model_dump()) for name, section in run.constraints.items()},
         allow=session.allow,
     )  # fmt: skip
 
@@ -100,8 +107,15 @@ def make_trainee(session: Session, work: Work, network: nn.Module, objective: Ob
         network = restore_network(network, RunFolder(session.folder.path / "first" / "start").model)
     network = network.to(device, precision_of(run.precision))
     feeds = [question.feed for question in prepared.assigned.questions if not _is_kept(question, prepared)]
-    networks = Networks(network, feeds, _teachers(session, work))
+    networks = Networks(network, feeds, _teachers(session, work) | _importances(session, work, network))
     return Trainee(network, objective, prepared.assigned, program, networks)
+
+
+def _importances(session: Session, work: Work, network: nn.Module) -> dict[tuple[Any, ...], dict[str, torch.Tensor]]:
+    return {
+        identity(section): importance(session, network, rows, objective, section.rows)
+        for section, rows, objective in work.importances
+    }
 
 
 def _outputs(program: Program, prepared: Prepared, network: nn.Module) -> dict[str, int]:
@@ -111,6 +125,13 @@ def _outputs(program: Program, prepared: Prepared, network: nn.Module) -> dict[s
     asked = [question.tensor for question in prepared.assigned.questions if isinstance(question.feed, Model) and question.ask]
     ends = (program.tensors[name] for name in asked)
     return {tensor.order[-1]: count for tensor in ends if tensor.kind.name != "logprob" and len(tensor.order) > 1}
+
+
+def _leaves(program: Program, network: nn.Module) -> dict[str, int]:
+    """The numbers of parameters in groups of weights whose leaves have an axis."""
+    groups = [tensor for tensor in program.tensors.values() if tensor.kind.name == "weights" and tensor.kind.leaves]
+    patterns = {str(group.kind.leaves): group.order[0].removeprefix(WEIGHTS_AXIS) for group in groups}
+    return {axis: len(leaves_of(axis, network, pattern)) for axis, pattern in patterns.items()}
 
 
 def _vocabulary(network: nn.Module, tokenizer: Tokenizer) -> int:

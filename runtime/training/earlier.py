@@ -78,10 +78,15 @@ def plan_teachers(session: Session, assigned: Assigned, tokenizer: Tokenizer | N
 def _plan(
     session: Session, name: str, training: Training, model: Any, feed: Feed, tokenizer: Tokenizer | None
 ) -> Earlier:
-    setting = training.setting or ("tokens" if feed.network == "language" else session.spec.streams[""])
-    data = session.run.data.model_copy(
-        update={"feed": None, "columns": session.run.data.columns if training.columns is None else training.columns}
-    )
+    setting = setting_of(session, training.setting, feed)
+    given = session.run.data
+    data = given.model_copy(
+        update={
+            "feed": None, "columns": given.columns if training.columns is None else training.columns,
+            "source": training.source or given.source,
+            "held_out_source": None if training.source else given.held_out_source,
+        }
+    )  # fmt: skip
     run = Run(
         objective=ObjectiveSection(setting=setting, minimize=training.minimize), data=data, model=model,
         optimiser=training.optimiser, schedule=training.schedule, batch=training.batch, length=training.length,
@@ -89,6 +94,11 @@ def _plan(
     )  # fmt: skip
     spec = read_objective(run, session.base)
     return Earlier(name, run, spec, prepare(run, spec, session.base, tokenizer, allow_python=session.allow_python))
+
+
+def setting_of(session: Session, named: str | None, feed: Feed) -> str:
+    """The setting of a training that comes first."""
+    return named or ("tokens" if feed.network == "language" else next(iter(session.spec.streams.values())))
 
 
 def train_earlier(session: Session, earlier: Earlier, train: Callable[[Session], Outcome]) -> Outcome:

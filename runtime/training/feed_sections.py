@@ -1,17 +1,18 @@
 """`feeds` of a run file: where a tensor, a column or a stream of the objective comes from, each named once.
 
-| kind        | feeds                | what it is                                                                   |
-|-------------|----------------------|------------------------------------------------------------------------------|
-| `model`     | a tensor             | the network in training, asked once more; or as it is, where it is called    |
-| `reference` | a tensor             | the network as it was before the first step                                  |
-| `average`   | a tensor             | a moving average of the network in training (EMA)                            |
-| `previous`  | a tensor             | the network as it was at the last of every so many steps                     |
-| `teacher`   | a tensor             | another trained network: from a folder, or trained first in the same command |
-| `rows`      | a stream             | data of its own, for one of several streams of a setting                     |
-| `number`    | a tensor of labels   | the number of each row: the identity of an example                           |
-| `samples`   | `completions`        | drawn from the network in training                                           |
-| `reward`    | `rewards`            | a score of what was drawn, by a rule                                         |
-| `view`      | a column of numbers  | an augmented copy of another column, new at each step                        |
+| kind         | feeds               | what it is                                                                   |
+|--------------|---------------------|------------------------------------------------------------------------------|
+| `model`      | a tensor            | the network in training, asked once more; or as it is, where it is called    |
+| `reference`  | a tensor            | the network as it was before the first step                                  |
+| `average`    | a tensor            | a moving average of the network in training (EMA)                            |
+| `previous`   | a tensor            | the network as it was at the last of every so many steps                     |
+| `teacher`    | a tensor            | another trained network: from a folder, or trained first in the same command |
+| `importance` | weights             | how much each weight matters, as a tie to the beginning needs it             |
+| `rows`       | a stream            | data of its own, for one of several streams of a setting                     |
+| `number`     | a tensor of labels  | the number of each row: the identity of an example                           |
+| `samples`    | `completions`       | drawn from the network in training                                           |
+| `reward`     | `rewards`           | a score of what was drawn, by a rule                                         |
+| `view`       | a column of numbers | an augmented copy of another column, new at each step                        |
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Training(Section):
     setting: str | None = Field(
         default=None, description="Left out: `tokens` where the run is on texts, otherwise that of the run."
     )
+    source: str | None = Field(default=None, description="Rows of its own, as `data.source`.")
     columns: dict[str, str | list[str]] | None = Field(
         default=None, description="As `data.columns`, for the columns that this training reads."
     )
@@ -91,6 +93,16 @@ class Teacher(_OfNetwork, Training):
         if (self.path is None) == (self.model is None):
             raise ValueError("give `path` or `model`")
         return self
+
+
+class Importance(Section):
+    """Of each weight, at the network before the first step: the mean over rows of the squared gradient of an expression."""
+
+    kind: Literal["importance"]
+    minimize: str = Field(default="nll", description="The expression over the setting; with `nll`, the Fisher information.")
+    setting: str | None = Field(default=None, description="As in `start`.")
+    source: str | None = Field(default=None, description="Rows of its own, as `data.source`: those of an earlier task.")
+    rows: Positive = Field(default=200, description="Rows at most.")
 
 
 class OwnRows(Section):
@@ -163,12 +175,12 @@ class View(Section):
 NetworkFeed = Model | Reference | Average | Previous | Teacher
 
 FeedSection = Annotated[
-    Model | Reference | Average | Previous | Teacher | OwnRows | Number | Samples | Reward | View,
+    Model | Reference | Average | Previous | Teacher | Importance | OwnRows | Number | Samples | Reward | View,
     Field(discriminator="kind"),
     forms("kind"),
 ]
 
 
-def identity(feed: NetworkFeed) -> tuple[Any, ...]:
+def identity(feed: NetworkFeed | Importance) -> tuple[Any, ...]:
     """Equal for two feeds that ask one and the same network."""
     return tuple(sorted((name, repr(value)) for name, value in feed.model_dump(exclude={"of"}).items()))

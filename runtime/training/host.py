@@ -50,13 +50,13 @@ class Trainee(nn.Module):
         entries = (*formed.terms, *formed.monitors)
         self.counted = inputs_of(*(part.denominator for entry in entries for part in entry.parts))
 
-    def tensors(self, batch: Batch) -> dict[str, Tensor | nn.Module]:
+    def tensors(self, batch: Batch) -> dict[str, Any]:
         """What the objective reads of a batch."""
         given = {name: tensor for name, tensor in batch["data"].items() if name in self.names}
         return given | {question.tensor: self._answer(question, batch) for question in self.questions
                         if question.tensor not in given}  # fmt: skip
 
-    def _answer(self, question: Question, batch: Batch) -> Tensor | nn.Module:
+    def _answer(self, question: Question, batch: Batch) -> Any:
         network = self.networks.of(question.feed)
         if question.ask is None:
             return network

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lossc.runtime.training.feed_sections import Average, Model, NetworkFeed, Previous, Reference, identity
+from lossc.runtime.training.feed_sections import Average, Importance, Model, NetworkFeed, Previous, Reference, identity
 
 
 class Networks(nn.Module):
@@ -19,17 +19,17 @@ class Networks(nn.Module):
     """
 
     def __init__(
-        self, student: nn.Module, feeds: Iterable[NetworkFeed], teachers: Mapping[tuple[Any, ...], nn.Module]
+        self, student: nn.Module, feeds: Iterable[NetworkFeed | Importance], others: Mapping[tuple[Any, ...], Any]
     ) -> None:
         super().__init__()
         self._student = (student,)  # in a tuple: the weights belong to whoever trains them
-        self._fixed: dict[tuple[Any, ...], nn.Module] = dict(teachers)
+        self._fixed: dict[tuple[Any, ...], Any] = dict(others)
         self.moving = nn.ModuleList()
         self._followed: list[Average | Previous] = []
         for feed in feeds:
             self._add(feed)
 
-    def _add(self, feed: NetworkFeed) -> None:
+    def _add(self, feed: NetworkFeed | Importance) -> None:
         key = identity(feed)
         if isinstance(feed, Reference) and key not in self._fixed:
             self._fixed[key] = _copy(self._student[0])
@@ -37,8 +37,8 @@ class Networks(nn.Module):
             self.moving.append(_copy(self._student[0]))
             self._followed.append(feed)
 
-    def of(self, feed: NetworkFeed) -> nn.Module:
-        """The network that answers."""
+    def of(self, feed: NetworkFeed | Importance) -> Any:
+        """The network that answers; of an importance, the number for each parameter by name."""
         if isinstance(feed, Model):
             return self._student[0]
         key = identity(feed)

@@ -14,6 +14,7 @@ from lossc.grammar.diagnostics import Diagnostic, LosscError, error
 from lossc.runtime.files import value_span
 from lossc.runtime.training.feed_sections import (
     Average,
+    Importance,
     Model,
     NetworkFeed,
     Number,
@@ -53,10 +54,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class Question:
-    """A tensor that a network answers; where `ask` is None, the network itself is passed, to be called."""
+    """A tensor that a network answers; where `ask` is None, the network itself is passed: to be called, or for its weights."""
 
     tensor: str
-    feed: NetworkFeed
+    feed: NetworkFeed | Importance
     ask: Ask | None
     prefix: str
     gradient: bool
@@ -79,7 +80,8 @@ def assign(run: Run, spec: Spec) -> Assigned:
     reward = next((section for section in run.feeds.values() if isinstance(section, Reward)), Reward(kind="reward"))
     streams = tuple(_streams(run, spec, samples))
     used = tensors_used(spec.program)
-    if problems := list(_misplaced(run, used, streams)):
+    weights = {name for name, tensor in spec.program.tensors.items() if tensor.kind.name == "weights"}
+    if problems := list(_misplaced(run, used, streams, weights)):
         raise LosscError(problems)
     questions: list[Question] = []
     for tensor in spec.program.tensors.values():
@@ -128,8 +130,10 @@ def _take(
     order = tuple(axis.removeprefix(stream.prefix) for axis in tensor.order)
     given = run.feeds.get(tensor.name)
     answer = stream.feed.answers.get(name)
-    if tensor.kind.name == "model":
-        return Question(tensor.name, given if isinstance(given, NETWORKS) else Model(kind="model"), None, stream.prefix, True)
+    if tensor.kind.name in ("model", "weights"):
+        usual = Reference(kind="reference") if tensor.role == "data" else Model(kind="model")
+        chosen = given if isinstance(given, (*NETWORKS, Importance)) else usual
+        return Question(tensor.name, chosen, None, stream.prefix, True)
     if isinstance(given, NETWORKS):
         ask = answer.ask if answer and not given.of else ask_for(stream.feed, tensor.kind.name, order, given.of)
         if ask is None:
@@ -198,13 +202,13 @@ def _forms(feed: Feed) -> str:
 # Feeds that nothing reads
 
 
-def _misplaced(run: Run, used: set[str], streams: Sequence[Stream]) -> Iterator[Diagnostic]:
+def _misplaced(run: Run, used: set[str], streams: Sequence[Stream], weights: set[str]) -> Iterator[Diagnostic]:
     """E815 for each entry of `feeds` that names nothing, or something that its kind cannot feed."""
     numeric = [column.name for stream in streams for column in stream.feed.columns if column.kind == "numbers"]
     rollouts = ["completions", "rewards"] if any(stream.feed.setting == "rollouts" for stream in streams) else []
     names = {
         OwnRows: [stream.name for stream in streams if stream.name],
-        Samples: rollouts[:1], Reward: rollouts[1:], View: numeric,
+        Samples: rollouts[:1], Reward: rollouts[1:], View: numeric, Importance: sorted(weights),
     }  # fmt: skip
     known = sorted({*used, *numeric, *rollouts, *names[OwnRows]})
     for name, section in run.feeds.items():

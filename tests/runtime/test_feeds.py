@@ -271,6 +271,38 @@ def test_the_network_is_called_again() -> None:
     assert readings[0].terms["flat"] > 0
 
 
+def test_weights_are_tied_to_where_they_began_by_their_importance() -> None:
+    text = (
+        "objective: |\n  use std.settings.classes\n  use std.regularise (ewc, l2)\n"
+        "  input w : weights[layer] in \"*weight\"\n  data anchor : weights[layer] in \"*weight\"\n"
+        "  data matters : weights[layer] in \"*weight\"\n  learn scale : positive[layer] = 1\n"
+        "  minimize\n    fit : mean[b](nll)\n    tie : ewc(w, anchor, matters)\n"
+        "    size : 0.01 * sum[layer](scale * sum[entry](w^2))\n"
+        "  monitor\n    moved : l2(w - anchor)\n    whole : total(matters)\n"
+        "data: {source: later.jsonl, held_out: 0.25}\nstart: {source: first.jsonl, minimize: ce, length: {steps: 2}}\n"
+        "feeds: {matters: {kind: importance, source: first.jsonl, rows: 5}}\n"
+        "model: {kind: linear}\nlength: {steps: 2}\nevaluate: {every: 2}\n"
+    )
+    rows = {name: [{"features": [n, shift], "labels": n % 2} for n in range(8)] for name, shift in (("first", 1), ("later", 2))}
+    prepared(text, **rows)
+    monitors = [reading.monitors for reading in start(text, "one").journal.of("held_out")]
+    assert [values["moved"] > 0 for values in monitors] == [False, True]
+    assert monitors[0]["whole"] == pytest.approx(fisher(rows["first"][:5]), rel=1e-4)
+    assert refused_run(text.replace("matters: {", "labels: {")) == ["E815"]
+
+
+def fisher(rows: list[dict[str, Any]]) -> float:
+    """Of the weights that the run `one` began with: the mean over rows of the squared gradient of -log p(label)."""
+    kept = load_file("one/first/start/model/model.safetensors")
+    weight = kept["1.weight"].double().requires_grad_()
+    total = 0.0
+    for row in rows:
+        features = (torch.tensor(row["features"]).double() - kept["0.mean"]) / kept["0.std"]
+        loss = -(weight @ features + kept["1.bias"].double()).log_softmax(-1)[row["labels"]]
+        total += float(torch.autograd.grad(loss, weight)[0].square().sum()) / len(rows)
+    return total
+
+
 # Streams
 
 
