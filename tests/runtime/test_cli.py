@@ -180,7 +180,8 @@ def test_compile_writes_a_module_that_needs_torch_alone(spec: str, output: Outpu
     compile(text, "loss.py", "exec")
 
 
-def test_compile_is_told_extents(output: Output) -> None:
+def test_compile_is_told_extents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: Output) -> None:
+    monkeypatch.chdir(tmp_path)
     Path("centred.loss").write_text(
         "use std.settings.classes\nstate c : real[v] = 0 then (c + mean[b](softmax[v](logits))) / 2\n"
         "minimize\n  f : mean[b](nll) + sum[v](c)\n",
