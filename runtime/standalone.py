@@ -262,7 +262,7 @@ def _with_callees(function: Callable[..., Any], seen: dict[str, None]) -> Iterat
     home = inspect.getmodule(function)
     for node in ast.walk(ast.parse(inspect.getsource(function))):
         callee = getattr(home, node.id, None) if isinstance(node, ast.Name) else None
-        if inspect.isfunction(callee) and callee.__module__.startswith(operations.__name__):
+        if callable(callee) and getattr(callee, "__module__", "").startswith(operations.__name__):
             yield from _with_callees(callee, seen)
     yield function
 

@@ -66,9 +66,36 @@ def root_slope(x: Tensor, *given: Any, body: Body) -> Tensor:
 
 def implicit(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     """The root x with the gradient of the equation value = 0: dx = -d value / slope; 0 where the slope is."""
-    steep = (slope != 0) & torch.isfinite(slope)
-    change = (value - value.detach()) / torch.where(steep, slope, 1.0)
-    return x - torch.where(steep, change, 0.0)
+    found: Tensor = Implicit.apply(x, value, slope)  # type: ignore[no-untyped-call]
+    return found
+
+
+class Implicit(torch.autograd.Function):
+    """A root with its first derivative, by which nothing is differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(value, slope)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
+        value, slope = ctx.saved_tensors
+        steep = (slope != 0) & torch.isfinite(slope)
+        found = torch.where(steep, -gradient / torch.where(steep, slope, 1.0), 0.0)
+        return None, FirstOnly.apply(found, value), None  # type: ignore[no-untyped-call]
+
+
+class FirstOnly(torch.autograd.Function):
+    """A derivative that is itself no constant, but has no derivative: asking for it is an error, not a wrong number."""
+
+    @staticmethod
+    def forward(ctx: Any, derivative: Tensor, of: Tensor) -> Tensor:
+        return derivative.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise RuntimeError("the second derivative of a `root` is not known: only its first derivative is")
 
 
 def found_or(x: Tensor, other: Tensor) -> Tensor:

@@ -225,6 +225,15 @@ def test_rising_and_falling_functions(equation: str, expected: Callable[[Tensor]
     torch.testing.assert_close(found, torch.where(z > 0.1, slopes, 0.0), rtol=1e-9, atol=1e-12)
 
 
+def test_a_second_derivative_of_a_root_is_refused() -> None:
+    text = "axis b : batch\ninput z : real[b]\nlet r = root[x in 0..9](x^2 - z)\nminimize\n  f : mean[b](grad[z](r)^2)\n"
+    z = torch.tensor([2.0, 3.0], requires_grad=True)
+    loss = lossc.loads(text)(z=z).loss
+    torch.testing.assert_close(loss.detach(), (1 / (4 * z.detach())).mean())
+    with pytest.raises(RuntimeError, match="second derivative of a `root`"):
+        loss.backward()
+
+
 def test_no_sign_change_is_no_number() -> None:
     text = "axis b : batch\ninput z : real[b]\nminimize\n  f : mean[b](root[x in 0..1](x - z))\n"
     objective = lossc.loads(text)
