@@ -480,5 +480,5 @@ def test_an_axis_under_another_name_has_its_extent() -> None:
     drawn = lossc.example_inputs(objective, {"b": 5})
     assert drawn["q"].shape == (5, 5)
     assert objective(**drawn).loss.isfinite()
-    with pytest.raises(LosscError, match="E704.*`q` has 4 along `j`, which is `b`, and `x` has 5"):
+    with pytest.raises(LosscError, match=r"E704.*`q` has 4 along `j`, which is `b`, and `x` has 5"):
         objective(x=torch.zeros(5), q=torch.zeros(5, 4))
