@@ -122,3 +122,17 @@ def test_nan_stays_in_its_row(dtype: torch.dtype) -> None:
     there = logits.grad.isnan().flatten(0, 1)
     assert there[6].all()
     assert not there[[row for row in range(8) if row != 6]].any()
+
+
+@pytest.mark.parametrize("backend", ["c", "torch", "reference"])
+def test_focal_has_a_slope_where_a_token_is_sure(backend: str) -> None:
+    """The slope of (1 - p)^(1/2) is infinite at p = 1, that of its product with -log p is 0."""
+    text = "minimize\n  f : mean[b, t where mask](focal(logits, labels, gamma = 0.5))\n"
+    objective = lossc.loads(cases.HEAD + text, backend=backend)
+    logits = torch.zeros(1, 2, 9)
+    logits[..., 3] = torch.tensor([18.0, 300.0])
+    logits.requires_grad_()
+    batch = {"labels": torch.full((1, 2), 3), "mask": torch.ones(1, 2, dtype=torch.bool)}
+    objective(logits=logits, **batch).loss.backward()
+    assert logits.grad is not None
+    assert float(logits.grad.abs().max()) < 1e-9
