@@ -65,7 +65,7 @@ def constraint(ctx: Context, item: syntax.Constraint) -> ConstraintInfo | None:
     compared = item.value
     if not isinstance(compared, syntax.Compare) or len(compared.ops) != 1 or compared.ops[0] not in ("<=", ">=", "=="):
         ctx.wrong("E503", f"the constraint `{item.name}` must be one comparison", item.value.span,
-                  help="write `u <= bound`, `u >= bound` or `u == value`")  # fmt: skip
+                  help="write `u <= bound`, `u >= bound` or `u == value`; two bounds are two constraints")  # fmt: skip
         return None
     left, right = (ctx.value(side) for side in compared.operands)
     head = Span(item.span.source, item.span.start, item.value.span.start)

@@ -23,6 +23,7 @@ from lossc.compiler.kernels.c_rows import RowScope, row_leaves
 from lossc.compiler.kernels.c_sweeps import REGULAR, WHOLE, Sweeps
 from lossc.compiler.kernels.gradient import gradient_of
 from lossc.compiler.kernels.model import Kernel, Point
+from lossc.compiler.kernels.order import early, steps
 from lossc.compiler.table.model import Statistic, Stream
 
 Function = Literal["statistics", "gradient", "visit"]
@@ -213,15 +214,14 @@ class _Printing:
 
     def _swept(self) -> list[str]:
         used = self._used()
-        lines = self._points(0)
+        lines = self._before_sums(0)
         for level in range(1, self.kernel.levels + 1):
-            lines += self.rows.locals_after(level - 1, used)
-            lines += self.sweeps.extremes(level)
-            lines += self._points(level)
+            lines += self._late(level - 1, used)
+            lines += self._before_sums(level)
             held = {node: array for node, array in self.held.items() if self._first_level(node) == level}
             known = {node: array for node, array in self.held.items() if self._first_level(node) < level}
             lines += self.sweeps.sums(level, held, known, ahead=level == 1)
-        lines += self.rows.locals_after(self.kernel.levels, used) if self.wants else []
+        lines += self._late(self.kernel.levels, used) if self.wants else []
         if self.sweeps.knows_regular:
             lines.append(f"((bool_t *)call->data[{self.slot('regular', '')}])[row] = {REGULAR};")
         return lines + [
@@ -231,13 +231,24 @@ class _Printing:
     def _extra(self, statistic: Statistic) -> bool:
         return any(point.extra and point.statistic is statistic for point in self.kernel.points)
 
-    def _points(self, level: int) -> list[str]:
+    def _before_sums(self, level: int) -> list[str]:
+        """Largest entries, entries at labels and what the level reads of its own row values."""
         lines: list[str] = []
-        for point in self.kernel.points:
-            if point.statistic.level == level:
+        looked = level != 1 or not self.sweeps.knows_regular
+        for step in steps(self.kernel, level):
+            if step.extremes:
+                lines += self.sweeps.extremes(step.extremes, () if looked else self.sweeps.regularity.streams)
+                looked = True
+            for point in step.points:
                 lines += self.sweeps.reals([point.statistic.body])
                 lines += self._many(point) if point.extra else self._one(point)
+            for local in step.locals:
+                lines += self.rows.local(local)
         return lines
+
+    def _late(self, level: int, used: set[Node]) -> list[str]:
+        """The other row values of a level."""
+        return self.rows.locals_after(level, used, early(self.kernel, level))
 
     def _one(self, point: Point) -> list[str]:
         s = point.statistic

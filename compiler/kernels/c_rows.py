@@ -6,7 +6,7 @@ the loops over classes. dL/d statistic is `d_…`, and the flag `on_…` says th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from lossc.compiler.core import ZERO, Index, Input, Node, walk
 from lossc.compiler.derivative import derivative, tidy
@@ -51,16 +51,16 @@ class RowScope:
                 return f"const int {name} = ((const bool_t *){place} != 0;"
         return f"const double {name} = ((const double *){place};"
 
-    def locals_after(self, level: int, needed: Iterable[Node]) -> list[str]:
-        """The row values that are known after a sweep, of those that are needed."""
+    def locals_after(self, level: int, needed: Iterable[Node], but: Collection[Local] = ()) -> list[str]:
+        """The row values that are known after a sweep, of those that are needed and not there yet."""
         wanted = set(needed)
         lines: list[str] = []
         for local in self.kernel.locals:
-            if local.level == level and local.leaf in wanted:
-                lines += self._local(local)
+            if local.level == level and local.leaf in wanted and local not in but:
+                lines += self.local(local)
         return lines
 
-    def _local(self, local: Local) -> list[str]:
+    def local(self, local: Local) -> list[str]:
         lines: list[str] = []
         name, type_ = self.names[local.leaf]
         atom = self.expressions(lines, f"{name}_").atom(local.value)

@@ -18,8 +18,6 @@ from lossc.compiler.kernels.model import Kernel, Point
 from lossc.compiler.kernels.regular import DEPTH, Regularity
 from lossc.compiler.table.model import Statistic, Stream
 
-EXTREMES = ("shift", "max", "argmax", "ties")
-
 HALF = ("bf16", "f16")
 
 REGULAR = "regular"
@@ -147,21 +145,11 @@ class Sweeps:
 
     # -------------------------------------------------------------------------------------- largest entries
 
-    def extremes(self, level: int) -> list[str]:
-        """Loops for the largest entries of a level, as many as one takes the shift of another."""
-        left = [s for s in self.kernel.statistics if s.level == level and s.op in EXTREMES]
-        lines: list[str] = []
-        looked = level != 1 or not self.knows_regular
-        while left:
-            leaves = {s.leaf for s in left}
-            ready = [s for s in left if not row_leaves(self.kernel, _read_by([s])) & leaves]
-            left = [s for s in left if s not in ready]
-            lines += self._extremes(ready, () if looked else self.regularity.streams)
-            looked = True
-        return lines
+    def extremes(self, found: Sequence[Statistic], looked: Sequence[Stream]) -> list[str]:
+        """One loop for largest entries, and one for where and how often these are attained.
 
-    def _extremes(self, found: Sequence[Statistic], looked: Sequence[Stream]) -> list[str]:
-        """One loop for largest entries, and one for where and how often these are attained."""
+        `looked` are streams whose smallest and largest entries say whether the row is regular.
+        """
         lines = self.reals(_read_by(found))
         clauses: dict[str, list[str]] = {"max": [], "min": [], "|": []}
         body: list[str] = []

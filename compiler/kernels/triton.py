@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from lossc.compiler.core import Index, Node
 from lossc.compiler.kernels.c import Function, Slot, SlotKind, at_label
 from lossc.compiler.kernels.c_expressions import Atom
-from lossc.compiler.kernels.c_rows import plain, row_leaves, value_type
+from lossc.compiler.kernels.c_rows import plain, value_type
 from lossc.compiler.kernels.gradient import coefficient, gradient_of, guarded, seen
-from lossc.compiler.kernels.model import Kernel, Point, type_of
+from lossc.compiler.kernels.model import Kernel, Local, Point, type_of
+from lossc.compiler.kernels.order import early, steps
 from lossc.compiler.kernels.triton_expressions import TritonExpressions
 from lossc.compiler.table.model import Statistic, Stream
 
-EXTREMES = ("shift", "max", "argmax", "ties")
 BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2, "bool": 1, "i64": 8}
 
 HEAD = '''import triton
@@ -114,13 +114,15 @@ class _Printing:
     def _row(self, lines: list[str], prefix: str) -> TritonExpressions:
         return TritonExpressions("tl.float64", self.names.get, lines, prefix)
 
-    def _locals(self, level: int) -> list[str]:
+    def _of_level(self, level: int) -> list[Local]:
+        return [local for local in self.kernel.locals if local.level == level]
+
+    def _locals(self, values: Iterable[Local]) -> list[str]:
         lines: list[str] = []
-        for local in self.kernel.locals:
-            if local.level == level:
-                name = self.names[local.leaf].text
-                atom = self._row(lines, f"{name}_").atom(local.value)
-                lines.append(f"{name} = {atom.text}")
+        for local in values:
+            name = self.names[local.leaf].text
+            atom = self._row(lines, f"{name}_").atom(local.value)
+            lines.append(f"{name} = {atom.text}")
         return lines
 
     # -------------------------------------------------------------------------------------- one class
@@ -168,26 +170,27 @@ class _Printing:
     # -------------------------------------------------------------------------------------- statistics
 
     def _statistics(self) -> list[str]:
-        lines = self._points(0)
+        lines = self._before_sums(0)
         for level in range(1, self.kernel.levels + 1):
-            lines += [*self._locals(level - 1), *self._extremes(level), *self._points(level), *self._sums(level)]
+            there = early(self.kernel, level - 1)
+            lines += self._locals([local for local in self._of_level(level - 1) if local not in there])
+            lines += [*self._before_sums(level), *self._sums(level)]
         kept = [s for s in self.kernel.every if not self._extra(s)]
         return lines + [f"tl.store(data{self.slot('statistic', s.name)} + row, {s.name})" for s in kept]
 
     def _extra(self, statistic: Statistic) -> bool:
         return any(point.extra and point.statistic is statistic for point in self.kernel.points)
 
-    def _extremes(self, level: int) -> list[str]:
-        """Loops for the largest entries of a level, as many as one takes the shift of another."""
-        left = [s for s in self.kernel.statistics if s.level == level and s.op in EXTREMES]
+    def _before_sums(self, level: int) -> list[str]:
+        """Largest entries, entries at labels and what the level reads of its own row values."""
         lines: list[str] = []
-        while left:
-            leaves = {s.leaf for s in left}
-            ready = [s for s in left if not row_leaves(self.kernel, _read_by(s)) & leaves] or left
-            left = [s for s in left if s not in ready]
-            lines += self._largest(ready)
-            attained = [s for s in ready if s.op in ("argmax", "ties")]
+        for step in steps(self.kernel, level):
+            lines += self._largest(step.extremes) if step.extremes else []
+            attained = [s for s in step.extremes if s.op in ("argmax", "ties")]
             lines += self._attained(attained) if attained else []
+            for point in step.points:
+                lines += self._many(point) if point.extra else self._one(point)
+            lines += self._locals(step.locals)
         return lines
 
     def _largest(self, found: Sequence[Statistic]) -> list[str]:
@@ -249,13 +252,6 @@ class _Printing:
 
     # -------------------------------------------------------------------------------------- entries at labels
 
-    def _points(self, level: int) -> list[str]:
-        lines: list[str] = []
-        for point in self.kernel.points:
-            if point.statistic.level == level:
-                lines += self._many(point) if point.extra else self._one(point)
-        return lines
-
     def _one(self, point: Point) -> list[str]:
         s = point.statistic
         lines = [f"label_{s.name} = {self._label(point)}"]
@@ -295,7 +291,7 @@ class _Printing:
                 lines.append(f"d_{s.name} = tl.load(data{self.slot('coefficient', s.name)} + row)")
                 lines.append(f"on_{s.name} = d_{s.name} != 0.0")
         for level in range(self.kernel.levels + 1):
-            lines += self._locals(level)
+            lines += self._locals(self._of_level(level))
         lines += [*self._lost(), *self._scaled()]
         inner: list[str] = []
         printer = self._classes(inner, "j", "lane", "value")
@@ -357,10 +353,6 @@ class _Printing:
 def _spread(mask: str, at: str) -> str:
     """A mask of a row at every one of its classes."""
     return f"(({mask}).to(tl.int32) + 0 * {at} != 0)"
-
-
-def _read_by(s: Statistic) -> list[Node]:
-    return [part for part in (s.body, s.mask) if part is not None]
 
 
 def _indented(lines: Iterable[str], depth: int) -> list[str]:

@@ -164,6 +164,13 @@ def _floating(value: Tensor) -> bool:
     return value.is_floating_point()
 
 
+def slopes(provided: Tensor, wanted: Sequence[Tensor], upstream: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradient to each of `wanted`: none where what is provided only orders or compares them."""
+    if not provided.requires_grad:
+        return (None,) * len(wanted)
+    return torch.autograd.grad(provided, wanted, upstream, allow_unused=True, create_graph=False)
+
+
 class Provided(torch.autograd.Function):
     """The value of a provider, which its backward pass works out anew."""
 
@@ -183,7 +190,7 @@ class Provided(torch.autograd.Function):
             held = [value.detach().requires_grad_(need) for value, need in zip(safe, needed, strict=True)]
             provided = ctx.provider.of(held, ctx.sizes, like)
         wanted = [value for value, need in zip(held, needed, strict=True) if need]
-        found = iter(torch.autograd.grad(provided, wanted, upstream, allow_unused=True, create_graph=False))
+        found = iter(slopes(provided, wanted, upstream))
         results: list[Tensor | None] = []
         for read, need in zip(ctx.provider.reads, needed, strict=True):
             gradient = next(found) if need else None
