@@ -26,7 +26,8 @@ def value_of(ctx: Context, symbol: ValueSymbol) -> Value:
         path = " -> ".join(f"`{link.name}`" for link in cycle)
         notes = [Note(f"`{link.name}` is declared here", link.span) for link in cycle[:-1]]
         session.values[symbol] = WRONG
-        return ctx.wrong("E106", f"`{symbol.name}` is defined by itself: {path}", symbol.span, notes=notes)
+        return ctx.wrong("E106", f"`{symbol.name}` is defined by itself: {path}", symbol.span, notes=notes,
+                         help="an equation over the steps before it is written with `scan`, `cumsum` or a `state`")  # fmt: skip
     session.open.append(symbol)
     inner = Context(session, symbol.frame)
     value = _declared(inner, symbol)

@@ -21,6 +21,7 @@ _ELSEWHERE: Final = {
     "gather": "x[v = y]", "select": "x[v = y]", "true": "0 == 0", "false": "0 == 1", "True": "0 == 0", "False": "0 == 1",
     "sigma": "sigmoid(x)", "σ": "sigmoid(x)", "Phi": "normcdf(x)", "Φ": "normcdf(x)", "E": "mean[b](x)",
     "expectation": "mean[b](x)",
+    "flip": "x[t -> u][u = size[t] - 1 - index[t]]", "reverse": "x[t -> u][u = size[t] - 1 - index[t]]",
     "cumulative_sum": "cumsum[t](x)", "relu6": "clip(x, 0, 6)", "logit": "log(p) - log(1 - p)", "sgn": "sign(x)",
 }  # fmt: skip
 """What other languages call a function that is written another way here; losses are listed with the library."""
