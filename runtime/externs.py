@@ -43,7 +43,8 @@ def _roots(program: Program) -> Iterator[Node]:
 def _allowed(target: str, allow: Collection[str]) -> bool:
     """Whether the module, or a package that it is in, is named."""
     module = target.partition(":")[0]
-    return any(module == name or module.startswith(f"{name}.") for name in allow)
+    names = (allow,) if isinstance(allow, str) else allow
+    return any(module == name or module.startswith(f"{name}.") for name in names if name)
 
 
 def _refusal(target: str, span: Span) -> Any:
@@ -56,8 +57,9 @@ def _imported(target: str, span: Span) -> Callable[..., Any]:
     module, _, name = target.partition(":")
     try:
         function = getattr(importlib.import_module(module), name, None)
-    except ImportError as reason:
-        raise fail("E736", f"the module `{module}` of `{target}` cannot be imported: {reason}", declared=span) from reason
+    except Exception as failure:
+        reason = f"{type(failure).__name__}: {failure}"
+        raise fail("E736", f"the module `{module}` of `{target}` cannot be imported: {reason}", declared=span) from failure
     if not callable(function):
         raise fail("E736", f"the module `{module}` has no function `{name}`", declared=span)
     return cast("Callable[..., Any]", function)

@@ -17,6 +17,8 @@ from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error, warning
 from lossc.grammar.source import Span
 
+MAX_UPDATES = 10_000
+"""The `steps` of one search or transport plan."""
 MAX_STEPS = 20_000
 """Expressions evaluated in the bodies of terms in one check: terms that call terms can grow without bound."""
 

@@ -11,7 +11,7 @@ from lossc.compiler import core
 from lossc.compiler import intervals as iv
 from lossc.compiler.constants import constant_value
 from lossc.compiler.core import Node
-from lossc.compiler.elaborate.context import Context, describe
+from lossc.compiler.elaborate.context import MAX_UPDATES, Context, describe
 from lossc.compiler.elaborate.reductions import Scope, read_where, reduce
 from lossc.compiler.elaborate.signature import Given, take
 from lossc.compiler.kinds import REAL
@@ -237,8 +237,8 @@ def _sinkhorn(ctx: Context, said: Bracketed, given: Given) -> Value:
     number = constant_value(steps)
     if eps is not None and eps <= 0:
         return ctx.wrong("E401", "`eps` of `sinkhorn` must be greater than 0", given.span("eps"))
-    if number is None or number < 1 or number != int(number):
-        return ctx.wrong("E401", "`steps` of `sinkhorn` is a whole number from 1", given.span("steps"))
+    if number is None or not 1 <= number <= MAX_UPDATES or number != int(number):
+        return ctx.wrong("E401", f"`steps` of `sinkhorn` is a whole number from 1 to {MAX_UPDATES}", given.span("steps"))
     cost = given.values["cost"]
     admitted = core.all_of(said.where, *(value.present for value in given.values.values()))
     parts = {"cost": cost.node, "eps": given.values["eps"].node, "a": given.node("a"), "b": given.node("b"),

@@ -236,6 +236,7 @@ def count(ctx: Context, bracket: syntax.Bracket) -> Value:
 
 # ------------------------------------------------------------------------------------------------ along an axis
 
+MAX_AMOUNT = 2**31
 _OPTIONS = {"shift": ("n", "fill"), "scan": ("decay",), "sort": ("by",), "topk": ("k",)}
 
 
@@ -258,6 +259,10 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
         return WRONG
     if name in ("shift", "topk") and not _is_whole(given.node(options[0])):
         ctx.uncompiled(f"`{name}` by an amount that is not written as a whole number", call.span)
+    amount = constant_value(given.values[options[0]].node) if name in ("shift", "topk") else None
+    if amount is not None and not (-MAX_AMOUNT if name == "shift" else 1) <= amount <= MAX_AMOUNT:
+        return ctx.wrong("E401", "no axis has as many entries" if amount > 1 or name == "shift" else "`topk` takes at least 1",
+                         given.span(options[0]))  # fmt: skip
     extra = where.axes if where is not None else frozenset()
     if axis.name not in value.axes | extra:
         return ctx.wrong("E304", f"`{name}` runs along `{selector.name}`, which is not an axis of its argument",

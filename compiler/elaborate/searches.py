@@ -12,7 +12,7 @@ from typing import Any
 from lossc.compiler import core
 from lossc.compiler.constants import constant_value
 from lossc.compiler.core import Call, Local, Node
-from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
+from lossc.compiler.elaborate.context import MAX_UPDATES, Context, axes_text, declared_note, describe
 from lossc.compiler.elaborate.types import read_type
 from lossc.compiler.elaborate.variables import exposed
 from lossc.compiler.elaborate.variables import unknown as _unknown
@@ -22,13 +22,28 @@ from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
 from lossc.grammar.source import Span
 
+MAX_NESTING = 8
+
 
 def search(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     names = [argument.name for argument in call.arguments]
     known = ([None],) if name != "worst" else ([None], [None, "at"])
     if names not in known or bracket.where is not None or any(argument.to is not None for argument in call.arguments):
         return ctx.wrong("E201", f"`{name}` takes one expression", call.span)
-    return {"grad": _grad, "worst": _worst, "root": _root}[name](ctx, bracket, call)
+    value = {"grad": _grad, "worst": _worst, "root": _root}[name](ctx, bracket, call)
+    if not value.wrong and _nesting(value.node) > MAX_NESTING:
+        return ctx.wrong("E505", f"derivatives and searches stand in each other more than {MAX_NESTING} deep", call.span,
+                         help="each of them repeats all that is inside")  # fmt: skip
+    return value
+
+
+def _nesting(root: Node) -> int:
+    """How deep searches stand in searches."""
+    deep: dict[Node, int] = {}
+    for node in core.walk(root):
+        own = isinstance(node, Call) and node.function in ("grad", "worst", "root")
+        deep[node] = own + max((deep[child] for child in node.children), default=0)
+    return deep[root]
 
 
 def replace_values(frame: Frame, values: dict[str, Any]) -> Frame:
@@ -200,8 +215,8 @@ def _options(ctx: Context, selectors: Iterable[syntax.Selector]) -> dict[str, No
             return None
         found[selector.name] = value.node
     number = constant_value(found["steps"])
-    if number is None or number < 1 or number != int(number):
-        ctx.wrong("E401", "`steps` of `worst` is a whole number from 1", next(iter(selectors)).span)
+    if number is None or not 1 <= number <= MAX_UPDATES or number != int(number):
+        ctx.wrong("E401", f"`steps` of `worst` is a whole number from 1 to {MAX_UPDATES}", next(iter(selectors)).span)
         return None
     return found
 

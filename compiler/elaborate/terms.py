@@ -338,6 +338,9 @@ def formal_value(ctx: Context, formal: syntax.Formal) -> Value:
     return Value(node, REAL if kind.name in NUMBERS else kind, None, formal.span)
 
 
+MAX_ORDER = 6
+
+
 def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value:
     """`f'(u, …)`: the symbolic derivative of a term by its first argument, at u and the other arguments."""
     from lossc.compiler.derivative import derivative
@@ -352,6 +355,9 @@ def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value
     if not expr.arguments or expr.arguments[0].name is not None or formal_axes(term.declaration):
         return ctx.wrong("E210", f"`{head.id}'` is the derivative of a term without axes by its first argument", expr.span,
                          notes=declared_note(Value(core.ZERO, declared=term.span)))  # fmt: skip
+    if head.primes > MAX_ORDER:
+        return ctx.wrong("E505", f"a derivative of order {head.primes} is too long to write out", expr.span,
+                         help=f"the order is at most {MAX_ORDER}")  # fmt: skip
     values = [ctx.value(argument.value) for argument in expr.arguments]
     if any(value.wrong for value in values):
         return WRONG

@@ -62,6 +62,8 @@ COMPARISONS = {"lt": "torch.gt", "le": "torch.ge", "eq": "torch.eq", "ne": "torc
 SINGULAR = {"div": (1,), "pow": (0,), "xlogy": (1,), "mod": (1,), "atan2": (1,), "logaddexp": ()}
 """The arguments that must be safe, where not every one that the table of primitives gives a safe point."""
 
+MAX_VALUES = 20_000
+"""The values that one program computes, those in searches among them; those of a long paper are some hundreds."""
 _HARMLESS_EXPONENT = 80.0
 """exp of at most this is finite in single precision."""
 
@@ -92,6 +94,7 @@ class Emitter:
         self._free: dict[Node, bool] = {}
         self._done: dict[tuple[Node, Guard], Emitted] = {}
         self._masks: dict[Guard, Emitted] = {}
+        self._work = [0]
         self.has_numbers: Callable[[Node], bool] = cache(self._has_numbers)
 
     def _has_numbers(self, node: Node) -> bool:
@@ -116,8 +119,17 @@ class Emitter:
             return self._from_around(self._around, node, guard)
         key = (node, guard)
         if key not in self._done:
+            self._count(node)
             self._done[key] = self._emit(node, guard)
         return self._done[key]
+
+    def _count(self, node: Node) -> None:
+        """A value is emitted once for each guard under which it is seen: cases inside cases may double them."""
+        self._work[0] += 1
+        if self._work[0] > MAX_VALUES:
+            message = f"written out, this program has more than {MAX_VALUES} values"
+            help_ = "a quantity that is used in many cases inside cases, or searches, is computed anew for each of them"
+            raise LosscError([error("E505", message, self.spans.get(node, NOWHERE), help=help_)])
 
     # -------------------------------------------------------------------------------------- the body of a search
 
@@ -126,6 +138,7 @@ class Emitter:
         inner = Emitter(builder, self.spans, guards=self.guards, tracked=differentiated((body,)))
         inner.locals[variable] = builder.variable
         inner._around = self
+        inner._work = self._work
         inner._binding = frozenset((variable, *inner.tracked))
         return inner
 
