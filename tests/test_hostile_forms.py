@@ -80,3 +80,13 @@ def test_a_module_that_fails(text: str, tmp_path: Path, monkeypatch: pytest.Monk
     sys.modules.pop("lossc_hostile_module", None)
     with pytest.raises(LosscError, match="E736"):
         lossc.loads(EXTERN.format("lossc_hostile_module:f"), allow=("lossc_hostile_module",))(x=torch.zeros(3))
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_labels_that_are_none_among_no_classes(backend: str) -> None:
+    text = "axis b : batch\naxis v\ninput z : logits[b, v]\ndata y : label[b] in v\nuse std.ce (ce)\n"
+    z = torch.zeros(3, 0, requires_grad=True)
+    result = lossc.loads(f"{text}minimize\n  loss : mean[b](ce(z, y))\n", backend=backend)(z=z, y=torch.full((3,), -1))
+    result.loss.backward()
+    assert result.loss == 0
+    assert result.counts["loss"] == 0

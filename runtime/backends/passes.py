@@ -133,7 +133,7 @@ class Target:
                 total.add_(value)
         else:
             total = _total(dense, picked, place)
-        for value, at in picked:
+        for value, at in picked if total.numel() else ():  # among no classes every label is *none*
             total.scatter_add_(dim, at, value)
         if total is not place:
             place.copy_(total)

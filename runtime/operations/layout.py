@@ -62,6 +62,8 @@ def take(x: Tensor, at: Tensor) -> Tensor:
     A negative index, *none*, reads entry 0; one beyond the last reads NaN (in what is no number, the last entry).
     """
     leading, last = x.dim() - 1, x.shape[-1] - 1
+    if last < 0:
+        x = torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], dim=-1)  # there is no entry 0 for *none* to read
     flat = at.unsqueeze(-1) if at.dim() == leading else at.flatten(leading)
     rows = [given if have == 1 else have for have, given in zip(x.shape[:-1], flat.shape[:-1], strict=True)]
     taken = torch.gather(x.expand(*rows, -1), -1, flat.clamp(0, max(last, 0)).expand(*rows, -1))
