@@ -135,4 +135,4 @@ def group_sum(x: Tensor, label: Tensor, size: int) -> Tensor:
     member = (label >= 0).reshape(*label.shape, *[1] * len(rest))
     entries = torch.where(member, x, 0.0).flatten(0, label.dim() - 1)
     total = torch.zeros(size, *rest, dtype=x.dtype, device=x.device)
-    return total.index_add(0, label.clamp(min=0).flatten(), entries)
+    return total.index_add(0, label.clamp(min=0).flatten(), entries) if size else total
