@@ -12,7 +12,7 @@ demo: $(VENV)/.installed-train
 	@$(BIN)/lossc train pairs
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: $(VENV)/.installed-train
 	@$(BIN)/python benchmarks/run.py
