@@ -8,7 +8,7 @@ upstream gradient that is expected; when another one comes, the gradient is work
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,16 +20,14 @@ from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
-from lossc.runtime.backends.environment import Environment
+from lossc.runtime.backends.early import CLOSE, ratio_of
+from lossc.runtime.backends.environment import Environment, in_type
 from lossc.runtime.backends.kernel_calls import KernelCalls, in_double
-from lossc.runtime.backends.once import once
+from lossc.runtime.backends.once import apart, once
 from lossc.runtime.backends.operators import RowOperators, row_operators
 from lossc.runtime.backends.seam import Differentiable, Gradients, Seam, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
-
-CLOSE = 2.0**-20
-"""The largest relative difference between an upstream gradient that was expected and the one that came."""
 
 
 @dataclass
@@ -38,16 +36,6 @@ class Visit:
 
     expected: Weights
     gradients: dict[str, Tensor] = field(default_factory=dict)
-
-    def ratio(self, upstream: Mapping[str, Tensor]) -> float | None:
-        """What came as a multiple of what was expected; None where they are not proportional."""
-        came = {name: gradient.item() if gradient.dim() == 0 else float("nan") for name, gradient in upstream.items()}
-        if any(value != 0 for name, value in came.items() if name not in self.expected):
-            return None
-        ratios = [came.get(name, 0.0) / value if value else float("nan")
-                  for name, value in self.expected.items() if value or came.get(name)]  # fmt: skip
-        first = ratios[0] if ratios else 1.0
-        return first if all(abs(each - first) <= CLOSE * abs(first) for each in ratios) else None
 
     def take(self) -> dict[str, Tensor]:
         """The gradients, once."""
@@ -103,7 +91,7 @@ class Compiled:
         for calls, operators in zip(self.plan() or (), self._operators, strict=True):
             known = known.having(operators.run(calls.given(known)))
         roots = self.seam.chained(in_double(known))
-        return {name: _in_type(root, environment.like) for name, root in roots.items()}
+        return {name: in_type(root, environment.like) for name, root in roots.items()}
 
     def serves(self, device: torch.device) -> bool:
         """Whether kernels may be had on a device, as far as is known."""
@@ -200,8 +188,8 @@ class Values(torch.autograd.Function):
         known = known.having(owner.statistics(known, visit, wanted))
         graph = _graph(owner, known, keys) if keys and not visit.gradients else None
         values = owner.seam.values(in_double(known)) if graph is None else graph.values
-        found = {name: _in_type(root.detach(), known.like) for name, root in values.items()}
-        roots = dict(zip(found, _apart(found.values()), strict=True))
+        found = {name: in_type(root.detach(), known.like) for name, root in values.items()}
+        roots = dict(zip(found, apart(found.values()), strict=True))
         ctx.owner, ctx.visit, ctx.wanted, ctx.keys, ctx.graph = owner, visit, wanted, keys, graph
         ctx.tensors, ctx.params = tuple(known.tensors), tuple(known.params)
         ctx.sizes, ctx.like = known.sizes, known.like
@@ -222,14 +210,6 @@ class Values(torch.autograd.Function):
             found = _gradients(owner, known, ctx.visit, upstream, ctx.keys, ctx.wanted, ctx.graph)
         results = once((found.get(key) for key in ctx.keys), *upstream.values(), *saved)
         return (None, None, None, None, *results)
-
-
-def _apart(values: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The values as different tensors: equal roots are worked out once."""
-    there: set[int] = set()
-    for value in values:
-        yield value.clone() if id(value) in there else value
-        there.add(id(value))
 
 
 def _gradients(
@@ -255,10 +235,6 @@ def _graph(owner: Compiled, known: Environment, keys: tuple[Key, ...]) -> Differ
     return owner.seam.differentiable(in_double(known), tensors=tensors, params=params)
 
 
-def _in_type(value: Tensor, like: Tensor) -> Tensor:
-    return value.to(like.dtype) if value.is_floating_point() else value
-
-
 def _of_row(seam: Gradients, key: Key) -> Tensor | None:
     kind, name = key
     if kind == "param":
@@ -269,7 +245,7 @@ def _of_row(seam: Gradients, key: Key) -> Tensor | None:
 def _early(owner: Compiled, visit: Visit, upstream: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """The gradients that were formed with the statistics, if they are those that are asked for."""
     taken = visit.take()
-    ratio = visit.ratio(upstream) if taken else None
+    ratio = ratio_of(visit.expected, upstream) if taken else None
     if ratio is None:
         return None
     owner.scale *= ratio or 1.0

@@ -25,7 +25,7 @@ from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.blocks import anchored, components, independent, mixed, needed
 from lossc.runtime.backends.engines import Engine
 from lossc.runtime.backends.environment import Environment
-from lossc.runtime.backends.passage import Axes, Key, Passage, Rooted
+from lossc.runtime.backends.passage import Axes, Key, Passage, Rooted, row_bytes
 from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable
 from lossc.runtime.backends.seam import Seam
@@ -184,11 +184,6 @@ class Headed:
         if self._needed is None or any(name not in known.tensors for name in self._needed.procedure.names("tensor")):
             return None
         return known.run(self._needed)["needed"]
-
-
-def row_bytes(heads: Mapping[str, Linear]) -> int:
-    """Of the scores of one row."""
-    return sum(head.dtype.itemsize * head.weight.shape[0] for head in heads.values())
 
 
 def _most_rows(component: Component, sizes: Mapping[str, int], heads: Mapping[str, Linear], keys: Iterable[Key]) -> int:

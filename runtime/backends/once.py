@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -37,6 +37,14 @@ def once(gradients: Iterable[Tensor | None], *sources: Tensor | None) -> list[Te
         return list(gradients)
     moving = [source for source in sources if source is not None and source.is_floating_point()]
     return [None if gradient is None else OnlyOnce.apply(gradient, *moving) for gradient in gradients]  # type: ignore[no-untyped-call]
+
+
+def apart(values: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The values as different tensors: equal roots are worked out once."""
+    there: set[int] = set()
+    for value in values:
+        yield value.clone() if id(value) in there else value
+        there.add(id(value))
 
 
 class OnlyOnce(torch.autograd.Function):

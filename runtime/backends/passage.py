@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from lossc.runtime.backends.blocks import Block, cut, part
-from lossc.runtime.backends.environment import Environment, shaped
+from lossc.runtime.backends.early import CLOSE, ratio_of
+from lossc.runtime.backends.environment import Environment, in_type, shaped
 from lossc.runtime.backends.kernel_calls import in_double
-from lossc.runtime.backends.once import once
+from lossc.runtime.backends.once import apart, once
 from lossc.runtime.backends.projection import Projection, needed_rows
 from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.sharded import summed
@@ -26,15 +27,17 @@ from lossc.runtime.linear import Linear
 if TYPE_CHECKING:
     from lossc.runtime.backends.heads import Component, Headed, Schedule
 
-CLOSE = 2.0**-20
-"""The largest relative difference between an upstream gradient that was expected and the one that came."""
-
 SLICE_BYTES = 8 << 20
 """For the gradients of scores before they take their place."""
 
 Axes = tuple[str, ...]
 Key = tuple[str, str]
 """A kind (`tensor`, `param`, or the name of a head) and a name."""
+
+
+def row_bytes(heads: Mapping[str, Linear]) -> int:
+    """Of the scores of one row."""
+    return sum(head.dtype.itemsize * head.weight.shape[0] for head in heads.values())
 
 
 class Passage:
@@ -73,7 +76,7 @@ class Passage:
             self.early = None if total is None else total.finish()
         self._projections.clear()
         self.known = known.having(found)
-        return {name: _in_type(root, known.like) for name, root in owner.seam.values(in_double(self.known)).items()}
+        return {name: in_type(root, known.like) for name, root in owner.seam.values(in_double(self.known)).items()}
 
     def _schedule(self, component: Component, expected: Mapping[str, float]) -> Schedule:
         return self.owner.schedule(component, self.known.sizes, component.heads(self.heads), self.keys, expected)
@@ -114,7 +117,7 @@ class Passage:
         """The gradient of each input, from dL/d root."""
         taken, self.early = self.early, None
         if taken is not None:
-            ratio = _ratio(self.expected, upstream)
+            ratio = ratio_of(self.expected, upstream)
             if ratio is not None:
                 return taken if abs(ratio - 1.0) <= CLOSE else {key: value.mul_(ratio) for key, value in taken.items()}
             self.owner.give_up_hope()
@@ -136,25 +139,6 @@ class Passage:
 
     def _of(self, name: str, weight: Tensor, component: Component, block: Block) -> Tensor:
         return part(weight, component.values[f"@{name}"], block)
-
-
-def _ratio(expected: Mapping[str, float], upstream: Mapping[str, Tensor]) -> float | None:
-    """What all upstream gradients are as a multiple of those that were expected; None where there is no such number."""
-    ratio: float | None = None
-    for name in expected.keys() | upstream.keys():
-        wanted, came = expected.get(name, 0.0), upstream.get(name)
-        if came is not None and came.numel() != 1:
-            return None
-        got = 0.0 if came is None else float(came)
-        if wanted == 0.0:
-            if got != 0.0:
-                return None
-            continue
-        if ratio is None:
-            ratio = got / wanted
-        if not abs(got - ratio * wanted) <= CLOSE * abs(got):
-            return None
-    return ratio
 
 
 class Visit:
@@ -222,7 +206,7 @@ class Visit:
         Slice by slice the gradients of scores take their place.
         """
         order = tuple(axis for axis in self.component.free(self.heads) if axis in self.cut)
-        row = sum(head.dtype.itemsize * head.weight.shape[0] for head in self.heads.values())
+        row = row_bytes(self.heads)
         inner = self.component.inner(order, self.known.sizes)
         for piece in cut(order, self.known.sizes, max(1, SLICE_BYTES // max(1, row * inner))):
             self._spread(weights, piece, total)
@@ -331,9 +315,8 @@ class Rooted(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Passage, *inputs: Tensor) -> tuple[Tensor, ...]:
-        roots: dict[str, Tensor] = {}
-        for name, value in call.forward().items():
-            roots[name] = value.clone() if any(value is other for other in roots.values()) else value
+        found = call.forward()
+        roots = dict(zip(found, apart(found.values()), strict=True))
         ctx.call, ctx.names = call, tuple(roots)
         ctx.save_for_backward(*inputs)
         ctx.set_materialize_grads(False)
@@ -347,7 +330,3 @@ class Rooted(torch.autograd.Function):
         with torch.no_grad():
             found = ctx.call.backward(upstream)
         return (None, *once((found.get(key) for key in ctx.call.keys), *upstream.values(), *inputs))
-
-
-def _in_type(value: Tensor, like: Tensor) -> Tensor:
-    return value.to(like.dtype) if value.is_floating_point() else value

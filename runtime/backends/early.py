@@ -1,0 +1,23 @@
+"""Gradients that were formed before anything asked for them: whether they are those that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from lossc.runtime.backends.seam import Weights
+
+CLOSE = 2.0**-20
+"""The largest relative difference between an upstream gradient that was expected and the one that came."""
+
+
+def ratio_of(expected: Weights, upstream: Mapping[str, Tensor]) -> float | None:
+    """The upstream gradients as a multiple of those that were expected; None where they are not proportional."""
+    came = {name: gradient.item() if gradient.dim() == 0 else float("nan") for name, gradient in upstream.items()}
+    if any(value != 0 for name, value in came.items() if name not in expected):
+        return None
+    ratios = [came.get(name, 0.0) / value if value else float("nan")
+              for name, value in expected.items() if value or came.get(name)]  # fmt: skip
+    first = ratios[0] if ratios else 1.0
+    return first if all(abs(each - first) <= CLOSE * abs(first) for each in ratios) else None
