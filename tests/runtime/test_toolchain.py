@@ -38,7 +38,7 @@ def built(_: int) -> int:
     return value
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork")
 def test_processes_build_the_same_kernel_at_once(folder: Path) -> None:
     with multiprocessing.get_context("fork").Pool(4) as pool:
         assert pool.map(built, range(4), chunksize=1) == [7] * 4
