@@ -16,11 +16,11 @@ from torch import Tensor
 
 from lossc.runtime.backends.blocks import Block, cut, part
 from lossc.runtime.backends.early import CLOSE, ratio_of
-from lossc.runtime.backends.environment import Environment, in_type, shaped
-from lossc.runtime.backends.kernel_calls import in_double
+from lossc.runtime.backends.environment import Environment, in_double, shaped
 from lossc.runtime.backends.once import apart, once
 from lossc.runtime.backends.projection import Projection, needed_rows
 from lossc.runtime.backends.provider import Provider
+from lossc.runtime.backends.rounding import rounded
 from lossc.runtime.backends.sharded import summed
 from lossc.runtime.linear import Linear
 
@@ -76,7 +76,7 @@ class Passage:
             self.early = None if total is None else total.finish()
         self._projections.clear()
         self.known = known.having(found)
-        return {name: in_type(root, known.like) for name, root in owner.seam.values(in_double(self.known)).items()}
+        return owner.seam.final(self.known)
 
     def _schedule(self, component: Component, expected: Mapping[str, float]) -> Schedule:
         return self.owner.schedule(component, self.known.sizes, component.heads(self.heads), self.keys, expected)
@@ -114,7 +114,16 @@ class Passage:
     # -------------------------------------------------------------------------------------- backward
 
     def backward(self, upstream: Mapping[str, Tensor]) -> dict[Key, Tensor]:
-        """The gradient of each input, from dL/d root."""
+        """The gradient of each input, in its type, from dL/d root."""
+        return {key: rounded(value, self._type(key)) for key, value in self._gradients(upstream).items()}
+
+    def _type(self, key: Key) -> torch.dtype:
+        kind, name = key
+        if kind in self.heads:
+            return self.heads[kind].parts[name].dtype
+        return (self.known.tensors if kind == "tensor" else self.known.params)[name].dtype
+
+    def _gradients(self, upstream: Mapping[str, Tensor]) -> dict[Key, Tensor]:
         taken, self.early = self.early, None
         if taken is not None:
             ratio = ratio_of(self.expected, upstream)

@@ -31,6 +31,7 @@ class Pool:
         self._lock = threading.Lock()
         self._returned: deque[mmap.mmap] = deque()
         self._free: list[mmap.mmap] = []
+        self._views: weakref.WeakValueDictionary[int, memoryview] = weakref.WeakValueDictionary()
         self._in_use = 0
         self._most = 0
 
@@ -42,7 +43,25 @@ class Pool:
         block = self._block(-(-size // PAGE) * PAGE)
         view = memoryview(block)
         weakref.finalize(view, self._returned.append, block).atexit = False
-        return torch.frombuffer(view, dtype=dtype, count=prod(shape)).view(tuple(shape))
+        tensor = torch.frombuffer(view, dtype=dtype, count=prod(shape)).view(tuple(shape))
+        self._views[tensor.data_ptr()] = view
+        return tensor
+
+    def over(self, tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """A tensor of the same shape and a narrower type in the same memory, from its start; None where that is not ours."""
+        view = self._views.get(tensor.data_ptr())
+        if view is None or dtype.itemsize > tensor.dtype.itemsize:
+            return None
+        return torch.frombuffer(view, dtype=dtype, count=tensor.numel()).view(tensor.shape)
+
+    def trim(self, tensor: Tensor) -> None:
+        """Gives the pages of its block that lie beyond a tensor back to the system; with the next use they are mapped anew."""
+        view = self._views.get(tensor.data_ptr())
+        start = -(-tensor.numel() * tensor.element_size() // PAGE) * PAGE
+        if view is not None and start < view.nbytes and hasattr(mmap, "MADV_DONTNEED"):
+            block = view.obj
+            assert isinstance(block, mmap.mmap)
+            block.madvise(mmap.MADV_DONTNEED, start, view.nbytes - start)
 
     def release(self) -> None:
         """Gives memory that no tensor holds back to the system."""
