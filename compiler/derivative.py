@@ -9,6 +9,7 @@ from lossc.compiler.core import ONE, ZERO, Const, Map, Node, StopGrad, add, appl
 from lossc.compiler.faults import InternalError
 from lossc.compiler.formula import formula
 from lossc.compiler.primitives import PRIMITIVES
+from lossc.compiler.steep import is_steep
 
 _NAMES = ("x", "y", "z")
 
@@ -43,7 +44,7 @@ def _of_map(node: Map, slopes: dict[Node, Node]) -> Node:
     if special is not None:
         return special(node.arguments, inner)
     partials = (partial(node, k) if slope is not ZERO else ZERO for k, slope in enumerate(inner))
-    return total(*(product(p, slope) for p, slope in zip(partials, inner, strict=True)))
+    return total(*(scaled(p, slope) for p, slope in zip(partials, inner, strict=True)))
 
 
 def partial(node: Map, position: int) -> Node:
@@ -53,6 +54,14 @@ def partial(node: Map, position: int) -> Node:
     if not text:
         return ZERO
     return tidy(formula(text, dict(zip(_NAMES, node.arguments, strict=False))))
+
+
+def slope_at(node: Map, position: int) -> Node:
+    """The same, of primitives with any number of arguments too."""
+    special = _SPECIAL.get(node.function)
+    if special is None:
+        return partial(node, position)
+    return tidy(special(node.arguments, [ONE if at == position else ZERO for at in range(len(node.arguments))]))
 
 
 # ------------------------------------------------------------------------------------------------ own rules
@@ -80,10 +89,10 @@ def _of_extremum(function: str) -> Callable[[tuple[Node, ...], list[Node]], Node
         """Those that attain the extremum share the slope evenly."""
         if len(arguments) == 2:
             node = Map(function, arguments)
-            return total(*(product(partial(node, k), slope) for k, slope in enumerate(inner) if slope is not ZERO))
+            return total(*(scaled(partial(node, k), slope) for k, slope in enumerate(inner) if slope is not ZERO))
         extremum = Map(function, arguments)
         attained = [apply("eq", argument, extremum) for argument in arguments]
-        shares = (product(slope, chosen) for slope, chosen in zip(inner, attained, strict=True))
+        shares = (scaled(chosen, slope) for slope, chosen in zip(inner, attained, strict=True))
         return div(total(*shares), add(*attained))
 
     return rule
@@ -99,6 +108,16 @@ _SPECIAL: dict[str, Callable[[tuple[Node, ...], list[Node]], Node]] = {
 
 
 # ------------------------------------------------------------------------------------------------ tidy construction
+
+
+def scaled(share: Node, slope: Node) -> Node:
+    """The product; where the share of what is not taken is 0, a slope that may be infinite there is not read."""
+    if share in (ZERO, ONE) or not is_steep(slope):
+        return product(share, slope)
+    if isinstance(share, Map) and share.function == "where":
+        condition, then, otherwise = share.arguments
+        return where(condition, scaled(then, slope), scaled(otherwise, slope))
+    return where(share, slope, ZERO) if share.is_mask else product(share, slope)
 
 
 def total(*terms: Node) -> Node:

@@ -15,6 +15,7 @@ from lossc.compiler.emission.guards import ALL, extended
 from lossc.compiler.emission.opaque import differentiated
 from lossc.compiler.emission.prepare import prepared, recursion_for
 from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Procedure, Slot
+from lossc.compiler.emission.untaken import perhaps_untaken
 from lossc.grammar.source import Span
 
 __all__ = ["Bound", "Emitted", "Extent", "Instruction", "Procedure", "Slot", "axis_order", "emit", "made_extents"]
@@ -34,7 +35,9 @@ def emit(
         everything = (*ready.values(), *masks.values())
         builder = Builder(axis_order(everything))
         builder.extents = made_extents(everything)
-        emitter = Emitter(builder, spans, guards=differentiable, tracked=differentiated(everything))
+        untaken = perhaps_untaken(everything) if differentiable else frozenset()
+        tracked = differentiated(everything)
+        emitter = Emitter(builder, spans, guards=differentiable, tracked=tracked, untaken=untaken)
         outputs = {}
         for name, root in ready.items():
             value = emitter.emit(root, extended(ALL, masks.get(name)))

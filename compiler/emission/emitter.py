@@ -35,7 +35,7 @@ from lossc.compiler.core import (
 from lossc.compiler.emission.along import emit_along
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.calls import emit_call
-from lossc.compiler.emission.facts import is_small_power, leaf, may_be_infinite, may_vanish, safe_number
+from lossc.compiler.emission.facts import leaf, may_be_infinite, may_vanish, safe_number
 from lossc.compiler.emission.guards import (
     ALL,
     Ahead,
@@ -51,8 +51,10 @@ from lossc.compiler.emission.nested import Inner
 from lossc.compiler.emission.opaque import differentiated, emit_opaque
 from lossc.compiler.emission.procedure import Emitted, Slot, ValueType
 from lossc.compiler.emission.reduce import emit_reduce
+from lossc.compiler.emission.untaken import attached, is_hidden, perhaps_untaken
 from lossc.compiler.faults import InternalError
 from lossc.compiler.primitives import PRIMITIVES
+from lossc.compiler.steep import is_steep_at
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.grammar.source import NOWHERE, Span
 
@@ -64,8 +66,6 @@ SINGULAR = {"div": (1,), "pow": (0,), "xlogy": (1,), "mod": (1,), "atan2": (1,),
 
 MAX_VALUES = 20_000
 """The values that one program computes, those in searches among them; those of a long paper are some hundreds."""
-_HARMLESS_EXPONENT = 80.0
-"""exp of at most this is finite in single precision."""
 
 
 class Emitter:
@@ -76,10 +76,13 @@ class Emitter:
 
     def __init__(
         self, builder: Builder, spans: dict[Node, Span] | None = None, *, guards: bool = True,
-        tracked: frozenset[Node] = frozenset(),
+        tracked: frozenset[Node] = frozenset(), untaken: frozenset[Node] = frozenset(),
     ) -> None:  # fmt: skip
         self.builder = builder
         self.guards = guards
+        self.untaken = untaken
+        self.attaches = 1 + len(tracked) if untaken else 0
+        """How often what may go untaken has its slopes attached: once, and again for what differentiates inside."""
         self.spans = spans or {}
         self.minima: dict[str, int] = {}
         self.squares: dict[tuple[str, str], None] = {}
@@ -92,7 +95,7 @@ class Emitter:
         self._around: Emitter | None = None
         self._binding: frozenset[Node] = frozenset()
         self._free: dict[Node, bool] = {}
-        self._done: dict[tuple[Node, Guard], Emitted] = {}
+        self._done: dict[tuple[Node, Guard, int], Emitted] = {}
         self._masks: dict[Guard, Emitted] = {}
         self._work = [0]
         self.has_numbers: Callable[[Node], bool] = cache(self._has_numbers)
@@ -117,7 +120,7 @@ class Emitter:
         guard = projected(guard, node.axes) if self.guards and self.has_numbers(node) else ALL
         if self._around is not None and self._is_free(node):
             return self._from_around(self._around, node, guard)
-        key = (node, guard)
+        key = (node, guard, self.attaches)
         if key not in self._done:
             self._count(node)
             self._done[key] = self._emit(node, guard)
@@ -135,7 +138,8 @@ class Emitter:
 
     def inside(self, builder: Inner, body: Node, variable: Local) -> Emitter:
         """What emits the body of a search: all that is free of its variable is computed around it."""
-        inner = Emitter(builder, self.spans, guards=self.guards, tracked=differentiated((body,)))
+        tracked, untaken = differentiated((body,)), perhaps_untaken((body,))
+        inner = Emitter(builder, self.spans, guards=self.guards, tracked=tracked, untaken=untaken)
         inner.locals[variable] = builder.variable
         inner._around = self
         inner._work = self._work
@@ -280,15 +284,18 @@ class Emitter:
         if all(value.literal for value in values):
             return Emitted(float(PRIMITIVES[function].value(*(value.at for value in values))))
         if function == "mul":
-            return self._product(node, values)
+            total = self._product(node, values)
+            return attached(self, node, values, total, guard) if is_hidden(self, node, singular=False) else total
         if function == "add":
             terms = _without(0.0, values)
             return terms[0] if len(terms) == 1 else self.elementwise("operations.add", terms)
-        for at, safe in self._singular(node):
+        singular = dict(self._singular(node))
+        for at, safe in singular.items():
             values[at] = self.guarded(values[at], guard, safe)
         literals = {"div": (1,), "pow": (0, 1)}.get(function, ())
-        values = [value if at in literals else self.builder.tensor(value) for at, value in enumerate(values)]
-        return self.elementwise(PRIMITIVES[function].torch, values)
+        operands = [value if at in literals else self.builder.tensor(value) for at, value in enumerate(values)]
+        result = self.elementwise(PRIMITIVES[function].torch, operands)
+        return attached(self, node, values, result, guard) if is_hidden(self, node, singular=bool(singular)) else result
 
     def product(self, values: Sequence[Emitted]) -> Emitted:
         values = _without(1.0, values)
@@ -334,10 +341,7 @@ class Emitter:
         if safe is None:
             return
         for at in SINGULAR.get(node.function, range(len(safe))):
-            argument = node.arguments[at]
-            fixed = not self.has_numbers(argument)
-            bounded = node.function in ("exp", "expm1") and argument.domain.hi <= _HARMLESS_EXPONENT
-            if not (fixed or bounded or is_small_power(node)):
+            if self.has_numbers(node.arguments[at]) and is_steep_at(node, at):
                 yield at, safe[at]
 
     # -------------------------------------------------------------------------------------- selections

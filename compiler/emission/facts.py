@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from lossc.compiler.core import Along, Const, Input, Map, Node, Param, Rename, Select, Size, Slice, StopGrad
 from lossc.compiler.intervals import INF, LOGPROB, Interval
+from lossc.compiler.steep import is_small_power as is_small_power
 
 _LOGARITHMS = ("log", "log2", "log1p", "log1mexp")
 
@@ -29,19 +28,6 @@ def may_be_infinite(node: Node) -> bool:
 def may_vanish(node: Node) -> bool:
     """Whether a factor that differs from entry to entry may be 0."""
     return not isinstance(node, Const | Param | Size) and node.domain.lo <= 0 <= node.domain.hi
-
-
-def is_small_power(node: Map) -> bool:
-    """x^n for a small whole n, finite wherever x is."""
-    if node.function != "pow":
-        return False
-    exponent = node.arguments[1]
-    return (
-        isinstance(exponent, Const)
-        and isinstance(exponent.value, Fraction)
-        and exponent.value.denominator == 1
-        and 0 <= exponent.value <= 8
-    )
 
 
 def leaf(node: Node) -> Input | None:

@@ -99,11 +99,12 @@ class RowScope:
         """From the coefficients of one sweep to row values, and on to statistics of earlier sweeps."""
         chains = [chain for chain in self.kernel.chains
                   if chain.statistic in statistics and statistics[chain.statistic].level == level]  # fmt: skip
-        lines = [f"double d_{name} = 0.0;" for name in dict.fromkeys(chain.local for chain in chains)]
+        names = dict.fromkeys(chain.value_of for chain in chains)
+        lines = [f"double d_{name} = 0.0;" for name in names if name not in statistics]
         for chain in chains:
-            lines += self._added(f"d_{chain.statistic}", f"d_{chain.local}", chain.value)
+            lines += self._added(f"d_{chain.statistic}", f"d_{chain.value_of}", chain.value)
         for local in self.kernel.locals:
-            if any(chain.local == plain(local.leaf) for chain in chains):
+            if plain(local.leaf) in names:
                 for statistic in statistics.values():
                     slope = tidy(derivative(local.value, statistic.leaf))
                     if slope is not ZERO:

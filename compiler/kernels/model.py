@@ -55,10 +55,11 @@ class Adjoint:
 
 @dataclass(frozen=True)
 class Chain:
-    """d `statistic` / d `local`: what a coefficient of the statistic adds to that of the row value in its body."""
+    """d `statistic` / d `value_of`: what a coefficient of the statistic adds to that of a row value in its body, which is a
+    local or a statistic of an earlier sweep."""
 
     statistic: str
-    local: str
+    value_of: str
     value: Node
 
 

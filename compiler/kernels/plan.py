@@ -168,7 +168,7 @@ class _Planning:
                     self._read(slope.value, draft)
             for statistic in draft.statistics.values():
                 for slope in statistic.sensitivities:
-                    if slope.of in draft.locals:
+                    if slope.of in draft.locals or draft.has(slope.of):
                         value = self.localised(slope.value, draft)
                         draft.chains.append(Chain(statistic.name, slope.of, value))
 

@@ -74,10 +74,12 @@ from lossc.runtime.operations.reductions import (
 from lossc.runtime.operations.searches import found_or, implicit, root, root_slope, worst
 from lossc.runtime.operations.statistics import centre, exponential, ties
 from lossc.runtime.operations.transport import sinkhorn
+from lossc.runtime.operations.untaken import attached
 
 __all__ = [
     "add",
     "align",
+    "attached",
     "called",
     "centre",
     "clip",
