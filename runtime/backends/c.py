@@ -21,8 +21,8 @@ from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.early import CLOSE, ratio_of
-from lossc.runtime.backends.environment import Environment, in_type
-from lossc.runtime.backends.kernel_calls import KernelCalls, in_double
+from lossc.runtime.backends.environment import Environment, in_double, in_type
+from lossc.runtime.backends.kernel_calls import KernelCalls
 from lossc.runtime.backends.once import apart, once
 from lossc.runtime.backends.operators import RowOperators, row_operators
 from lossc.runtime.backends.seam import Differentiable, Gradients, Seam, Weights
@@ -52,6 +52,7 @@ class Compiled:
     def __init__(self, table: Table, seam: Seam) -> None:
         self.table = table
         self.seam = seam
+        seam.compiled = True
         self.other = Chunked(table, seam)
         self.native, self.roots = self.other.native, self.other.roots
         self.streams = {_key(s): s for s in table.streams if s.differentiable and s.provider != "centred"}
@@ -186,8 +187,9 @@ class Values(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         wanted = frozenset(owner.streams[key].name for key in keys if key in owner.streams)
         known = known.having(owner.statistics(known, visit, wanted))
-        graph = _graph(owner, known, keys) if keys and not visit.gradients else None
-        values = owner.seam.values(in_double(known)) if graph is None else graph.values
+        needs_graph = keys and not visit.gradients and not owner.seam.differentiates(known, *_on_rows(owner, keys))
+        graph = _graph(owner, known, keys) if needs_graph else None
+        values = owner.seam.final(known) if graph is None else graph.values
         found = {name: in_type(root.detach(), known.like) for name, root in values.items()}
         roots = dict(zip(found, apart(found.values()), strict=True))
         ctx.owner, ctx.visit, ctx.wanted, ctx.keys, ctx.graph = owner, visit, wanted, keys, graph
@@ -221,8 +223,11 @@ def _gradients(
     early = _early(owner, visit, upstream)
     if early is not None and not rows:
         return {key: early[stream.name] for key, stream in owner.streams.items() if stream.name in early}
-    exact = {name: gradient.double() for name, gradient in upstream.items()}
-    seam = (graph or _graph(owner, known, keys)).gradients(exact)
+    if graph is None:
+        tensors, params = _on_rows(owner, keys)
+        seam = owner.seam.gradients(known, upstream, tensors=tensors, params=params)
+    else:
+        seam = graph.gradients({name: gradient.double() for name, gradient in upstream.items()})
     streams = owner.gradients(known, seam.statistics, wanted) if early is None else early
     found = {key: streams[stream.name] for key, stream in owner.streams.items() if stream.name in streams}
     return found | {key: gradient for key in rows if (gradient := _of_row(seam, key)) is not None}
@@ -230,9 +235,14 @@ def _gradients(
 
 def _graph(owner: Compiled, known: Environment, keys: tuple[Key, ...]) -> Differentiable:
     """The roots as functions of statistics, and of the inputs that stand on rows."""
-    rows = [key for key in keys if key not in owner.streams]
-    tensors, params = ([name for kind, name in rows if kind == wanted] for wanted in ("tensor", "param"))
+    tensors, params = _on_rows(owner, keys)
     return owner.seam.differentiable(in_double(known), tensors=tensors, params=params)
+
+
+def _on_rows(owner: Compiled, keys: tuple[Key, ...]) -> tuple[list[str], list[str]]:
+    """The tensors and the parameters among the inputs that are no streams."""
+    rows = [key for key in keys if key not in owner.streams]
+    return [name for kind, name in rows if kind == "tensor"], [name for kind, name in rows if kind == "param"]
 
 
 def _of_row(seam: Gradients, key: Key) -> Tensor | None:

@@ -70,3 +70,8 @@ def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: 
 def in_type(tensor: Tensor, like: Tensor) -> Tensor:
     """Numbers in the type of the computation; masks and labels as they are."""
     return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
+
+
+def in_double(known: Environment) -> Environment:
+    """The same for what is worked out on rows: in double precision, which costs nothing there."""
+    return replace(known, like=known.like.double())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 from typing import Literal, Protocol
 
@@ -14,7 +14,7 @@ from lossc.compiler.emission import emit
 from lossc.compiler.kernels import Argument, Kernel
 from lossc.compiler.kernels.c import Function, Slot
 from lossc.compiler.table import Statistic, Stream
-from lossc.runtime.backends.environment import Environment, shaped
+from lossc.runtime.backends.environment import Environment, in_double, shaped
 from lossc.runtime.backends.native import TYPES, Native, Operand
 from lossc.runtime.backends.pool import POOL
 from lossc.runtime.backends.reference import Executable
@@ -53,11 +53,6 @@ class Written:
     regular: Tensor | None = None
     gradients: dict[str, Tensor] = field(default_factory=dict)
     columns: dict[str, Tensor] = field(default_factory=dict)
-
-
-def in_double(known: Environment) -> Environment:
-    """The same for what is worked out on rows: in double precision, which costs nothing there."""
-    return replace(known, like=known.like.double())
 
 
 class Built(Protocol):

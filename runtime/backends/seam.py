@@ -7,7 +7,7 @@ also passes gradient to the row values that stand in its body.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,24 +23,16 @@ from lossc.compiler.faults import InternalError
 from lossc.compiler.table import Statistic, Table
 from lossc.compiler.table.lowering import differentiable_leaf
 from lossc.grammar.source import Span
-from lossc.runtime.backends.environment import Environment, shaped
+from lossc.runtime.backends.environment import Environment, in_double, in_type, shaped
 from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable
+from lossc.runtime.backends.seam_rows import Gradients, SeamRows
 
 Weights = Mapping[str, float]
 """The dL/d output that is expected of outputs."""
 
 Weigh = Callable[[Mapping[str, Tensor]], Weights]
 """From outputs that are known early, such as denominators, to the dL/d output that is expected of others."""
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """dL/d statistic by its name in the table, and dL/d tensor and parameter that stand on rows."""
-
-    statistics: dict[str, Tensor]
-    tensors: dict[str, Tensor]
-    params: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -122,7 +114,10 @@ class Stage:
 
 
 class Seam:
-    """The row expressions of one table, ready to run. `seen` masks the entries of some roots that count."""
+    """The row expressions of one table, ready to run. `seen` masks the entries of some roots that count.
+
+    `compiled` allows programs on rows for what needs no graph, on the CPU; they give the same in one call.
+    """
 
     def __init__(
         self, table: Table, *, seen: Mapping[str, Node] | None = None, spans: dict[Node, Span] | None = None
@@ -137,6 +132,8 @@ class Seam:
         found = (s for s in table.statistics if s.purpose != "merge")
         self.leaves = tuple(s for s in found if not getattr(s.leaf, "detached", True))
         self.stages = tuple(_stage(table, level) for level in range(table.levels))
+        self.compiled = False
+        self._rows = SeamRows(table, values, self.procedure, self.leaves)
 
     @property
     def procedures(self) -> tuple[Procedure, ...]:
@@ -148,6 +145,22 @@ class Seam:
         """Every root of the table; `environment` has the statistics."""
         executable = self.executable if torch.is_grad_enabled() else self._plain
         return executable.run(environment.bind(executable.bound))
+
+    def final(self, environment: Environment) -> dict[str, Tensor]:
+        """Every root in the type of the computation, without graph."""
+        with torch.no_grad():
+            found = self._rows.values(environment) if self._on_rows(environment) else None
+            if found is not None:
+                return found
+            values = self.values(in_double(environment))
+        return {name: in_type(root, environment.like) for name, root in values.items()}
+
+    def _on_rows(self, environment: Environment) -> bool:
+        return self.compiled and environment.like.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    def differentiates(self, environment: Environment, tensors: Sequence[str], params: Sequence[str]) -> bool:
+        """Whether `gradients` needs no graph."""
+        return self._on_rows(environment) and self._rows.differentiates(environment, tensors, params)
 
     def chained(self, environment: Environment) -> dict[str, Tensor]:
         """Every root, attached by autograd to the statistics and to the row values in their bodies."""
@@ -166,11 +179,15 @@ class Seam:
             return Differentiable(self.values(self._attached(inner)), {**held, **{(name,): x for name, x in given.items()}})
 
     def gradients(
-        self, environment: Environment, upstream: Mapping[str, Tensor], *, tensors: Iterable[str] = (),
-        params: Iterable[str] = (),
+        self, environment: Environment, upstream: Mapping[str, Tensor], *, tensors: Sequence[str] = (),
+        params: Sequence[str] = (),
     ) -> Gradients:  # fmt: skip
         """From dL/d root to dL/d statistic, and to these tensors and parameters as far as rows reach them."""
-        return self.differentiable(environment, tensors=tensors, params=params).gradients(upstream)
+        found = self._rows.gradients(environment, upstream, tensors, params) if self._on_rows(environment) else None
+        if found is not None:
+            return found
+        exact = {name: gradient.double() for name, gradient in upstream.items()}
+        return self.differentiable(in_double(environment), tensors=tensors, params=params).gradients(exact)
 
     def _attached(self, environment: Environment) -> Environment:
         """Statistics that pass gradient to the row values in their bodies, sweep after sweep."""

@@ -1,0 +1,100 @@
+"""Programs on rows, compiled: what stands around the sweeps over classes costs one call instead of dozens of operations."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.core import Node
+from lossc.compiler.emission import Procedure
+from lossc.compiler.rows import NoRowsError, Output, RowProgram, row_program
+from lossc.runtime.backends.environment import Environment
+from lossc.runtime.backends.native import TYPES
+from lossc.runtime.backends.toolchain import ToolchainError, load
+
+LARGEST = 1 << 18
+"""Entries of a loop from which on torch, which shares work among threads, does as well."""
+
+DTYPES = {"integer": torch.int64, "mask": torch.bool}
+REALS: dict[torch.dtype, Literal["float", "double"]] = {torch.float32: "float", torch.float64: "double"}
+
+
+class Ready(NamedTuple):
+    """A program for tensors of given types, shapes and strides."""
+
+    function: Callable[..., int]
+    extents: Any
+    strides: Any
+    pointers: Any
+    outputs: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+
+
+class Rows:
+    """Values on rows; `run` gives them, or None where only torch can."""
+
+    def __init__(self, values: Mapping[str, Node], outputs: Sequence[Output]) -> None:
+        self._ready: dict[object, Ready | None] = {}
+        self._program: RowProgram | None = None
+        try:
+            self._program = row_program(values, outputs)
+        except NoRowsError:
+            return
+        self._readings = tuple((reading.kind == "param", reading.name) for reading in self._program.readings)
+        self._axes = self._program.axes
+
+    def serves(self, sizes: Mapping[str, int]) -> bool:
+        """Whether there is a program for these extents, as far as is known."""
+        if self._program is None or any(axis not in sizes for axis in self._axes):
+            return False
+        return max((prod(sizes[axis] for axis in loop) for loop in self._program.loops), default=0) <= LARGEST
+
+    def run(self, known: Environment, *, double: bool = False) -> dict[str, Tensor] | None:
+        """The values by name, in the type of the computation or in `double` precision; none of them carries a gradient."""
+        if self._program is None:
+            return None
+        tensors, params, sizes = known.tensors, known.params, known.sizes
+        read = [params[name] if is_param else tensors[name] for is_param, name in self._readings]
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in read):
+            return None
+        dtype = torch.float64 if double else known.like.dtype
+        key = (dtype, *[sizes.get(axis) for axis in self._axes], *[(x.dtype, x.stride()) for x in read])
+        if key not in self._ready:
+            self._ready[key] = self._prepared(sizes, read, dtype)
+        ready = self._ready[key]
+        return None if ready is None else _called(ready, read)
+
+    def _prepared(self, sizes: Mapping[str, int], read: Sequence[Tensor], dtype: torch.dtype) -> Ready | None:
+        program = self._program
+        if program is None or not self.serves(sizes) or any(x.dtype not in TYPES or x.device.type != "cpu" for x in read):
+            return None
+        try:
+            function = load(program.text([TYPES[x.dtype] for x in read], REALS[dtype])).on_rows
+        except ToolchainError:
+            return None
+        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double)
+        strides = [stride for x in read for stride in x.stride()]
+        outputs = tuple(
+            (out.name, tuple(sizes[axis] for axis in out.axes), DTYPES.get(out.type, dtype))
+            for out in program.outputs
+        )
+        extents = [sizes[axis] for axis in program.axes]
+        return Ready(function, (ctypes.c_int64 * len(extents))(*extents), (ctypes.c_int64 * len(strides))(*strides),
+                     ctypes.c_void_p * (len(read) + len(outputs)), outputs)  # fmt: skip
+
+
+def _called(ready: Ready, read: Sequence[Tensor]) -> dict[str, Tensor]:
+    found = {name: torch.empty(shape, dtype=dtype) for name, shape, dtype in ready.outputs}
+    data = ready.pointers(*[x.data_ptr() for x in read], *[x.data_ptr() for x in found.values()])
+    if ready.function(ready.extents, data, ready.strides, 1.0):
+        raise MemoryError("there is no memory left for values on rows")
+    return found
+
+
+def outputs_of(procedure: Procedure) -> list[Output]:
+    """What a procedure delivers, as it does."""
+    return [Output(name, value.axes, value.type) for name, value in procedure.outputs.items()]
