@@ -374,13 +374,23 @@ static inline void put_f64(double *target, const double *source, int64_t count, 
   memcpy(target, source, (size_t)count * sizeof *target);
 }
 
+#ifdef __AVX512BF16__
+/* What the conversion to bf16 takes for 0. */
+static inline int has_subnormal(__m512 x) { return _mm512_fpclass_ps_mask(x, 0x20) != 0; }
+#endif
+
 static inline void put_bf16(bf16_t *target, const float *source, int64_t count, int64_t streaming) {
   int64_t i = 0;
 #ifdef __AVX512BF16__
   int64_t head = streaming ? (int64_t)until_aligned(target, sizeof *target) : 0;
   for (; i < head && i < count; i++) target[i] = store_bf16(source[i]);
   for (; i + 32 <= count; i += 32) {
-    const __m512i packed = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(source + i + 16), _mm512_loadu_ps(source + i));
+    const __m512 low = _mm512_loadu_ps(source + i), high = _mm512_loadu_ps(source + i + 16);
+    if (has_subnormal(low) | has_subnormal(high)) {
+      for (int64_t j = i; j < i + 32; j++) target[j] = store_bf16(source[j]);
+      continue;
+    }
+    const __m512i packed = (__m512i)_mm512_cvtne2ps_pbh(high, low);
     if (streaming) _mm512_stream_si512((void *)(target + i), packed);
     else _mm512_storeu_si512((void *)(target + i), packed);
   }

@@ -46,7 +46,11 @@ def deep(batch: Batch) -> Batch:
     far[:, 1::2, 3::5] = True
     at = batch["labels"].clamp(min=0).unsqueeze(-1)
     far = far.scatter(-1, at, False)
-    return {**batch, "logits": torch.where(far, -1e4, batch["logits"]), "teacher": torch.where(far, -200.0, batch["teacher"])}
+    return {
+        **batch,
+        "logits": torch.where(far, -1e4, batch["logits"]),
+        "teacher": torch.where(far, -200.0, batch["teacher"]),
+    }
 
 
 def of_type(batch: Batch, dtype: torch.dtype) -> Batch:
@@ -122,6 +126,19 @@ def test_nan_stays_in_its_row(dtype: torch.dtype) -> None:
     there = logits.grad.isnan().flatten(0, 1)
     assert there[6].all()
     assert not there[[row for row in range(8) if row != 6]].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_gradients_below_the_smallest_normal_number_are_rounded_as_others(dtype: torch.dtype) -> None:
+    """Of the sum of exp(z) at z = 0: the upstream gradient at every class."""
+    objective = lossc.loads(
+        "axis b : batch\naxis v\ninput z : logits[b, v]\nminimize\n  f : sum[b, v](exp(z))\n", backend="c"
+    )
+    upstream = torch.tensor(3.7 * torch.finfo(dtype).tiny / 2**4)
+    z = torch.zeros(2, CLASSES, dtype=dtype, requires_grad=True)
+    objective(z=z).loss.backward(upstream)
+    assert z.grad is not None
+    assert z.grad.unique().tolist() == [float(upstream.to(dtype))]
 
 
 @pytest.mark.parametrize("backend", ["c", "torch", "reference"])
