@@ -238,7 +238,7 @@ _TABLE = (
               domain=(_LOG_DOMAIN,), safe=(1.0,), trend=("increasing",), curvature="concave", c="square_root({0})"),
     Primitive("abs", 1, iv.absolute, ("sign(x)",), abs, "torch.abs", r"\lvert {0} \rvert", "absolute value; slope 0 at 0",
               curvature="convex", c="absolute({0})"),
-    Primitive("sign", 1, _always(Interval(-1, 1, integer=True)), ("",), _sign, "torch.sign",
+    Primitive("sign", 1, _always(Interval(-1, 1, integer=True)), ("",), _sign, "operations.sign",
               r"\operatorname{{sign}} {0}", "-1, 0 or 1; slope 0", c="sign_of({0})"),
     Primitive("min", None, iv.minimum, ("1 if x < y else 0.5 if x == y else 0", "1 if y < x else 0.5 if x == y else 0"),
               min, "operations.minimum", r"\min({args})", "smallest; ties share the gradient",

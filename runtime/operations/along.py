@@ -168,5 +168,5 @@ def sort(x: Tensor, mask: Tensor | None, key: Tensor, dim: int) -> Tensor:
 
 
 def topk(x: Tensor, mask: Tensor | None, count: int, dim: int) -> Tensor:
-    """The `count` largest, descending, the first of ties first; 0 where fewer exist."""
-    return sort(x, mask, -x, dim).narrow(dim, 0, count)
+    """The `count` largest, descending, the first of ties first; 0 where fewer exist. NaN is larger than any number."""
+    return sort(x, mask, torch.where(torch.isnan(x), -torch.inf, -x), dim).narrow(dim, 0, count)

@@ -70,6 +70,11 @@ def clip(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(low > high, high, inside)
 
 
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1, and NaN of NaN, of which torch says 0; slope 0."""
+    return torch.where(torch.isnan(x), x.detach(), torch.sign(x))
+
+
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
     above = x > 0

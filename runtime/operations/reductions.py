@@ -115,7 +115,10 @@ def masked_argmax(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> Tens
 
 
 def masked_quantile(x: Tensor, mask: Tensor | None, level: Tensor | float, dims: tuple[int, ...]) -> Tensor:
-    """The quantile of `level` in [0, 1], linear between order statistics; level 1/2 is the median's midpoint."""
+    """The quantile of `level` in [0, 1], linear between order statistics; level 1/2 is the median's midpoint.
+
+    NaN where an entry is, which sorts behind all others.
+    """
     x = x if mask is None else torch.where(mask, x, torch.inf)
     if any(x.shape[dim] == 0 for dim in dims):
         return x.sum(dim=dims)
@@ -126,7 +129,8 @@ def masked_quantile(x: Tensor, mask: Tensor | None, level: Tensor | float, dims:
     low, high = (edge.to(torch.int64).clamp(max=ordered.shape[-1] - 1) for edge in (place.floor(), place.ceil()))
     below = torch.where(count > 0, ordered.gather(-1, low), 0.0)
     above = torch.where(count > 0, ordered.gather(-1, high), 0.0)
-    return torch.lerp(below, above, place - place.floor()).squeeze(-1)
+    found = torch.where(torch.isnan(ordered[..., -1:]), torch.nan, torch.lerp(below, above, place - place.floor()))
+    return found.squeeze(-1)
 
 
 def group_sum(x: Tensor, label: Tensor, size: int) -> Tensor:

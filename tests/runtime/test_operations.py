@@ -252,6 +252,17 @@ def test_sort_and_topk() -> None:
     assert operations.topk(x, torch.tensor([[False, True, False, True]]), 3, 1).tolist() == [[1, 1, 0]]
 
 
+def test_nan_is_not_lost_in_order_statistics_and_signs() -> None:
+    x = torch.tensor([math.nan, 2.0, -1.0], dtype=F64)
+    seen, hidden = torch.tensor([True, True, False]), torch.tensor([False, True, True])
+    assert operations.masked_quantile(x, None, 0.5, (0,)).isnan()
+    assert operations.masked_quantile(x, seen, 0.5, (0,)).isnan()
+    assert operations.masked_quantile(x, hidden, 0.5, (0,)).item() == 0.5
+    assert operations.topk(x, None, 2, 0).isnan().tolist() == [True, False]
+    assert operations.topk(x, hidden, 2, 0).tolist() == [2, -1]
+    assert operations.sign(x).isnan().tolist() == [True, False, False]
+
+
 def test_take_reads_entries_at_labels() -> None:
     x = _sample(0, 2, 3, 5)
     at = torch.tensor([[0, 4, -1], [2, 2, 1]])
