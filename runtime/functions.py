@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -53,22 +53,36 @@ def ambient(device: str) -> Ambient:
 
 
 class Called:
-    """A function of the caller inside a program; `sizes` are the extents that are known beforehand."""
+    """A function of the caller inside a program; `sizes` are the extents that are known beforehand, `least` those of axes of
+    which only labels have told.
+    """
 
     def __init__(
-        self, interface: Interface, function: Any, sizes: Mapping[str, int], around: Ambient
+        self, interface: Interface, function: Any, sizes: Mapping[str, int], least: Mapping[str, int], around: Ambient
     ) -> None:
         self.interface = interface
         self.function = function
         self.sizes = sizes
+        self.least = least
         self.ambient = around
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         dtype = _dtype(self.function)
         given = [x.to(dtype) if dtype is not None and x.is_floating_point() else x for x in arguments]
         with torch.autocast(self.ambient.device, enabled=self.ambient.enabled, dtype=self.ambient.dtype):
-            result = self.function(*given)
+            try:
+                result = self.function(*given)
+            except Exception as problem:
+                self._place(problem, given)
+                raise
         return self._checked(result, arguments)
+
+    def _place(self, problem: Exception, given: Iterable[Tensor]) -> None:
+        """Says in an exception of the caller's code from where that was called."""
+        if not torch.compiler.is_compiling() and hasattr(problem, "add_note"):
+            place = f" at {self.interface.span}" if self.interface.span.source.text else ""
+            shapes = ", ".join(shown(x) for x in given)
+            problem.add_note(f"raised in `{self.interface.declaration}`{place}, which the objective called with {shapes}")
 
     def _checked(self, result: object, arguments: tuple[Tensor, ...]) -> Tensor:
         known = dict(self.sizes)
@@ -83,6 +97,10 @@ class Called:
         for axis, extent in zip(order, result.shape[leading:], strict=True):
             if known.get(axis, extent) != extent:
                 raise self._wrong(f"gives {extent} along `{axis}`, which has {known[axis]}", result)
+            if extent < self.least.get(axis, 0):
+                message = f"a label is {self.least[axis] - 1}, and `{self.interface.name}` gives the entries 0 to {extent - 1}"
+                help_ = "a label that is *none* is negative"
+                raise fail("E706", f"{message} of `{axis}`", found=shown(result), declared=self.interface.span, help=help_)
         return result
 
     def _wrong(self, message: str, result: object) -> Exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ class Door:
         """The tensors of a call; LosscError with every problem found. Those `native` keep their floating type."""
         known = {name: value for name, value in given.items() if name in self.expected and name not in self.models}
         problems = [self._unexpected(name) for name in given if name not in self.expected]
-        problems += [self._missing(name) for name in required if name not in given]
+        problems += [self._missing(name, given) for name in required if name not in given]
         models = {name: value for name, value in given.items() if name in self.models}
         problems += [self._not_callable(name, value) for name, value in models.items() if not callable(value)]
         tensors = self._arranged(known, problems)
@@ -116,7 +116,10 @@ class Door:
         around = ambient(like.device.type)
         shown_by_tensors = {axis: sizes[axis] for axis in sizes if axis not in told}
         callables = {**{name: (self.models[name], value) for name, value in models.items()}, **self.externs}
-        functions = {name: Called(face, function, shown_by_tensors, around) for name, (face, function) in callables.items()}
+        least = {axis: sizes[axis] for axis in told if axis in sizes}
+        functions = {
+            name: Called(face, function, shown_by_tensors, least, around) for name, (face, function) in callables.items()
+        }
         return Admitted(ready, sizes, like, functions, leaves)
 
     def having(self, axis: str) -> list[str]:
@@ -137,15 +140,16 @@ class Door:
         help_ = f"it is called as {interface.declaration}"
         return problem("E708", f"`{name}` must be a model", found=found, declared=interface.span, help=help_)
 
-    def _missing(self, name: str) -> Diagnostic:
+    def _missing(self, name: str, given: Collection[str]) -> Diagnostic:
         if name in self.models:
             interface = self.models[name]
             call = f"pass the model itself, called as {interface.declaration}"
             return problem("E701", f"the model `{name}` is missing", declared=interface.span, help=call)
         expected = self.expected[name]
         help_ = [f"pass `{expected.declaration}`"]
-        if self.instead.get(name):
-            help_.append(f"or give what is computed from it: {', '.join(self.instead[name])}")
+        others = [let for let in self.instead.get(name, ()) if let not in given]
+        if others:
+            help_.append(f"or give what is computed from it: {', '.join(others)}")
         return problem("E701", f"the tensor `{name}` is missing", declared=expected.span, help=help_)
 
     def _arranged(self, given: Mapping[str, object], problems: list[Diagnostic]) -> dict[str, Tensor | Linear]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from lossc.compiler.core import ONE, ZERO, Call, Input, Node, Reduce, StopGrad, apply, substitute, walk
+from lossc.compiler.core import ONE, ZERO, Call, Input, Node, Reduce, StopGrad, apply, walk
 from lossc.compiler.draws import NAME
 from lossc.compiler.emission import emit
+from lossc.compiler.given import with_given
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import LetInfo, Part, Program, TermInfo
 from lossc.compiler.simplify import Simplifier, simplify
@@ -77,7 +78,7 @@ def beside(program: Program, given: frozenset[str], gathered: Mapping[str, Node]
     replacements = _replacements(program, given)
     simplifier = Simplifier()
     for name, node in gathered.items():
-        value = simplifier(substitute(node, replacements))
+        value = simplifier(with_given(node, replacements))
         value = value if value.axes == node.axes else node
         yield name, value if value.is_mask else StopGrad(value)
 
@@ -149,7 +150,7 @@ def _check_gradients(program: Program, replacements: Mapping[Node, Node]) -> Non
     for node in walk(*(entry.value for entry in entries)):
         if isinstance(node, Call) and node.function == "grad" and node not in replacements:
             body, variable = node.arguments[:2]
-            if variable in walk(body) and variable not in walk(substitute(body, dict(replacements))):
+            if variable in walk(body) and variable not in walk(with_given(body, replacements)):
                 name = getattr(variable, "name", "")
                 message = f"a gradient by `{name}` needs the way from there to what is given"
                 raise fail("E724", message, declared=program.spans.get(node))
@@ -161,10 +162,10 @@ def _as_input(let: LetInfo) -> Input:
 
 def _replaced(term: TermInfo, replacements: Mapping[Node, Node], normaliser: Normaliser) -> TermInfo:
     """The term over the given values. Where it was split, it is split anew: a let may have been cut through."""
-    value = substitute(term.value, dict(replacements))
+    value = with_given(term.value, replacements)
     if value is term.value:
         return term
     if term.additive:
         return replace(term, value=value, parts=normaliser.parts(value, None))
-    parts = tuple(replace(part, numerator=substitute(part.numerator, dict(replacements))) for part in term.parts)
+    parts = tuple(replace(part, numerator=with_given(part.numerator, replacements)) for part in term.parts)
     return replace(term, value=value, parts=parts)

@@ -144,6 +144,8 @@ def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     if norm is None or read is None:
         return WRONG
     radius = ctx.value(ball.arguments[1].value)
+    if not radius.wrong and radius.node.domain.hi < 0:
+        return ctx.wrong("E401", "the radius of a ball is never negative", ball.arguments[1].span)
     options = _options(ctx, bracket.selectors[1:])
     unknown = _unknown(selector.name, read[1], read[0].bounds)
     inner = _with(ctx, selector.name, Value(unknown))
@@ -224,6 +226,9 @@ def _options(ctx: Context, selectors: Iterable[syntax.Selector]) -> dict[str, No
 # ------------------------------------------------------------------------------------------------ root
 
 
+_INFINITIES = {core.INFINITY, core.neg(core.INFINITY)}
+
+
 def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     """The x between two bounds at which f is 0, one for each entry of f; its gradient is that of the equation."""
     selector = bracket.selectors[0]
@@ -233,6 +238,8 @@ def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     low, high = ctx.value(selector.value), ctx.value(selector.upper)
     if low.wrong or high.wrong:
         return WRONG
+    if low.node.domain.lo >= high.node.domain.hi or {low.node, core.neg(high.node)} & _INFINITIES:
+        return ctx.wrong("E407", "a root is looked for between two finite numbers, the smaller one first", selector.span)
     bounds = replace(low.node.domain.hull(high.node.domain), integer=False)
     first = _evaluated(ctx, _unknown(selector.name, (), bounds), call, quiet=True)
     if first.wrong:
