@@ -1,4 +1,4 @@
-"""The objectives O1-O9 as a user writes them today: one library call a term, added up.
+"""The objectives O1-O11 as a user writes them today: one library call a term, added up.
 
 `TERMS` has a function of the batch for each objective, and `BATCHES` what makes a drawn batch likely. Logits in half
 precision are computed in single precision, as the objectives do.
@@ -88,6 +88,20 @@ def o8(batch: Batch) -> Tensor:
     return preference + 0.2 * _mean(nll[:, 0], mask[:, 0])
 
 
+def o10(batch: Batch) -> Tensor:
+    mask = batch["mask"]
+    nll = _nll(batch["logits"].float(), batch["labels"])
+    average = (-(nll * mask).sum(-1) / mask.sum(-1)).clamp(max=-1e-7)
+    odds = average - torch.log1p(-torch.exp(average))
+    return _mean(nll[:, 0], mask[:, 0]) - 0.1 * functional.logsigmoid(odds[:, 0] - odds[:, 1]).mean()
+
+
+def o11(batch: Batch) -> Tensor:
+    logits, reference = batch["logits"].float(), batch["reference"].float()
+    gain = ((_nll(reference, batch["labels"]) - _nll(logits, batch["labels"])) * batch["mask"]).sum(-1)
+    return -functional.logsigmoid(0.1 * (gain[:, 0] - gain[:, 1])).mean()
+
+
 def o9(batch: Batch) -> Tensor:
     logits, mask, reward = batch["logits"].float(), batch["mask"], batch["reward"]
     logp = -_nll(logits, batch["labels"])
@@ -123,6 +137,8 @@ TERMS: dict[str, Callable[[Batch], Tensor]] = {
     "o7_focal_weighted": o7,
     "o8_dpo_nll": o8,
     "o9_grpo_k3_entropy": o9,
+    "o10_orpo": o10,
+    "o11_dpo_reference": o11,
 }
 BATCHES: dict[str, Callable[[Batch], Batch]] = {"o8_dpo_nll": _long, "o9_grpo_k3_entropy": _near}
 
@@ -136,5 +152,36 @@ def _linear_cross_entropy(batch: Batch) -> Tensor:
     )
 
 
-LINEAR: dict[str, dict[str, Callable[[Batch], Tensor]]] = {"lce": {"o1_ce": _linear_cross_entropy}}
+def _stacked(x: Tensor) -> Tensor:
+    """[pair, side, t, ...] as Liger takes it: all chosen sequences, then all rejected ones."""
+    return x.transpose(0, 1).flatten(0, 1)
+
+
+def _targets(batch: Batch) -> Tensor:
+    return _stacked(torch.where(batch["mask"], batch["labels"], -100))
+
+
+def _liger_orpo(batch: Batch) -> Tensor:
+    """Liger's chunked ORPO, uncompiled."""
+    from liger_kernel.chunked_loss import LigerFusedLinearORPOLoss
+
+    found = LigerFusedLinearORPOLoss(compiled=False, beta=0.1)
+    loss: Tensor = found(batch["logits.weight"], _stacked(batch["logits.hidden"]), _targets(batch))[0]
+    return loss
+
+
+def _liger_dpo(batch: Batch) -> Tensor:
+    """Liger's chunked DPO, uncompiled; it takes the reference as a head, never as log-probabilities."""
+    from liger_kernel.chunked_loss import LigerFusedLinearDPOLoss
+
+    found = LigerFusedLinearDPOLoss(compiled=False, beta=0.1)
+    reference = {"ref_input": _stacked(batch["reference.hidden"]), "ref_weight": batch["reference.weight"]}
+    loss: Tensor = found(batch["logits.weight"], _stacked(batch["logits.hidden"]), _targets(batch), **reference)[0]
+    return loss
+
+
+LINEAR: dict[str, dict[str, Callable[[Batch], Tensor]]] = {
+    "lce": {"o1_ce": _linear_cross_entropy},
+    "liger": {"o10_orpo": _liger_orpo, "o11_dpo_reference": _liger_dpo},
+}
 """What other libraries have for an objective over a linear head, by variant and objective; `hidden` and `weight` are given."""

@@ -9,18 +9,12 @@ picture of the README from a file of results.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from lossc.runtime.bench import VARIANTS, Row, Task, chart, measured
+from lossc.runtime.bench import VARIANTS, Row, Task, chart
+from lossc.runtime.bench.record import Record, Session, save
 from lossc.runtime.cli.plan import parse_sizes
 
 HERE = Path(__file__).parent
@@ -29,18 +23,6 @@ PAGE = HERE.parent / "docs" / "backends.md"
 PICTURE = HERE.parent / "docs" / "backends.png"
 SIZES = "v=32000,t=256,b=4,pair=2,q=2,sample=2"
 """1024 rows of each objective."""
-
-Record = dict[str, Any]
-
-
-def machine() -> Record:
-    """What is measured on, and how busy it is."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return {
-        "processor": processor, "capability": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
-    }  # fmt: skip
 
 
 def tasks(options: argparse.Namespace) -> list[Task]:
@@ -53,33 +35,12 @@ def tasks(options: argparse.Namespace) -> list[Task]:
     ]  # fmt: skip
 
 
-def ran(todo: list[Task]) -> tuple[list[Row], list[str]]:
-    """The rows, and what was left out."""
-    rows: list[Row] = []
-    left_out: list[str] = []
-    for event in measured(todo):
-        if isinstance(event, Row):
-            rows.append(event)
-            print(f"  {event.variant:8} {event.ms:9.2f} ms", flush=True)
-        elif event.kind != "stage":
-            left_out += [] if event.kind == "extents" else [f"{Path(event.task.file).stem}: {event.text}"]
-        elif event.text == "taking turns":
-            print(f"{Path(event.task.file).stem} {event.task.dtype} {event.task.allocator}", flush=True)
-    return rows, left_out
-
-
 def write(options: argparse.Namespace) -> None:
-    before = os.getloadavg()
-    rows, left_out = ran(tasks(options))
-    record = {
-        "date": datetime.date.today().isoformat(), "machine": machine(), "sizes": parse_sizes(options.sizes),
-        "load": {"before": before, "after": os.getloadavg()}, "left_out": left_out,
-        "rows": [row.to_record() for row in rows],
-    }  # fmt: skip
-    name = re.sub(r"[^a-z0-9]+", "-", f"{record['machine']['processor']}-{os.cpu_count()}cpu".lower()).strip("-")
-    path = options.output or RESULTS / f"{record['date']}-{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    session = Session()
+    session.run(tasks(options))
+    rows = [row for _, row in session.rows]
+    record = session.to_record(sizes=parse_sizes(options.sizes), rows=[row.to_record() for row in rows])
+    path = save(record, RESULTS, options.output)
     chart.draw(rows, path.with_suffix(".png"))
     print(path)
 

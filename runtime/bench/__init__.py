@@ -8,6 +8,7 @@
 | `worker` | the measurement itself, in a process of its own |
 | `session` | the processes, their allocators, their progress |
 | `chart` | rows as a picture |
+| `record` | a file of results |
 """
 
 from lossc.runtime.bench.rows import ALLOCATORS, DTYPES, PATHS, VARIANTS, Note, Row, Task

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLOURS = {"eager": "#b8c2cc", "terms": "#93a1b0", "compile": "#64748b", "torch": "#6fb98f", "c": "#0f766e",
-            "triton": "#155e75", "lce": "#d6b98c", "liger": "#b08d57"}  # fmt: skip
+            "again": "#2dd4bf", "triton": "#155e75", "lce": "#d6b98c", "liger": "#b08d57"}  # fmt: skip
 _LABELS = {"eager": "eager PyTorch", "terms": "library calls, added up", "compile": "torch.compile",
            "lce": "F.linear_cross_entropy", "liger": "Liger", "torch": "lossc, backend torch", "c": "lossc, backend c",
-           "triton": "lossc, backend triton"}  # fmt: skip
+           "again": "lossc, blocks made again", "triton": "lossc, backend triton"}  # fmt: skip
 
 Scene = tuple[str, str]
 """A type of numbers and an allocator: a row of the picture."""

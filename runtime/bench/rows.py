@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-VARIANTS = ("eager", "compile", "terms", "torch", "c", "triton", "lce", "liger")
+VARIANTS = ("eager", "compile", "terms", "torch", "c", "again", "triton", "lce", "liger")
 """The objective as one expression in plain torch, `torch.compile` of that, the sum of library calls written by hand, the
-fused backends, and what other libraries have for a linear head: `F.linear_cross_entropy`, Liger's chunked losses."""
+fused backends (`again`: `c` over a linear head whose blocks are made again for the gradient), and what other libraries have
+for a linear head: `F.linear_cross_entropy`, Liger's chunked losses."""
 
 PATHS = ("logits", "linear")
 """Scores that are given, or made by a linear head whose gradients are wanted."""
@@ -26,7 +27,7 @@ class Task:
     """An objective, the extents of its axes, a type of numbers, an allocator, and the variants to compare.
 
     `repeats` is how often each variant runs; None for as often as fits in `seconds`. On the path `linear` the scores come from
-    `features` hidden states.
+    `features` hidden states. Without `exact` there is no pass in double precision, and no error of a row.
     """
 
     file: str
@@ -42,6 +43,7 @@ class Task:
     ignored: float = 0.0
     path: str = "logits"
     features: int = 1024
+    exact: bool = True
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Task:
@@ -59,8 +61,10 @@ class Row:
     - `floor_ms`: one read of every stream and one write of every gradient, as fast as a copy into an existing buffer; of a
       linear head its three bare products.
     - `peak_bytes`: the most memory that one pass holds above its inputs, gradients included.
-    - `grad_error`: norm(g - g64) / norm(g64), the largest over the inputs that have a gradient.
-    - `compile_s`: from the text to the end of the first pass with empty caches, less one later pass.
+    - `grad_error`: norm(g - g64) / norm(g64), the largest over the inputs that have a gradient; `loss_error`:
+      |l - l64| / |l64|; None where nothing was computed in double precision.
+    - `compile_s`: from the text to the end of the first pass with empty caches, less one later pass; of a linear head to the
+      end of a pass over a small batch.
     """
 
     objective: str
@@ -71,8 +75,9 @@ class Row:
     ms: float
     floor_ms: float
     peak_bytes: int
-    grad_error: float
+    grad_error: float | None
     compile_s: float
+    loss_error: float | None = None
 
     def to_record(self) -> dict[str, Any]:
         return asdict(self)

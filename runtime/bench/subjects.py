@@ -21,6 +21,8 @@ Batch = dict[str, Tensor]
 Loss = Callable[[Batch], Tensor]
 Maker = Callable[[], Loss]
 
+ON_HEADS = "it takes a linear head: `--path linear`"
+
 PLAIN = 1 << 24
 """Entries of a batch up to which gradients in double precision come from the objective as one expression."""
 
@@ -88,6 +90,7 @@ def makers(task: Task, baselines: ModuleType | None) -> Iterator[tuple[str, Make
         "compile": lambda: _compiled(task),
         "torch": lambda: _of(task, "torch"),
         "c": lambda: _of(task, "c"),
+        "again": lambda: _again(task),
         "triton": lambda: _of(task, "triton"),
     }
     name = loaded(task).name
@@ -97,8 +100,10 @@ def makers(task: Task, baselines: ModuleType | None) -> Iterator[tuple[str, Make
             yield variant, _by_hand(variant, by_hand.get(variant, {}).get(name), task)
         elif variant == "triton" and task.device == "cpu":
             yield variant, "it needs a GPU"
-        elif variant == "c" and (task.device != "cpu" or not is_available("c")):
+        elif variant in ("c", "again") and (task.device != "cpu" or not is_available("c")):
             yield variant, "it needs the CPU and a C compiler"
+        elif variant == "again" and task.path != "linear":
+            yield variant, ON_HEADS
         else:
             yield variant, known[variant]
 
@@ -108,14 +113,26 @@ def _by_hand(variant: str, loss: Loss | None, task: Task) -> Maker | str:
     if loss is None:
         what = "sum of library calls" if variant == "terms" else "call"
         return f"no {what} is known for this objective"
+    if variant == "liger" and importlib.util.find_spec("liger_kernel") is None:
+        return "it needs liger-kernel: `pip install 'lossc[bench]'`"
     if variant != "terms":
-        return (lambda: loss) if task.path == "linear" else "it takes a linear head: `--path linear`"
+        return (lambda: loss) if task.path == "linear" else ON_HEADS
     return lambda: lambda batch: loss(given(batch, formed=True))
 
 
 def _of(task: Task, backend: str) -> Loss:
     objective = loaded(task, backend)
     return lambda batch: objective(given(batch, formed=backend == "reference")).loss
+
+
+def _again(task: Task) -> Loss:
+    """Terms one by one: what reaches each of them is not known beforehand."""
+    objective = loaded(task, "c")
+
+    def loss(batch: Batch) -> Tensor:
+        return torch.stack(list(objective(given(batch, formed=False), per_term=True).terms.values())).sum()
+
+    return loss
 
 
 def _compiled(task: Task) -> Loss:
@@ -128,13 +145,14 @@ def _compiled(task: Task) -> Loss:
     return torch.compile(loss, fullgraph=True, dynamic=False)
 
 
-def exact(task: Task, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The gradients in double precision at the very same numbers; block by block where eager torch would take too much."""
+def exact(task: Task, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients in double precision at the very same numbers; block by block where eager torch would take too much."""
     entries = sum(prod(tensor.shape) for tensor in batch.values())
     objective = loaded(task, "reference" if entries <= PLAIN else "torch")
     wide = {n: x.detach().double().requires_grad_(x.requires_grad) if x.is_floating_point() else x for n, x in batch.items()}
-    objective(given(wide, formed=False)).loss.backward()
-    return {name: x.grad for name, x in wide.items() if x.grad is not None}
+    loss = objective(given(wide, formed=False)).loss
+    loss.backward()
+    return loss.detach(), {name: x.grad for name, x in wide.items() if x.grad is not None}
 
 
 def module_of(path: str | None) -> ModuleType | None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -21,8 +22,14 @@ from lossc.runtime.bench.memory import peak
 from lossc.runtime.bench.rows import Row, Task
 from lossc.runtime.bench.subjects import Batch, Loss, Maker, drawn, exact, heads_of, loaded, makers, module_of
 
+Exact = tuple[Tensor, dict[str, Tensor]]
+"""Loss and gradients in double precision."""
+
 _PIECE = 1 << 22
 """Entries that are compared at once."""
+
+SMALL = 16
+"""Hidden states of a head in a small batch."""
 
 FEWEST, MOST = 3, 50
 """Rounds, where their number is not asked for."""
@@ -37,8 +44,9 @@ class Subject:
 
     step: Callable[[], None]
     first: float
-    peak_bytes: int = 0
-    grad_error: float = 0.0
+    peak_bytes: int
+    grad_error: float | None
+    loss_error: float | None
 
 
 def main() -> None:
@@ -59,19 +67,30 @@ def rows(task: Task) -> Iterator[Row]:
     name = objective.name
     _send({"event": "extents", "text": _extents(objective.program, batch)})
     made = dict(_made(task, makers(task, baselines)))
-    _say("gradients in double precision")
-    g64 = exact(task, batch)
-    subjects = dict(_subjects(made, batch, g64, device))
-    del g64
+    subjects = dict(_all(task, made, batch, _first(task, batch, baselines)))
     gc.collect()
     steps = {"floor": floor(task, batch), **{variant: subject.step for variant, subject in subjects.items()}}
     best = _best(steps, task, device)
     for variant, subject in subjects.items():
         yield Row(
             name, task.path, variant, task.dtype, task.allocator, best[variant] * 1e3, best["floor"] * 1e3,
-            subject.peak_bytes, subject.grad_error, max(0.0, subject.first - best[variant]),
+            subject.peak_bytes, subject.grad_error, max(0.0, subject.first - (best[variant] if task.path == "logits" else 0.0)),
+            subject.loss_error,
         )  # fmt: skip
     torch.compiler.reset()
+
+
+def _first(task: Task, batch: Batch, baselines: ModuleType | None) -> Batch:
+    """What a variant runs on first: a small batch where a pass takes seconds."""
+    return batch if task.path == "logits" else drawn(replace(task, sizes={}, features=SMALL), baselines)
+
+
+def _all(task: Task, made: Mapping[str, Maker], batch: Batch, first: Batch) -> list[tuple[str, Subject]]:
+    """Every variant that can run; what is in double precision is not kept."""
+    if task.exact:
+        _say("gradients in double precision")
+    truth = exact(task, batch) if task.exact else None
+    return list(_subjects(made, batch, first, truth, torch.device(task.device)))
 
 
 def _extents(program: Program, batch: Batch) -> str:
@@ -108,37 +127,50 @@ def _warm_up_compiler(device: str) -> None:
 
 
 def _subjects(
-    made: Mapping[str, Maker], batch: Batch, g64: Mapping[str, Tensor], device: torch.device
+    made: Mapping[str, Maker], batch: Batch, first: Batch, truth: Exact | None, device: torch.device
 ) -> Iterator[tuple[str, Subject]]:  # fmt: skip
     """Each variant after its first passes; one that cannot run is left out."""
     for variant, make in made.items():
         _say(f"{variant}: first pass")
         try:
-            yield variant, _subject(make, batch, g64, device)
+            yield variant, _subject(make, batch, batch if variant == "compile" else first, truth, device)
         except Exception as problem:
             text = (str(problem).strip().splitlines() or [""])[0]
             _send({"event": "left out", "text": f"{variant}: {type(problem).__name__}: {text}"})
 
 
-def _subject(make: Maker, batch: Batch, g64: Mapping[str, Tensor], device: torch.device) -> Subject:
+def _subject(make: Maker, batch: Batch, first: Batch, truth: Exact | None, device: torch.device) -> Subject:
+    """A variant after a pass over `first`, and the pass over the batch whose memory and errors are taken."""
     gc.collect()
     start = time.perf_counter()
-    step = _stepping(make(), batch)
-    step()
+    loss = make()
+    _pass(loss, first)
     _wait(device)
-    subject = Subject(step, time.perf_counter() - start)
-    error = max((_error(batch[name].grad, g) for name, g in g64.items()), default=0.0)
-    step()
+    seconds = time.perf_counter() - start
+    _forget(first)
+    losses: list[Tensor] = []
+    taken = peak(lambda: losses.append(_pass(loss, batch)), device)
+    errors = (None, None) if truth is None else _errors(losses[0], batch, truth)
     _forget(batch)
-    return replace(subject, peak_bytes=peak(step, device), grad_error=error)
+    return Subject(lambda: _step(loss, batch), seconds, taken, *errors)
 
 
-def _stepping(loss: Loss, batch: Batch) -> Callable[[], None]:
-    def step() -> None:
-        _forget(batch)
-        loss(batch).backward()  # type: ignore[no-untyped-call]
+def _errors(loss: Tensor, batch: Batch, truth: Exact) -> tuple[float, float]:
+    """Those of gradients and loss."""
+    exact_loss, g64 = truth
+    gradients = max((_error(batch[name].grad, g) for name, g in g64.items()), default=0.0)
+    return gradients, _error(loss.double().reshape(1), exact_loss.double().reshape(1))
 
-    return step
+
+def _pass(loss: Loss, batch: Batch) -> Tensor:
+    found = loss(batch)
+    found.backward()  # type: ignore[no-untyped-call]
+    return found.detach()
+
+
+def _step(loss: Loss, batch: Batch) -> None:
+    _forget(batch)
+    _pass(loss, batch)
 
 
 def _forget(batch: Batch) -> None:

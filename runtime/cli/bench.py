@@ -32,7 +32,7 @@ def bench(
     dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16, fp16, or several.")] = "fp32,bf16",
     allocator: Annotated[str, typer.Option("--allocator", help="default, tuned, or both.")] = "default,tuned",
     variants: Annotated[
-        str, typer.Option("--variants", help="Of eager, compile, terms, torch, c, triton, lce, liger: those to compare.")
+        str, typer.Option("--variants", help="Of eager, compile, terms, torch, c, again, triton, lce, liger: those to compare.")
     ] = "eager,compile,terms,torch,c",
     path: Annotated[
         str, typer.Option("--path", help="logits: scores are given; linear: a head makes them; or both.")

@@ -77,7 +77,7 @@ def print_table(rows: Sequence[Row], extents: Iterable[str]) -> None:
             table.add_row()
         table.add_row(
             *(key if key != before else ("", "", "")), row.variant, f"{row.ms:.2f}", f"{row.ms / row.floor_ms:.2f}",
-            f"{row.peak_bytes / 2**20:.1f}", f"{row.grad_error:.1e}", f"{row.compile_s:.2f}",
+            f"{row.peak_bytes / 2**20:.1f}", "" if row.grad_error is None else f"{row.grad_error:.1e}", f"{row.compile_s:.2f}",
         )  # fmt: skip
         before = key
     console = Console()

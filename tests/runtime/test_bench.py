@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
-from lossc.runtime.bench import ALLOCATORS, Note, Row, Task, chart, measured, worker
+from lossc.runtime.bench import ALLOCATORS, Note, Row, Task, chart, measured, subjects, worker
 from lossc.runtime.bench.memory import peak
 from lossc.runtime.bench.subjects import exact, module_of
 from lossc.runtime.cli.bench_view import View
@@ -17,13 +19,25 @@ from lossc.runtime.cli.boundary import run
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIZES = {"b": 2, "t": 3, "v": 11, "pair": 2, "q": 2, "sample": 3}
-OBJECTIVES = sorted(path.stem for path in BENCHMARKS.glob("o?_*.loss"))
-KEYS = {"objective", "path", "variant", "dtype", "allocator", "ms", "floor_ms", "peak_bytes", "grad_error", "compile_s"}
+OBJECTIVES = sorted(path.stem for path in BENCHMARKS.glob("o*_*.loss"))
+KEYS = {"objective", "path", "variant", "dtype", "allocator", "ms", "floor_ms", "peak_bytes", "grad_error", "compile_s",
+        "loss_error"}  # fmt: skip
 
 
 def task_of(name: str, **changes: object) -> Task:
     settings = {"dtype": "fp32", "allocator": "default", "variants": ("eager", "terms", "torch"), "repeats": 1, **changes}
     return Task(str(BENCHMARKS / f"{name}.loss"), {}, SIZES, **settings)  # type: ignore[arg-type]
+
+
+def module_of_baselines() -> ModuleType:
+    found = module_of(None)
+    assert found is not None
+    return found
+
+
+def precise(row: Row) -> bool:
+    assert row.grad_error is not None and row.loss_error is not None
+    return row.grad_error < 1e-5 and row.loss_error < 1e-5
 
 
 def events(capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str]]:
@@ -36,32 +50,63 @@ def events(capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str]]:
 def test_the_sum_of_library_calls_is_the_objective(name: str) -> None:
     rows = list(worker.rows(task_of(name)))
     assert [row.variant for row in rows] == ["eager", "terms", "torch"]
-    assert all(row.grad_error < 1e-5 for row in rows)
+    assert all(precise(row) for row in rows)
     assert all(row.ms > 0 and row.floor_ms > 0 and row.peak_bytes >= 0 and row.compile_s >= 0 for row in rows)
     assert all(set(row.to_record()) == KEYS for row in rows)
 
 
-@pytest.mark.parametrize("name", ["o1_ce", "o4_ce_distillation", "o8_dpo_nll"])
+@pytest.mark.parametrize("name", ["o1_ce", "o4_ce_distillation", "o8_dpo_nll", "o11_dpo_reference"])
 def test_scores_that_a_linear_head_makes(name: str) -> None:
-    rows = list(worker.rows(task_of(name, path="linear", features=5, variants=("eager", "terms", "torch", "c", "lce"))))
-    assert [row.variant for row in rows][:4] == ["eager", "terms", "torch", "c"]
-    assert [row.variant for row in rows][4:] == (["lce"] if name == "o1_ce" else [])
-    assert all(row.path == "linear" and row.grad_error < 1e-5 for row in rows)
+    variants = ("eager", "terms", "torch", "c", "again", "lce")
+    rows = list(worker.rows(task_of(name, path="linear", features=5, variants=variants)))
+    assert [row.variant for row in rows][:5] == list(variants[:5])
+    assert [row.variant for row in rows][5:] == (["lce"] if name == "o1_ce" else [])
+    assert all(row.path == "linear" and precise(row) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["o10_orpo", "o11_dpo_reference"])
+@pytest.mark.parametrize("ignored", [0.0, 0.3])
+def test_chunked_losses_of_liger_are_the_same_losses(name: str, ignored: float) -> None:
+    """Loss, and gradients of hidden states and weight, against ours in double precision."""
+    pytest.importorskip("liger_kernel")
+    sizes = {"pair": 3, "t": 7, "v": 11}
+    task = replace(task_of(name, path="linear", features=5, variants=("c", "liger"), ignored=ignored), sizes=sizes)
+    rows = list(worker.rows(task))
+    assert [row.variant for row in rows] == ["c", "liger"]
+    assert all(precise(row) for row in rows)
+
+
+def test_a_library_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    found = list(subjects.makers(task_of("o10_orpo", path="linear", variants=("liger",)), module_of_baselines()))
+    assert found == [("liger", "it needs liger-kernel: `pip install 'lossc[bench]'`")]
+
+
+def test_what_takes_a_head_says_so() -> None:
+    tasks = [task_of("o1_ce", variants=("again", "lce")), task_of("o2_ce_smoothing_z", path="linear", variants=("liger",))]
+    found = [why for task in tasks for _, why in subjects.makers(task, module_of_baselines())]
+    assert found == [subjects.ON_HEADS, subjects.ON_HEADS, "no call is known for this objective"]
+
+
+def test_without_double_precision_there_are_no_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "exact", None)
+    (row,) = worker.rows(task_of("o1_ce", path="linear", features=5, variants=("torch",), exact=False))
+    assert row.grad_error is None and row.loss_error is None
+    assert row.ms > 0 and row.compile_s > 0
 
 
 def test_half_precision_is_as_far_off_as_half_precision_is() -> None:
     (row,) = worker.rows(task_of("o3_ce_smoothing_z_entropy", dtype="bf16", variants=("torch",)))
-    assert 1e-4 < row.grad_error < 1e-2
+    assert row.grad_error is not None and 1e-4 < row.grad_error < 1e-2
 
 
 def test_the_exact_gradient_is_the_same_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lossc.runtime.bench import subjects
-
     task = task_of("o6_js_ce")
     batch = subjects.drawn(task, module_of(None))
-    whole = exact(task, batch)
+    loss, whole = exact(task, batch)
     monkeypatch.setattr(subjects, "PLAIN", 0)
-    blocks = exact(task, batch)
+    loss_of_blocks, blocks = exact(task, batch)
+    assert torch.allclose(loss, loss_of_blocks, rtol=1e-12)
     assert whole.keys() == blocks.keys() == {"logits"}
     assert torch.allclose(whole["logits"], blocks["logits"], rtol=1e-12, atol=1e-15)
 

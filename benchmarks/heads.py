@@ -1,0 +1,191 @@
+"""Measures objectives whose scores a linear head makes: against the bare products, and against other libraries.
+
+    python benchmarks/heads.py [--only o3,o10] [--quick]
+
+writes `benchmarks/results/heads/DATE-MACHINE.json`; about four minutes on two cores that do nothing else. `--page FILE`
+writes the tables of `docs/heads.md` from such a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lossc.runtime.bench import Row, Task
+from lossc.runtime.bench.record import Record, Session, save, where
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "heads"
+PAGE = HERE.parent / "docs" / "heads.md"
+FEATURES = 1024
+
+ITEM_BYTES = {"fp32": 4, "bf16": 2}
+ACCUMULATED = 4
+"""Bytes of an entry of the weight's gradient while blocks are added up: single precision for a 16-bit weight too."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An objective at one size and type, and the variants that are compared on it; `sizes` are those of the task."""
+
+    name: str
+    sizes: dict[str, int]
+    dtype: str
+    variants: tuple[str, ...]
+    exact: bool = False
+    repeats: int = 2
+    ignored: float = 0.0
+
+    def task(self) -> Task:
+        return Task(str(HERE / f"{self.name}.loss"), {}, self.sizes, self.dtype, "default", self.variants, self.repeats,
+                    ignored=self.ignored, path="linear", features=FEATURES, exact=self.exact)  # fmt: skip
+
+
+def _tokens(rows: int, classes: int) -> dict[str, int]:
+    return {"b": 1, "t": rows, "v": classes}
+
+
+def _pairs(rows: int, classes: int) -> dict[str, int]:
+    """Pairs of sequences of 128 tokens."""
+    return {"pair": rows // 256, "t": 128, "v": classes}
+
+
+O1, O3, O10, O11 = "o1_ce", "o3_ce_smoothing_z_entropy", "o10_orpo", "o11_dpo_reference"
+CASES = (
+    Case(O3, _tokens(2048, 32000), "fp32", ("c", "again")),
+    Case(O3, _tokens(2048, 32000), "bf16", ("c", "again", "eager"), exact=True),
+    Case(O3, _tokens(1024, 128256), "fp32", ("c", "again"), repeats=1),
+    Case(O3, _tokens(1024, 128256), "bf16", ("c", "again")),
+    Case(O3, _tokens(2048, 128256), "bf16", ("c", "again"), repeats=1),
+    Case(O1, _tokens(2048, 32000), "fp32", ("c", "lce")),
+    Case(O1, _tokens(2048, 32000), "bf16", ("c", "lce"), exact=True),
+    Case(O1, _tokens(512, 128256), "fp32", ("c", "lce"), repeats=1),
+    Case(O1, _tokens(512, 128256), "bf16", ("c", "lce"), repeats=1),
+    Case(O10, _pairs(2048, 32000), "fp32", ("c", "liger")),
+    Case(O10, _pairs(2048, 32000), "bf16", ("c", "liger")),
+    Case(O10, _pairs(2048, 32000), "bf16", ("c", "liger"), ignored=0.4),
+    Case(O11, _pairs(2048, 32000), "fp32", ("c", "liger"), repeats=1),
+    Case(O11, _pairs(2048, 32000), "bf16", ("c", "liger")),
+    Case(O11, _pairs(2048, 32000), "bf16", ("c", "liger"), ignored=0.4),
+)
+
+
+def _quick(case: Case) -> Case:
+    """The same with little work: that everything runs."""
+    small = {"b": 1, "t": 24, "pair": 2, "v": 1000}
+    return replace(case, sizes={axis: small[axis] for axis in case.sizes}, repeats=1)
+
+
+def measure(options: argparse.Namespace) -> None:
+    only = options.only.split(",") if options.only else None
+    chosen = [case for case in CASES if only is None or case.name.partition("_")[0] in only]
+    session = Session()
+    session.run([(_quick(case) if options.quick else case).task() for case in chosen])
+    rows = [entry(task, row) for task, row in session.rows]
+    print(save(session.to_record(features=FEATURES, rows=rows), RESULTS, options.output))
+
+
+def entry(task: Task, row: Row) -> Record:
+    """A row with what it was measured at; `gradient_bytes` are those of hidden states and weight."""
+    classes = task.sizes["v"]
+    rows = task.sizes.get("b", 2 * task.sizes.get("pair", 1)) * task.sizes["t"]
+    size = ITEM_BYTES[task.dtype]
+    gradients = task.features * (rows * size + classes * max(size, ACCUMULATED))
+    return {**row.to_record(), "rows": rows, "classes": classes, "ignored": task.ignored, "gradient_bytes": gradients}
+
+
+# ------------------------------------------------------------------------------------------------ the page
+
+
+def page(record: Record, name: str) -> str:
+    """What was measured on, and the tables of the page."""
+    scenes = _scenes(record["rows"])
+    yields = [where(record), f"[All rows](../benchmarks/results/heads/{name}).", ""]
+    return "\n".join([*yields, *_products(scenes), "", *_others(scenes), ""])
+
+
+def _scenes(rows: Sequence[Record]) -> list[dict[str, Record]]:
+    """Rows by variant, for each objective at one size and type."""
+    found: dict[tuple[Any, ...], dict[str, Record]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("objective", "classes", "rows", "dtype", "ignored"))
+        found.setdefault(key, {})[row["variant"]] = row
+    return list(found.values())
+
+
+def _products(scenes: Iterable[dict[str, Record]]) -> Iterator[str]:
+    """The table against the bare products."""
+    yield "| classes, rows | type | bare products, ms | gradients with the block | blocks made again | eager | extra MiB |"
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for scene in scenes:
+        if "again" in scene:
+            ours = scene["c"]
+            times = " | ".join(_times(scene[v], ours["floor_ms"]) if v in scene else "" for v in ("c", "again", "eager"))
+            extra = ", ".join(_extra(scene[variant]) for variant in ("c", "again"))
+            yield f"| {_size(ours)} | {ours['dtype']} | {ours['floor_ms']:.0f} | {times} | {extra} |"
+
+
+def _others(scenes: Iterable[dict[str, Record]]) -> Iterator[str]:
+    """The table against what other libraries have."""
+    yield "| objective | classes, rows | type | lossc, ms | other, ms | other / lossc | extra MiB: lossc, other | loss error |"
+    yield "|---|---|---|---:|---:|---:|---:|---:|"
+    for scene in scenes:
+        for name, label in (("lce", "`F.linear_cross_entropy`"), ("liger", "Liger")):
+            if name in scene:
+                yield _versus(scene["c"], scene[name], label)
+
+
+def _versus(ours: Record, other: Record, label: str) -> str:
+    counted = f", {ours['ignored']:.0%} ignored" if ours["ignored"] else ""
+    errors = ", ".join(f"{row['loss_error']:.0e}" for row in (ours, other) if row["loss_error"] is not None)
+    cells = (
+        f"{_title(ours['objective'])}, {label}", _size(ours) + counted, ours["dtype"], f"{ours['ms']:.0f}",
+        f"{other['ms']:.0f}", f"{other['ms'] / ours['ms']:.2f}", f"{_extra(ours)}, {_extra(other)}", errors,
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _title(objective: str) -> str:
+    return {O1: "cross-entropy", O10: "ORPO", O11: "DPO, a reference head"}.get(objective, objective)
+
+
+def _size(row: Record) -> str:
+    return f"{row['classes']}, {row['rows']}"
+
+
+def _times(row: Record, floor: float) -> str:
+    return f"{row['ms'] / floor:.2f} x"
+
+
+def _extra(row: Record) -> str:
+    """Beside gradients; what the gradient of a 16-bit weight is added up in counts as that gradient."""
+    return f"{(row['peak_bytes'] - row['gradient_bytes']) / 2**20:.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", help="o3,o10: those alone")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: that everything runs")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--page", type=Path, help="a file of results: write the page from it")
+    options = parser.parse_args()
+    if options.page:
+        write_page(options.page)
+    else:
+        measure(options)
+
+
+def write_page(path: Path) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    text = PAGE.read_text(encoding="utf-8")
+    head, _, rest = text.partition("<!-- measured -->\n")
+    _, _, tail = rest.partition("<!-- end -->\n")
+    PAGE.write_text(f"{head}<!-- measured -->\n{page(record, path.name)}<!-- end -->\n{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
