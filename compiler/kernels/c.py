@@ -37,6 +37,9 @@ SIZES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2, "bool": 1, "i64": 8}
 BURST = 2048
 """Bytes that may be called for at once: what a core can wait for while it computes."""
 
+CACHED = 24 << 10
+"""Bytes of a block in packs, which call for the entries of the next row one after the other: what stays in the first cache."""
+
 MOST_HELD = 4
 """The number of values for each class that are kept from the sweeps for the gradient."""
 
@@ -93,7 +96,7 @@ class _Printing:
         self.types = types
         self.wants = wants if function != "statistics" else []
         self.rows = RowScope(kernel)
-        self.sweeps = Sweeps(kernel, self.rows, types)
+        self.sweeps = Sweeps(kernel, self.rows, types, real, self.wants, sums=function != "gradient")
         self.slots: list[Slot] = []
         self.held = self._held() if function != "gradient" else {}
 
@@ -121,6 +124,8 @@ class _Printing:
     def _block(self) -> int:
         """Classes in a block: few enough for the entries of the next row that are called for meanwhile."""
         bytes_ = sum(SIZES.get(self.types[stream.name], 4) for stream in self.kernel.streams if stream.shape == "dense")
+        if self.sweeps.takes_packs:
+            return 1 << (CACHED // (bytes_ + 4 * (len(self.held) + len(self.wants)))).bit_length() - 1
         return max(256, 1 << (BURST // max(bytes_, 1)).bit_length() - 1)
 
     def _opening(self) -> list[str]:
@@ -129,15 +134,15 @@ class _Printing:
                  "const int64_t chunk = 1 + call->rows / (16 * call->threads);",
                  "#pragma omp parallel num_threads((int)call->threads)", "{"]  # fmt: skip
         if self.held or self._columns:
-            lines.append("char *const scratch = scratch_of(call);")
+            lines += ["char *const scratch = scratch_of(call);", "const int64_t padded = (call->classes + 15) / 16 * 16;"]
         lines += [
-            f"real *const {name} = (real *)scratch + {at} * call->classes;"
+            f"real *const {name} = (real *)scratch + {at} * padded;"
             for at, name in enumerate(self.held.values())
         ]
         for at, stream in enumerate(self._columns):
             number = self.sweeps.number[stream.name]
-            place = f"(double *)(scratch + {len(self.held)} * call->classes * sizeof(real) / 8 * 8 + 8)"
-            lines += [f"double *const sum{number} = {place} + {at} * call->classes;",
+            place = f"(double *)((real *)scratch + {len(self.held)} * padded)"
+            lines += [f"double *const sum{number} = {place} + {at} * padded;",
                       f"for (int j = 0; j < classes; j++) sum{number}[j] = 0.0;"]  # fmt: skip
         lines += [f"real block{self.sweeps.number[s.name]}[BLOCK] __attribute__((aligned(64)));" for s in self.wants]
         return [*lines, "#pragma omp for schedule(dynamic, chunk)", "for (int64_t row = 0; row < call->rows; row++) {"]
@@ -315,8 +320,20 @@ class _Printing:
         alive = " && ".join(f"on_{s.name}" for s in self._passing if s.op != "select")
         return [
             *lines,
-            *self.sweeps.gradients(self.wants, self.held, alive, lambda s: [*self._added(s), *self._stored(s)]),
+            *self.sweeps.gradients(
+                self.wants, self.held, alive, self._straight(), lambda s: [*self._added(s), *self._stored(s)]
+            ),
         ]
+
+    def _straight(self) -> str:
+        """Whether a block may be written at once: it is, past the caches, where no entry at a label is added to it."""
+        points = [p for p in self.kernel.points if any(slope.of in {s.name for s in self.wants} for slope in p.statistic.gradients)]
+        if any(point.extra for point in points) or any(stream.shape == "column" for stream in self.wants):
+            return "0"
+        within = "{0} >= (first ? first : INT32_MIN) && {0} < first + count"
+        labels = [f"!({within.format(self._label(point))})" for point in points]
+        places = [f"straight_{self.types[s.name]}(out{self._number(s)} + first)" for s in self.wants]
+        return " && ".join(["call->streaming", *dict.fromkeys(labels), *places])
 
     def _lost(self) -> list[str]:
         """Whether a value depends on a label beyond the classes: then the gradient of the row is NaN."""
@@ -363,7 +380,7 @@ class _Printing:
         if stream.shape == "column":
             return ["#pragma omp simd", f"for (int i = 0; i < count; i++) sum{number}[first + i] += block{number}[i];"]
         type_ = self.types[stream.name]
-        return [f"put_{type_}(out{number} + first, block{number}, count, call->streaming);"]
+        return [f"put_{type_}(out{number} + first + placed, block{number} + placed, count - placed, call->streaming);"]
 
     # -------------------------------------------------------------------------------------- values kept for the gradient
 

@@ -141,8 +141,12 @@ class Expressions:
         logs = [factor for factor in factors if _may_be_infinite(factor) and not self._is_finite(factor)]
         weights = [factor for factor in factors if factor not in logs]
         if logs and any(may_vanish(weight) for weight in weights):
-            return self.declared(f"weigh({self._times(weights).text}, {self._times(logs).text})")
+            return self.guarded(self._times(weights).text, self._times(logs).text)
         return self._times(factors)
+
+    def guarded(self, weight: str, log: str) -> Atom:
+        """A product that is 0 where the weight is, whatever the logarithm is."""
+        return self.declared(f"weigh({weight}, {log})")
 
     def _is_finite(self, node: Node) -> bool:
         return self.regular is not None and self.regular.is_finite(node)

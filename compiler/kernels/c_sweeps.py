@@ -2,7 +2,7 @@
 
 Sums are taken over blocks of classes in the type of the loop, several lanes each, and over the blocks in double precision.
 Gradients are worked out for one block at a time, entries at labels added to it, and the block is rounded and stored once.
-Loops over regular rows are printed apart: they need no guards.
+Loops over regular rows are printed apart: they need no guards, and take packs of classes where there are any.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from lossc.compiler.core import Index, Node, walk
 from lossc.compiler.kernels.c_expressions import Atom, Expressions
+from lossc.compiler.kernels.c_packs import Packs, Source
 from lossc.compiler.kernels.c_rows import RowScope, row_leaves
 from lossc.compiler.kernels.gradient import Part, coefficient, collected, gradient_of, guarded, seen
 from lossc.compiler.kernels.model import Kernel, Point
@@ -38,9 +39,11 @@ BLOCKED = Place("p", "i", "first + i")
 
 
 class Sweeps:
-    """Loops of one kernel; `types` are the storage types of its streams, by name."""
+    """Loops of one kernel for `sums` and for the gradients of the streams in `wants`; `types` are storage types by stream."""
 
-    def __init__(self, kernel: Kernel, rows: RowScope, types: Mapping[str, str]) -> None:
+    def __init__(
+        self, kernel: Kernel, rows: RowScope, types: Mapping[str, str], real: str, wants: Sequence[Stream], *, sums: bool
+    ) -> None:
         self.kernel = kernel
         self.rows = rows
         self.types = types
@@ -51,11 +54,31 @@ class Sweeps:
         self._reals: set[Node] = set()
         self._weights: dict[Node, Atom] = {coefficient(s): Atom(f"d_{s.name}_real", "number") for s in kernel.every}
         self._weights |= {seen(s): Atom(f"on_{s.name}", "mask") for s in kernel.every}
+        self._packed = REGULAR
+        self._packs = self._with_packs(real, wants, sums=sums)
 
     @property
     def knows_regular(self) -> bool:
         """Whether rows are told apart."""
         return bool(self.regularity.streams)
+
+    @property
+    def takes_packs(self) -> bool:
+        """Whether loops over regular rows take packs."""
+        return self._packs is not None
+
+    def _with_packs(self, real: str, wants: Sequence[Stream], *, sums: bool) -> Packs | None:
+        """Packs, where all loops can take them; they hold numbers of single precision, of which the types are known."""
+        if real != "float" or not self.knows_regular:
+            return None
+        packs = Packs(Source(self.types, self.number, self.streams, self.centred, self.regularity, self._exponential,
+                             lambda node: self._weights.get(node) or self._row_value(node)))  # fmt: skip
+        summed = [s for s in self.kernel.statistics if s.op in ("sum", "any")] if sums else []
+        parts = [part for stream in wants for part in gradient_of(self.kernel, stream)]
+        if any(s.op == "any" or s.mask is not None for s in summed) or any(part.mask is not None for part in parts):
+            return None
+        totals = [collected(gradient_of(self.kernel, stream), self.kernel.axis) for stream in wants]
+        return packs if all(map(packs.has, [*(s.body for s in summed), *totals])) else None
 
     # -------------------------------------------------------------------------------------- names
 
@@ -139,8 +162,7 @@ class Sweeps:
         """A loop for regular rows and one for the others."""
         if not self.knows_regular:
             return print_(False)
-        finite = [f"isfinite({self.rows.names[leaf].text}_real)" for leaf in self._numbers(graphs)]
-        condition = " && ".join([REGULAR, *([also] if also else []), *finite])
+        condition = " && ".join([REGULAR, *([also] if also else []), *self._finite(graphs)])
         return [f"if ({condition}) {{", *print_(True), "} else {", *print_(False), "}"]
 
     # -------------------------------------------------------------------------------------- largest entries
@@ -197,6 +219,10 @@ class Sweeps:
         clauses["min"].append(f"low{number}")
         printer.lines.append(f"low{number} = {value} < low{number} ? {value} : low{number};")
         high = f"top_{bounding.name}" if bounding is not None else f"high{number}"
+        starts.append(f"real odd{number} = 0;")
+        clauses.setdefault("+", []).append(f"odd{number}")
+        printer.lines.append(f"odd{number} += {value} * 0;")
+        conditions.append(f"odd{number} == 0")
         if bounding is None:
             starts.append(f"real high{number} = -INFINITY;")
             clauses["max"].append(high)
@@ -282,16 +308,47 @@ class Sweeps:
         graphs = _read_by(found)
         lines = self.reals(graphs)
         lines += [f"{'int' if s.op == 'any' else 'double'} {s.name} = 0;" for s in found]
-        called = [f"call_for(next{number} + first, count * sizeof *x{number});" for number in self.number.values()]
         starts = [f"{'int' if s.op == 'any' else 'real'} part_{s.name} = 0;" for s in found]
         ends = [f"{s.name} {'|' if s.op == 'any' else '+'}= part_{s.name};" for s in found]
-        inner = [*(called if ahead else []), *self._pointers(graphs), *starts]
+        if self._packs is not None:
+            rest = [*starts, *self._summed(found, {}, {}, regular=False, start="done"), *ends]
+            return [*lines, *self._packed_sums(found, self._packs.sums(found, held, known), rest, ahead=ahead)]
+        inner = [*self._called("first", "count", ahead=ahead), *self._pointers(graphs), *starts]
         inner += self._apart(graphs, "", lambda regular: self._summed(found, held, known, regular))
         return [*lines, *_blocks([*inner, *ends])]
 
+    def _called(self, start: str, count: str, *, ahead: bool) -> list[str]:
+        """Calls for entries of the next row."""
+        if not ahead:
+            return []
+        return [f"call_for(next{n} + {start}, {count} * sizeof *x{n});" for n in self.number.values()]
+
+    def _packed_sums(
+        self, found: Sequence[Statistic], turn: list[str], rest: list[str], *, ahead: bool
+    ) -> list[str]:  # fmt: skip
+        """Sums of packs in rows where all is finite; of what is left over, and in other rows, one by one."""
+        graphs = _read_by(found)
+        flag = f"packed{found[0].level}"
+        condition = " && ".join([self._packed, *self._finite(graphs)])
+        self._packed = flag
+        inner = [
+            *self._pointers(graphs), "int done = 0;", f"if ({flag}) {{", *(f"pack_t pack_{s.name} = {{0}};" for s in found),
+            "for (; done + PAIR <= count; done += PAIR) {", *self._called("first + done", "PAIR", ahead=ahead), *turn, "}",
+            *(f"add_lanes(wide_{s.name}, pack_{s.name});" for s in found), "}",
+            *(["else {", *self._called("first", "count", ahead=ahead), "}"] if ahead else []), *rest,
+        ]  # fmt: skip
+        wide = [f"double wide_{s.name}[LANES] = {{0}};" for s in found]
+        sums = [f"{s.name} += total(wide_{s.name});" for s in found]
+        return [f"const int {flag} = {condition};", *wide, *_blocks(inner), *sums]
+
+    def _finite(self, graphs: Iterable[Node]) -> list[str]:
+        """That the numbers of a row that graphs read are finite."""
+        return [f"isfinite({self.rows.names[leaf].text}_real)" for leaf in self._numbers(graphs)]
+
     def _summed(
-        self, found: Sequence[Statistic], held: Mapping[Node, str], known: Mapping[Node, str], regular: bool
-    ) -> list[str]:
+        self, found: Sequence[Statistic], held: Mapping[Node, str], known: Mapping[Node, str], regular: bool,
+        start: str = "0",
+    ) -> list[str]:  # fmt: skip
         body: list[str] = []
         printer = self.expressions(body, BLOCKED, known, regular=regular)
         clauses: dict[str, list[str]] = {"+": [], "|": []}
@@ -303,7 +360,7 @@ class Sweeps:
             clauses[sign].append(f"part_{s.name}")
             body.append(f"part_{s.name} {sign}= {value};")
         body += [f"{name}[first + i] = {printer.number(node)};" for node, name in held.items()]
-        return _simd(clauses, "count", "i", body)
+        return _simd(clauses, "count", "i", body, start)
 
     # -------------------------------------------------------------------------------------- entries at labels
 
@@ -318,41 +375,66 @@ class Sweeps:
     # -------------------------------------------------------------------------------------- gradients
 
     def gradients(
-        self, wants: Sequence[Stream], held: Mapping[Node, str], alive: str, finish: Callable[[Stream], list[str]]
-    ) -> list[str]:
-        """One loop for the gradients of all streams; `alive` says that all coefficients count, `finish` what then is done
-        with a block of each.
+        self, wants: Sequence[Stream], held: Mapping[Node, str], alive: str, straight: str,
+        finish: Callable[[Stream], list[str]],
+    ) -> list[str]:  # fmt: skip
+        """One loop for the gradients of all streams; `alive` says that all coefficients count, `straight` that a block may
+        be written at once, `finish` what is done with what then is in the block, from the entry `placed`.
         """
         parts = {stream.name: gradient_of(self.kernel, stream) for stream in wants}
         every = [part for group in parts.values() for part in group]
         graphs = [node for part in every for node in (part.value, part.mask) if node is not None]
         lines = self.reals(graphs)
         inner = self._pointers(graphs)
-        inner += self._apart(graphs, alive, lambda regular: self._differentiated(wants, parts, held, regular))
+        if self._packs is not None:
+            alive = " && ".join([alive, *self._finite(graphs)])
+            inner += ["int done = 0, placed = 0;", *self._packed_gradients(wants, parts, held, alive, straight)]
+            inner += self._differentiated(wants, parts, {}, regular=False, start="done")
+        else:
+            inner.append("const int placed = 0;")
+            inner += self._apart(graphs, alive, lambda regular: self._differentiated(wants, parts, held, regular))
         for stream in wants:
             inner += finish(stream)
         return [*lines, *_blocks(inner)]
 
-    def _differentiated(
-        self, wants: Sequence[Stream], parts: Mapping[str, list[Part]], held: Mapping[Node, str], regular: bool
+    def _packed_gradients(
+        self, wants: Sequence[Stream], parts: Mapping[str, list[Part]], held: Mapping[Node, str], alive: str, straight: str
     ) -> list[str]:
+        """Gradients of packs, straight to their place where that is allowed, and into the block otherwise."""
+        assert self._packs is not None
+        totals = {name: collected(found, self.kernel.axis) for name, found in parts.items()}
+        turn = self._packs.gradients(totals, held)
+        placed = [self._packs.placed(stream) for stream in wants]
+        return [
+            f"if ({self._packed} && {alive}) {{", f"const int straight = {straight};",
+            "for (; done + PAIR <= count; done += PAIR) {", *turn,
+            "if (straight) {", *(there for there, _ in placed), "} else {", *(block for _, block in placed), "}", "}",
+            "if (straight) placed = done;", "}",
+        ]  # fmt: skip
+
+    def _differentiated(
+        self, wants: Sequence[Stream], parts: Mapping[str, list[Part]], held: Mapping[Node, str], regular: bool,
+        start: str = "0",
+    ) -> list[str]:  # fmt: skip
         body: list[str] = []
         printer = self.expressions(body, BLOCKED, held, regular=regular)
         for stream in wants:
             found = parts[stream.name]
             total = collected(found, self.kernel.axis) if regular else guarded(found)
             body.append(f"block{self.number[stream.name]}[i] = {printer.number(total)};")
-        return _simd({}, "count", "i", body)
+        return _simd({}, "count", "i", body, start)
 
 
 def _read_by(statistics: Iterable[Statistic]) -> list[Node]:
     return [part for s in statistics for part in (s.body, s.mask) if part is not None]
 
 
-def _simd(clauses: Mapping[str, list[str]], extent: str, index: str, body: Sequence[str]) -> list[str]:
+def _simd(
+    clauses: Mapping[str, list[str]], extent: str, index: str, body: Sequence[str], start: str = "0"
+) -> list[str]:
     reductions = [f"reduction({sign} : {', '.join(names)})" for sign, names in clauses.items() if names]
     pragma = " ".join(("#pragma omp simd", *reductions))
-    return [pragma, f"for (int {index} = 0; {index} < {extent}; {index}++) {{", *body, "}"]
+    return [pragma, f"for (int {index} = {start}; {index} < {extent}; {index}++) {{", *body, "}"]
 
 
 def _blocks(inner: Sequence[str]) -> list[str]:

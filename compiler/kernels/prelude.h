@@ -254,6 +254,118 @@ static inline float power_f(float x, float y) {
   return y == 0.0f || x == 1.0f ? 1.0f : x != x || y != y ? x + y : value;
 }
 
+/* ------------------------------------------------------------------ packs */
+/* As many classes as a register holds. Loops over regular rows take two at a time: `low` and `high` are consecutive, `even`
+ * and `odd` those of 16-bit numbers that share 32 bits, which need no widening. */
+
+#if defined __AVX512F__
+#define PACK 64
+#elif defined __AVX2__
+#define PACK 32
+#else
+#define PACK 16
+#endif
+#define LANES (PACK / 4)
+#define PAIR (2 * LANES)
+#define in_place static inline __attribute__((always_inline))
+
+typedef float pack_t __attribute__((vector_size(PACK)));
+typedef uint32_t bits_t __attribute__((vector_size(PACK)));
+
+in_place pack_t load_pack(const float *x) {
+  pack_t pack;
+  memcpy(&pack, x, PACK);
+  return pack;
+}
+
+in_place void store_pack(float *x, pack_t pack) { memcpy(x, &pack, PACK); }
+
+/* What is the same for all classes as a pack. */
+#define as_pack(x) _Generic((x), pack_t: (x), default: (pack_t){0} + (x))
+
+in_place bits_t load_bits(const uint16_t *x) {
+  bits_t bits;
+  memcpy(&bits, x, PACK);
+  return bits;
+}
+
+in_place pack_t widened_bf16(const bf16_t *x) {
+#ifdef __AVX512F__
+  return (pack_t)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16);
+#else
+  bits_t bits;
+  for (int i = 0; i < LANES; i++) bits[i] = (uint32_t)x[i] << 16;
+  return (pack_t)bits;
+#endif
+}
+
+in_place pack_t widened_f16(const f16_t *x) {
+#ifdef __AVX512F__
+  return (pack_t)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)x));
+#else
+  pack_t pack;
+  for (int i = 0; i < LANES; i++) pack[i] = load_f16(x[i]);
+  return pack;
+#endif
+}
+
+#define low_f32(x) load_pack(x)
+#define high_f32(x) load_pack((x) + LANES)
+#define low_bf16(x) widened_bf16(x)
+#define high_bf16(x) widened_bf16((x) + LANES)
+#define low_f16(x) widened_f16(x)
+#define high_f16(x) widened_f16((x) + LANES)
+#define even_bf16(x) ((pack_t)(load_bits(x) << 16))
+#define odd_bf16(x) ((pack_t)(load_bits(x) & 0xffff0000u))
+
+in_place void put_low_high(float *block, pack_t low, pack_t high) {
+  store_pack(block, low);
+  store_pack(block + LANES, high);
+}
+
+in_place void put_even_odd(float *block, pack_t even, pack_t odd) {
+  for (int i = 0; i < LANES; i++) {
+    block[2 * i] = even[i];
+    block[2 * i + 1] = odd[i];
+  }
+}
+
+/* Sums of lanes in double precision. */
+in_place void add_lanes(double *sums, pack_t pack) {
+  for (int i = 0; i < LANES; i++) sums[i] += pack[i];
+}
+
+static inline double total(const double *sums) {
+  double sum = 0.0;
+  for (int i = 0; i < LANES; i++) sum += sums[i];
+  return sum;
+}
+
+/* exp as for single numbers, of which a pack has no NaN: 2^k is added to the bits of 2^f. */
+#define pack_of_exponential(x)                 \
+  const pack_t shifted = (x) * 1.44269504f + 12582912.0f; \
+  const pack_t k = shifted - 12582912.0f;      \
+  const pack_t f = (x) * 1.44269504f - k;
+
+in_place pack_t exponential_bounded_p(pack_t x) {
+  pack_of_exponential(x);
+  pack_t p = 0.001326472731307149f * f + 0.009671512991189957f;
+  p = p * f + 0.05550733581185341f;
+  p = p * f + 0.24022242426872253f;
+  p = p * f + 0.6931470036506653f;
+  p = p * f + 1.0f;
+  return (pack_t)((bits_t)p + ((bits_t)shifted << 23));
+}
+
+in_place pack_t exponential_brief_p(pack_t x) {
+  pack_of_exponential(x);
+  pack_t p = 0.009582852944731712f * f + 0.055906426161527634f;
+  p = p * f + 0.24024099111557007f;
+  p = p * f + 0.6931241750717163f;
+  p = p * f + 1.0f;
+  return (pack_t)((bits_t)p + ((bits_t)shifted << 23));
+}
+
 /* ------------------------------------------------------------------ double precision */
 
 static inline double exponential_d(double x) { return exp(x); }
@@ -313,10 +425,11 @@ static inline double log_normcdf_of(double x) {
 /* ------------------------------------------------------------------ either precision */
 
 #define of_type(name, x) _Generic((x), float: name##_f, double: name##_d)(x)
+#define of_type_or_pack(name, x) _Generic((x), float: name##_f, double: name##_d, pack_t: name##_p)(x)
 #define exponential(x) of_type(exponential, x)
 #define exponential_negative(x) of_type(exponential_negative, x)
-#define exponential_bounded(x) of_type(exponential_bounded, x)
-#define exponential_brief(x) of_type(exponential_brief, x)
+#define exponential_bounded(x) of_type_or_pack(exponential_bounded, x)
+#define exponential_brief(x) of_type_or_pack(exponential_brief, x)
 #define logarithm(x) of_type(logarithm, x)
 #define log_1_plus(x) of_type(log1p, x)
 #define exp_minus_1(x) of_type(expm1, x)
@@ -356,6 +469,18 @@ static inline size_t until_aligned(const void *target, size_t item) {
 }
 #endif
 
+/* A pair of packs straight to its place, which is past the caches and on a line. */
+#ifdef __AVX512F__
+#define straight_f32(target) (((uintptr_t)(target) & 63) == 0)
+in_place void stream_low_high_f32(float *target, pack_t low, pack_t high) {
+  _mm512_stream_ps(target, (__m512)low);
+  _mm512_stream_ps(target + LANES, (__m512)high);
+}
+#else
+#define straight_f32(target) 0
+#define stream_low_high_f32(target, low, high) ((void)0)
+#endif
+
 static inline void put_f32(float *target, const float *source, int64_t count, int64_t streaming) {
 #ifdef __AVX512F__
   if (streaming) {
@@ -378,6 +503,34 @@ static inline void put_f64(double *target, const double *source, int64_t count, 
 /* What the conversion to bf16 takes for 0. */
 static inline int has_subnormal(__m512 x) { return _mm512_fpclass_ps_mask(x, 0x20) != 0; }
 #endif
+
+#ifdef __AVX512BF16__
+#define straight_bf16(target) (((uintptr_t)(target) & 63) == 0)
+in_place void stream_low_high_bf16(bf16_t *target, pack_t low, pack_t high) {
+  if (has_subnormal((__m512)low) | has_subnormal((__m512)high)) {
+    for (int i = 0; i < LANES; i++) target[i] = store_bf16(low[i]), target[i + LANES] = store_bf16(high[i]);
+    return;
+  }
+  _mm512_stream_si512((void *)target, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+}
+
+in_place void stream_even_odd_bf16(bf16_t *target, pack_t even, pack_t odd) {
+  if (has_subnormal((__m512)even) | has_subnormal((__m512)odd)) {
+    for (int i = 0; i < LANES; i++) target[2 * i] = store_bf16(even[i]), target[2 * i + 1] = store_bf16(odd[i]);
+    return;
+  }
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+                                         23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i packed = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+  _mm512_stream_si512((void *)target, _mm512_permutexvar_epi16(order, packed));
+}
+#else
+#define straight_bf16(target) 0
+#define stream_low_high_bf16(target, low, high) ((void)0)
+#define stream_even_odd_bf16(target, even, odd) ((void)0)
+#endif
+#define straight_f16(target) 0
+#define stream_low_high_f16(target, low, high) ((void)0)
 
 static inline void put_bf16(bf16_t *target, const float *source, int64_t count, int64_t streaming) {
   int64_t i = 0;

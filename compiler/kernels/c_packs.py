@@ -1,0 +1,164 @@
+"""Loops over regular rows in packs: as many classes at once as a register holds, two registers for each turn.
+
+A pair of packs has the classes in order, or those of even and of odd place where all that is read has 16 bits: then a pack
+is half the bits of what is read, and nothing is widened. What a sweep keeps for later ones it keeps in that order.
+
+Only sums, products, small powers and exponentials have packs; other loops stay loops over single numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from lossc.compiler.core import Map, Node
+from lossc.compiler.kernels.c_expressions import WHOLE_POWERS, Atom, Expressions
+from lossc.compiler.kernels.model import RowType
+from lossc.compiler.kernels.regular import Regularity
+from lossc.compiler.table.model import Statistic, Stream
+
+FLOATS = ("f32", "bf16", "f16")
+EXPONENTIALS = ("exponential_bounded", "exponential_brief")
+IN_ORDER = ("low", "high")
+BY_PLACE = ("even", "odd")
+
+
+class NoPackError(Exception):
+    """A value of which there are no packs."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What loops read: `number` and `types` of streams by their names, and names for values that stand on rows."""
+
+    types: Mapping[str, str]
+    number: Mapping[str, int]
+    streams: Mapping[Node, Stream]
+    centred: Mapping[Node, Node]
+    regularity: Regularity
+    exponential: Callable[[Node], str]
+    row_value: Callable[[Node], Atom | None]
+
+
+class Packs:
+    """Prints the bodies of loops whose counter is `done`, over blocks that start at the class `first`."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        types = {source.types[stream.name] for stream in source.streams.values()}
+        self.halves = BY_PLACE if types == {"bf16"} else IN_ORDER
+
+    def has(self, graph: Node) -> bool:
+        """Whether there are packs of a value."""
+        try:
+            self._printer(0, {}).number(graph)
+        except NoPackError:
+            return False
+        return True
+
+    def sums(self, statistics: Sequence[Statistic], held: Mapping[Node, str], known: Mapping[Node, str]) -> list[str]:
+        """One turn of the loop for sums, added to `pack_…`."""
+        return self._twice(lambda half: self._summed(half, statistics, held, known))
+
+    def _summed(
+        self, half: int, statistics: Sequence[Statistic], held: Mapping[Node, str], known: Mapping[Node, str]
+    ) -> list[str]:
+        printer = self._printer(half, known)
+        for s in statistics:
+            printer.lines.append(f"pack_{s.name} += {printer.number(s.body)};")
+        for node, name in held.items():
+            printer.lines.append(f"store_pack({_kept(name, half)}, {printer.number(node)});")
+        return printer.lines
+
+    def gradients(self, totals: Mapping[str, Node], held: Mapping[Node, str]) -> list[str]:
+        """One turn of the loop for gradients: the two packs of stream k are `grad{k}_…`."""
+        names = [f"pack_t {self._gradient(name, half)};" for name in totals for half in (0, 1)]
+        return [*names, *self._twice(lambda half: self._differentiated(half, totals, held))]
+
+    def _differentiated(self, half: int, totals: Mapping[str, Node], held: Mapping[Node, str]) -> list[str]:
+        printer = self._printer(half, held)
+        for name, total in totals.items():
+            printer.lines.append(f"{self._gradient(name, half)} = as_pack({printer.number(total)});")
+        return printer.lines
+
+    def _gradient(self, name: str, half: int) -> str:
+        return f"grad{self.source.number[name]}_{self.halves[half]}"
+
+    def placed(self, stream: Stream) -> tuple[str, str]:
+        """The statements that put a pair of gradients to its place, and into its block."""
+        number, type_ = self.source.number[stream.name], self.source.types[stream.name]
+        halves = "_".join(self.halves)
+        pair = ", ".join(self._gradient(stream.name, half) for half in (0, 1))
+        return (f"stream_{halves}_{type_}(out{number} + first + done, {pair});",
+                f"put_{halves}(block{number} + done, {pair});")  # fmt: skip
+
+    def _twice(self, print_: Callable[[int], list[str]]) -> list[str]:
+        return [line for half in (0, 1) for line in ("{", *print_(half), "}")]
+
+    def _printer(self, half: int, held: Mapping[Node, str]) -> PackExpressions:
+        source = self.source
+
+        def leaf(node: Node) -> Atom | None:
+            if node in held:
+                return printer.declared(f"load_pack({_kept(held[node], half)})")
+            if node in source.streams:
+                return self._entry(printer, source.streams[node], half)
+            if node in source.centred:
+                return printer.atom(source.centred[node])
+            return source.row_value(node)
+
+        printer = PackExpressions(leaf, source)
+        return printer
+
+    def _entry(self, printer: Expressions, stream: Stream, half: int) -> Atom:
+        type_ = self.source.types[stream.name]
+        if type_ not in FLOATS:
+            raise NoPackError
+        return printer.declared(f"{self.halves[half]}_{type_}(p{self.source.number[stream.name]} + done)")
+
+
+class PackExpressions(Expressions):
+    """Expressions in which a number is a pack, or the same for all classes."""
+
+    def __init__(self, leaf: Callable[[Node], Atom | None], source: Source) -> None:
+        super().__init__("real", leaf, [], regular=source.regularity, exponential=source.exponential)
+
+    def declared(self, text: str, type_: RowType = "number") -> Atom:
+        if type_ != "number":
+            raise NoPackError
+        self._count += 1
+        name = f"{self.prefix}{self._count}"
+        self.lines.append(f"const __auto_type {name} = {text};")
+        return Atom(name, type_)
+
+    def as_number(self, atom: Atom) -> str:
+        if atom.type != "number":
+            raise NoPackError
+        return atom.text
+
+    def _atom(self, node: Node) -> Atom:
+        if isinstance(node, Map) and node.function == "exp" and self.exponential(node.arguments[0]) not in EXPONENTIALS:
+            raise NoPackError
+        return super()._atom(node)
+
+    def mask(self, node: Node) -> str:
+        raise NoPackError
+
+    def guarded(self, weight: str, log: str) -> Atom:
+        raise NoPackError
+
+    def _where(self, condition: Node, then: Node, otherwise: Node) -> Atom:
+        raise NoPackError
+
+    def _power(self, base: Node, exponent: Fraction) -> Atom:
+        if exponent.denominator != 1 or abs(exponent) > WHOLE_POWERS:
+            raise NoPackError
+        return super()._power(base, exponent)
+
+    def _call(self, node: Map) -> Atom:
+        raise NoPackError
+
+
+def _kept(name: str, half: int) -> str:
+    return f"{name} + first + done" + (" + LANES" if half else "")
