@@ -111,14 +111,25 @@ def _share(part: PartResult, whole: Tensor | None, calls: int) -> Tensor:
         value = _quotient(value, denominator)
     elif part.form in ("once", "coupled") and calls > 1:
         value = value / calls
-    return part.coefficient * value
+    return _times(part.coefficient, value, own=value is not part.numerator)
+
+
+def _times(coefficient: Tensor, value: Tensor, *, own: bool) -> Tensor:
+    """c * x, by a number where c is at hand as one, and x itself where c = 1 and it is a tensor of its `own`."""
+    if not _at_hand(coefficient):
+        return coefficient * value
+    number = coefficient.item()
+    return value if own and number == 1.0 else value * number
+
+
+def _at_hand(value: Tensor) -> bool:
+    """Whether a value is a number already: the fewer operations, the less a call costs."""
+    return not (torch.compiler.is_compiling() or transforming() or not value.is_cpu or value.requires_grad)
 
 
 def _quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """N / D, by a number where D is at hand as one: the fewer operations, the less a call costs."""
-    if torch.compiler.is_compiling() or transforming() or denominator.device.type != "cpu" or denominator.requires_grad:
-        return ratio(numerator, denominator)
-    size = denominator.item()
+    """N / D, by a number where D is at hand as one."""
+    size = denominator.item() if _at_hand(denominator) else 0.0
     return numerator / size if size else ratio(numerator, denominator)
 
 

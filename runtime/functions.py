@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,8 +49,18 @@ class Ambient(NamedTuple):
     dtype: torch.dtype
 
 
+_AS_IT_IS = nullcontext()
+
+
 def ambient(device: str) -> Ambient:
     return Ambient(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Automatic mixed precision off; where it is off, which is asked for less than it costs, nothing."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return _AS_IT_IS
 
 
 class Called:

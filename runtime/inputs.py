@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from lossc.compiler.program import LetInfo, Program, TensorInfo, copied_axes
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
+from lossc.runtime.forms import Form, Forms, form_of
 from lossc.runtime.functions import Called, Interface, ambient, interfaces
 from lossc.runtime.layouts import Layout, leaves_of, stacked, unfolded
 from lossc.runtime.linear import Linear
@@ -88,12 +89,37 @@ class Door:
         self.growing -= {entry.over or entry.codomain or "" for entry in self.expected.values()}
         self.sizes = dict(sizes)
         self._reported: set[str] = set()
+        self._forms = Forms()
 
     def admit(
         self, given: Mapping[str, object], required: tuple[str, ...] = (), *, native: frozenset[str] = frozenset(),
         check_labels: bool = True,
     ) -> Admitted:  # fmt: skip
         """The tensors of a call; LosscError with every problem found. Those `native` keep their floating type."""
+        key = None if self.models or self.externs else form_of(given, required, native, check_labels)
+        form = None if key is None else self._forms.get(key)
+        if form is not None and form.fits(plain := cast(Mapping[str, Tensor], given)):
+            return Admitted(dict(form.tensors(plain)), dict(form.sizes), form.like)
+        admitted = self._admitted(given, required, native, check_labels)
+        if key is not None:
+            self._keep(key, admitted, cast(Mapping[str, Tensor], given), check_labels)
+        return admitted
+
+    def _keep(self, key: object, admitted: Admitted, given: Mapping[str, Tensor], check_labels: bool) -> None:
+        """Remembers the form of a call of which nothing but its labels needs to be looked at again."""
+        expected = {name: self.expected[name] for name in given}
+        detached = any(each.role == "data" and given[name].requires_grad for name, each in expected.items())
+        known = {axis for each in expected.values() for axis in each.order} | {*self.positions, *self.sizes}
+        labels = {name: each.codomain for name, each in expected.items() if each.codomain is not None}
+        if not (detached or admitted.leaves or admitted.like.is_inference()) and known.issuperset(labels.values()):
+            limits = [(name, admitted.sizes[axis]) for name, axis in labels.items()] if check_labels else []
+            types = {name: tensor.dtype for name, tensor in admitted.tensors.items()}
+            self._forms.keep(key, Form(dict(admitted.sizes), admitted.like, types, limits))
+
+    def _admitted(
+        self, given: Mapping[str, object], required: tuple[str, ...], native: frozenset[str], check_labels: bool
+    ) -> Admitted:
+        """The same where nothing is known of calls of this form."""
         known = {name: value for name, value in given.items() if name in self.expected and name not in self.models}
         problems = [self._unexpected(name) for name in given if name not in self.expected]
         problems += [self._missing(name, given) for name in required if name not in given]

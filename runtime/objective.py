@@ -25,6 +25,7 @@ from lossc.runtime.constraints import Constraint, chosen
 from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.draws import replayed
 from lossc.runtime.externs import externs
+from lossc.runtime.functions import without_autocast
 from lossc.runtime.inputs import Admitted, Door
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import fail
@@ -175,7 +176,7 @@ class Objective(Running):
         if contributes and self._follows:
             self._count_call()
         drawn = self._draw(variant, admitted, draws, training=contributes)
-        with torch.autocast(admitted.like.device.type, enabled=False):
+        with without_autocast(admitted.like.device.type):
             outputs = variant.run(self._bound(variant, admitted), self._weigh(variant, denominators, per_term=per_term))
             if gathers:
                 self._gather(outputs, variant.axes, admitted.sizes, admitted.rows)
@@ -195,7 +196,7 @@ class Objective(Running):
         variant = self._variant("counted", tuple(given))
         admitted = self._admit(variant, given)
         self._draw(variant, admitted, None, training=self.training, counting=True)
-        with torch.no_grad(), torch.autocast(admitted.like.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(admitted.like.device.type):
             outputs = variant.run(self._bound(variant, admitted))
         found = {
             entry.name: tuple(

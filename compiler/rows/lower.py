@@ -28,8 +28,10 @@ from lossc.compiler.core import (
     StopGrad,
     add,
     apply,
+    const,
     div,
     neg,
+    power,
     sub,
     walk,
     where,
@@ -246,7 +248,7 @@ def check_size(values: Iterable[Node]) -> None:
 
 
 def _in_simple_terms(node: Reduce) -> Node:
-    """Reductions over others: a count, a mean, and a logsumexp as a sum behind the largest entry."""
+    """Reductions over others: counts, moments, and a logsumexp as a sum behind the largest entry."""
     if node.groups is not None:
         return node
     if node.op == "count":
@@ -255,6 +257,8 @@ def _in_simple_terms(node: Reduce) -> Node:
         number = count_of(node)
         summed = Reduce("sum", node.over, node.body, node.where)
         return where(apply("lt", ZERO, number), div(summed, number), ZERO)
+    if node.op in ("var", "std"):
+        return _spread(node)
     if node.op == "logsumexp":
         largest = Reduce("max", node.over, node.body, node.where)
         shifted = Reduce("sum", node.over, apply("exp", sub(node.body, largest)), node.where)
@@ -262,6 +266,15 @@ def _in_simple_terms(node: Reduce) -> Node:
         empty = Reduce("any", node.over, apply("eq", ZERO, ZERO), node.where)
         return where(empty, where(infinite, largest, add(largest, apply("log", shifted))), neg(INFINITY))
     return node
+
+
+def _spread(node: Reduce) -> Node:
+    """sum (x - mean)^2 / (n - ddof), 0 where n <= ddof; or its root."""
+    centred = sub(node.body, Reduce("mean", node.over, node.body, node.where))
+    squares = Reduce("sum", node.over, power(centred, const(2)), node.where)
+    freedom = sub(count_of(node), ZERO if node.option is None else node.option)
+    variance = where(apply("lt", ZERO, freedom), div(squares, freedom), ZERO)
+    return variance if node.op == "var" else apply("sqrt", variance)
 
 
 def _numbered(values: Iterable[Node]) -> Iterator[str]:

@@ -20,7 +20,6 @@ from lossc.compiler.core import (
     Rename,
     Select,
     Size,
-    all_of,
     apply,
     const,
     div,
@@ -163,4 +162,4 @@ def count_of(node: Reduce) -> Node:
     covered = node.where.axes if node.where is not None else frozenset()
     counted = tuple(axis for axis in node.over if axis in covered)
     sizes = [Size(axis) for axis in node.over if axis not in covered]
-    return mul(*sizes, *([Reduce("count", counted, ONE, all_of(node.where))] if counted else []))
+    return mul(*sizes, *([Reduce("sum", counted, ONE, node.where)] if counted else []))

@@ -112,8 +112,8 @@ class Compiled:
     def _run(self, environment: Environment, weights: Weights) -> dict[str, Tensor]:
         inputs = dict(_moving(environment)) if torch.is_grad_enabled() else {}
         known = Environment(
-            {name: tensor.detach() for name, tensor in environment.tensors.items()},
-            {name: tensor.detach() for name, tensor in environment.params.items()},
+            {name: _free(tensor) for name, tensor in environment.tensors.items()},
+            {name: _free(tensor) for name, tensor in environment.params.items()},
             environment.sizes, environment.like,
         )  # fmt: skip
         visit = Visit({name: weight * self.scale for name, weight in weights.items()} if inputs else {})
@@ -170,6 +170,10 @@ def _key(stream: Stream) -> Key:
     return "tensor", stream.name if stream.provider == "tensor" else f"@{stream.name}"
 
 
+def _free(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.requires_grad else tensor
+
+
 def _moving(environment: Environment) -> Iterable[tuple[Key, Tensor]]:
     """What a gradient may be asked for."""
     for kind, held in (("tensor", environment.tensors), ("param", environment.params)):
@@ -189,8 +193,10 @@ class Values(torch.autograd.Function):
         known = known.having(owner.statistics(known, visit, wanted))
         needs_graph = keys and not visit.gradients and not owner.seam.differentiates(known, *_on_rows(owner, keys))
         graph = _graph(owner, known, keys) if needs_graph else None
-        values = owner.seam.final(known) if graph is None else graph.values
-        found = {name: in_type(root.detach(), known.like) for name, root in values.items()}
+        if graph is None:
+            found = owner.seam.final(known)
+        else:
+            found = {name: in_type(root.detach(), known.like) for name, root in graph.values.items()}
         roots = dict(zip(found, apart(found.values()), strict=True))
         ctx.owner, ctx.visit, ctx.wanted, ctx.keys, ctx.graph = owner, visit, wanted, keys, graph
         ctx.tensors, ctx.params = tuple(known.tensors), tuple(known.params)

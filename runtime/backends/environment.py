@@ -55,7 +55,7 @@ class Environment:
 
     def having(self, tensors: Mapping[str, Tensor]) -> Environment:
         """The same with further tensors."""
-        return replace(self, tensors={**self.tensors, **tensors})
+        return Environment({**self.tensors, **tensors}, self.params, self.sizes, self.like, self.functions)
 
 
 def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: Mapping[str, int]) -> Tensor:

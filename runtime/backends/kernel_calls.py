@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from lossc.compiler.core import Input
 from lossc.compiler.emission import emit
 from lossc.compiler.kernels import Argument, Kernel
 from lossc.compiler.kernels.c import Function, Slot
+from lossc.compiler.kernels.model import RowType
+from lossc.compiler.rows import Output
 from lossc.compiler.table import Statistic, Stream
 from lossc.runtime.backends.environment import Environment, in_double, shaped
-from lossc.runtime.backends.native import TYPES, Native, Operand
+from lossc.runtime.backends.native import MOST, TYPES, Native, Operand
 from lossc.runtime.backends.pool import POOL
 from lossc.runtime.backends.reference import Executable
+from lossc.runtime.backends.rows import Rows
 
 Axes = tuple[str, ...]
+STORAGE = {"number": torch.float64, "integer": torch.int64, "mask": torch.bool}
 STORED = {"argmax": torch.int64, "any": torch.bool}
 
 
@@ -64,6 +69,86 @@ class Built(Protocol):
     def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None: ...
 
 
+class StreamForm:
+    """The dimensions of a stream: `axes` as the kernel goes through them, without the places `lacking` among its rows."""
+
+    def __init__(self, stream: Stream, kernel: Kernel) -> None:
+        have, every = axes_of(stream), (*kernel.rows, kernel.axis)
+        self.axes = tuple(axis for axis in every if axis in have)
+        self.lacking = [at for at, axis in enumerate(every) if axis not in have]
+        self._there = [have.index(axis) for axis in self.axes] if have != self.axes else None
+        self._back = [self.axes.index(axis) for axis in have] if have != self.axes else None
+
+    def turned(self, tensor: Tensor) -> Tensor:
+        """The stream's tensor with the kernel's order of dimensions."""
+        return tensor if self._there is None else tensor.permute(self._there)
+
+    def returned(self, tensor: Tensor) -> Tensor:
+        """The other way round."""
+        return tensor if self._back is None else tensor.permute(self._back)
+
+
+class Place(NamedTuple):
+    """The form of what a slot points to; `strides` of its row axes where a row has its own entries."""
+
+    slot: Slot
+    strides: tuple[int, ...] | None
+    axes: Axes
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Layout(NamedTuple):
+    """A function with the places of its slots, the extents of rows and classes, and the bytes of its gradients."""
+
+    native: Built
+    places: tuple[Place, ...]
+    extents: list[int]
+    classes: int
+    bytes_written: int
+
+
+class Arguments:
+    """The row values that a kernel is given: labels and masks as they are, the others worked out in double precision."""
+
+    def __init__(self, arguments: Sequence[Argument]) -> None:
+        self._direct = {a.leaf.name: (a.value, a.type) for a in arguments
+                        if isinstance(a.value, Input) and a.type != "number"}  # fmt: skip
+        others = {a.leaf.name: a for a in arguments if a.leaf.name not in self._direct}
+        values = {name: argument.value for name, argument in others.items()}
+        self._types = {name: argument.type for name, argument in others.items()}
+        self._torch = Executable(emit(values))
+        self._outputs = {name: tuple(sorted(value.axes)) for name, value in values.items()}
+        self._rows = Rows(values, [Output(name, axes, self._types[name]) for name, axes in self._outputs.items()])
+
+    def run(self, known: Environment) -> dict[str, tuple[Tensor, Axes]]:
+        """Each value with the axes of its dimensions."""
+        direct = self._direct.items()
+        found = {name: (in_storage(known.tensors[leaf.name], type_), leaf.order) for name, (leaf, type_) in direct}
+        if not self._outputs:
+            return found
+        values = self._rows.run(known, double=True)
+        if values is not None:
+            return found | {name: (value, self._outputs[name]) for name, value in values.items()}
+        computed = in_double(known).run(self._torch)
+        return found | {name: (in_storage(value, self._types[name]), axes) for name, (value, axes) in computed.items()}
+
+
+def in_form(tensor: Tensor, have: Axes, place: Place, given: Given) -> Tensor:
+    """A tensor over these axes as a place has it: its axes in order, its type, without gaps."""
+    if have != place.axes:
+        tensor = shaped(tensor, have, place.axes, given.sizes)
+    if tensor.dtype != place.dtype:
+        tensor = tensor.to(place.dtype)
+    return tensor if tensor.is_contiguous() and tensor.shape == place.shape else tensor.expand(place.shape).contiguous()
+
+
+def in_storage(value: Tensor, type_: RowType) -> Tensor:
+    """A row value in the type in which kernels read it."""
+    dtype = STORAGE[type_]
+    return value if value.dtype == dtype else value.to(dtype)
+
+
 class KernelCalls:
     """One kernel ready to be called.
 
@@ -74,19 +159,27 @@ class KernelCalls:
         """`number` tells the kernels of one table apart."""
         self.kernel = kernel
         self.flags = f"@regular {number}"
+        self._forms = {stream.name: StreamForm(stream, kernel) for stream in kernel.streams}
+        self._statistics = frozenset((self.flags, *(f"@{s.name}" for s in kernel.every)))
         self.named = {s.name: s for s in kernel.every}
         self.extra = {point.statistic.name: point for point in kernel.points if point.extra}
+        extra = dict.fromkeys(axis for point in kernel.points for axis in point.extra)
+        self.axes = (*kernel.rows, kernel.axis, *extra)
+        leaves = {argument.leaf: argument.leaf.name for argument in kernel.arguments}
+        self._labels = {point.statistic.name: leaves[at] for point in kernel.points if (at := point.statistic.at) in leaves}
+        self._kept = {s.name: (self.axes_kept(s), s.rows) for s in kernel.every}
         self._natives: dict[object, Built] = {}
-        self._arguments = Executable(emit({argument.leaf.name: argument.value for argument in kernel.arguments}))
+        self._layouts: dict[object, Layout] = {}
+        self._reached = tuple(stream.name for stream in kernel.differentiable)
+        self._arguments = Arguments(kernel.arguments)
 
     # -------------------------------------------------------------------------------------- calls
 
     def given(self, known: Environment) -> Given:
         """What all functions read."""
         streams = {stream.name: self._stream(stream, known) for stream in self.kernel.streams}
-        values = in_double(known).run(self._arguments)
-        arguments = {a.leaf.name: self._typed(a, *values[a.leaf.name]) for a in self.kernel.arguments}
-        kept = {name: tensor for name, tensor in known.tensors.items() if name[1:] in self.named or name == self.flags}
+        arguments = self._arguments.run(known)
+        kept = {name: tensor for name, tensor in known.tensors.items() if name in self._statistics}
         return Given(streams, arguments, known.sizes, known.like.dtype == torch.float64, kept)
 
     def statistics(self, given: Given) -> dict[str, Tensor]:
@@ -107,16 +200,32 @@ class KernelCalls:
         return dict(self._gradients(self.call("gradient", given, wants), given))
 
     def wants(self, wanted: frozenset[str]) -> tuple[str, ...]:
-        return tuple(stream.name for stream in self.kernel.differentiable if stream.name in wanted)
+        return tuple(name for name in self._reached if name in wanted)
 
-    def call(self, function: Function, given: Given, wants: Sequence[str]) -> Written:
+    def call(self, function: Function, given: Given, wants: tuple[str, ...]) -> Written:
         """Runs a function over all rows."""
-        native = self._native(function, given, wants)
+        layout = self._layout(function, given, wants)
         written = Written()
-        operands = [self._operand(slot, given, written) for slot in native.slots]
-        bytes_ = sum(gradient.nbytes for gradient in written.gradients.values())
-        native.run([given.sizes[axis] for axis in self.kernel.rows], given.sizes[self.kernel.axis], operands, bytes_)
+        operands = [Operand(self._tensor(place, given, written), place.strides) for place in layout.places]
+        layout.native.run(layout.extents, layout.classes, operands, layout.bytes_written)
         return written
+
+    def _layout(self, function: Function, given: Given, wants: tuple[str, ...]) -> Layout:
+        """What calls of a function with tensors of the same form have in common."""
+        forms = [(x.dtype, x.stride()) for held in (given.streams, given.arguments) for x, _ in held.values()]
+        key = (function, wants, given.double, *[given.sizes[axis] for axis in self.axes], *forms)
+        found = self._layouts.get(key)
+        if found is None:
+            if len(self._layouts) >= MOST:
+                self._layouts.clear()
+            found = self._layouts[key] = self._laid_out(function, given, wants)
+        return found
+
+    def _laid_out(self, function: Function, given: Given, wants: Sequence[str]) -> Layout:
+        native, sizes = self._native(function, given, wants), given.sizes
+        places = tuple(self._place(slot, given) for slot in native.slots)
+        bytes_ = sum(prod(place.shape) * place.dtype.itemsize for place in places if place.slot.kind == "gradient")
+        return Layout(native, places, [sizes[axis] for axis in self.kernel.rows], sizes[self.kernel.axis], bytes_)
 
     def _native(self, function: Function, given: Given, wants: Sequence[str]) -> Built:
         types = {name: TYPES[tensor.dtype] for name, (tensor, _) in given.streams.items()}
@@ -136,102 +245,103 @@ class KernelCalls:
 
     def _stream(self, stream: Stream, known: Environment) -> tuple[Tensor, Axes]:
         """Its tensor with row axes in the order of the kernel, those that it lacks left out, and the class axis last."""
-        tensor, axes = _tensor_of(stream, known)
+        tensor = _tensor_of(stream, known)
         if tensor.dtype not in TYPES:
             tensor = tensor.to(torch.int64)
         elif tensor.dtype == torch.float64 or (known.like.dtype == torch.float64 and tensor.is_floating_point()):
             tensor = tensor.to(known.like.dtype)
-        order = (*(axis for axis in self.kernel.rows if axis in axes), self.kernel.axis)
-        tensor = tensor.permute([axes.index(axis) for axis in order])
-        return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous(), order
-
-    def _typed(self, argument: Argument, tensor: Tensor, axes: Axes) -> tuple[Tensor, Axes]:
-        return tensor.to({"number": torch.float64, "integer": torch.int64, "mask": torch.bool}[argument.type]), axes
-
-    def _label_of(self, statistic: str) -> str:
-        at = self.named[statistic].at
-        return next(argument.leaf.name for argument in self.kernel.arguments if argument.leaf is at)
+        form = self._forms[stream.name]
+        tensor = form.turned(tensor)
+        return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous(), form.axes
 
     # -------------------------------------------------------------------------------------- slots
 
-    def _operand(self, slot: Slot, given: Given, written: Written) -> Operand:
-        name = slot.name
+    def _place(self, slot: Slot, given: Given) -> Place:
+        """The form of what a slot points to."""
+        name, sizes = slot.name, given.sizes
+        strides, dtype, axes = None, torch.float64, self.kernel.rows
         match slot.kind:
-            case "stream":
-                return self._by_row(*given.streams[name])
-            case "argument":
-                return self._by_row(*given.arguments[name])
+            case "stream" | "argument":
+                strides = self._by_row(*(given.streams if slot.kind == "stream" else given.arguments)[name])
             case "labels":
-                wanted = (*self.kernel.rows, *self.extra[name].extra)
-                labels = shaped(*given.arguments[self._label_of(name)], wanted, given.sizes)
-                return Operand(labels.to(torch.int64).contiguous())
+                dtype, axes = torch.int64, (*self.kernel.rows, *self.extra[name].extra)
             case "extent":
-                return Operand(torch.tensor(prod(given.sizes[axis] for axis in self.extra[name].extra), device=given.device))
+                dtype, axes = torch.int64, self.extra[name].extra
             case "regular":
-                return Operand(self._regular(given, written))
+                dtype = torch.bool
             case "statistic":
-                return Operand(self._statistic(self.named[name], given, written))
+                dtype, axes = stored(self.named[name]), self.axes_kept(self.named[name])
             case "coefficient":
-                return Operand(self._coefficient(self.named[name], given))
+                axes = self.axes_kept(self.named[name])
             case "column":
-                written.columns[name] = torch.zeros(given.sizes[self.kernel.axis], dtype=torch.float64, device=given.device)
-                return Operand(written.columns[name])
-        shape = [given.sizes[axis] for axis in (*self.kernel.rows, self.kernel.axis)]
-        written.gradients[name] = _empty(shape, given.streams[name][0].dtype, given.device)
-        return Operand(written.gradients[name])
+                axes = (self.kernel.axis,)
+            case "gradient":
+                dtype, axes = given.streams[name][0].dtype, (*self.kernel.rows, self.kernel.axis)
+        return Place(slot, strides, axes, tuple(sizes[axis] for axis in axes), dtype)
 
-    def _by_row(self, tensor: Tensor, axes: Axes) -> Operand:
-        strides = [tensor.stride(axes.index(axis)) if axis in axes else 0 for axis in self.kernel.rows]
-        return Operand(tensor, tuple(strides))
+    def _by_row(self, tensor: Tensor, axes: Axes) -> tuple[int, ...]:
+        return tuple(tensor.stride(axes.index(axis)) if axis in axes else 0 for axis in self.kernel.rows)
 
     def axes_kept(self, statistic: Statistic) -> Axes:
         """The axes of a statistic as the kernel keeps it."""
         point = self.extra.get(statistic.name)
         return (*self.kernel.rows, *(point.extra if point else ()))
 
-    def _statistic(self, statistic: Statistic, given: Given, written: Written) -> Tensor:
+    def _tensor(self, place: Place, given: Given, written: Written) -> Tensor:
+        """What a slot points to in one call."""
+        name = place.slot.name
+        match place.slot.kind:
+            case "stream":
+                return given.streams[name][0]
+            case "argument":
+                return given.arguments[name][0]
+            case "labels":
+                return in_form(*given.arguments[self._labels[name]], place, given)
+            case "extent":
+                return torch.tensor(prod(place.shape), device=given.device)
+            case "regular":
+                known = given.statistics.get(self.flags)
+                if known is None:
+                    known = written.regular = torch.empty(place.shape, dtype=place.dtype)
+                return known
+            case "statistic":
+                return self._statistic(place, given, written)
+            case "coefficient":
+                weight = given.weights.get(name)
+                if weight is None:
+                    return torch.zeros(place.shape, dtype=place.dtype, device=given.device)
+                return in_form(weight, self.named[name].rows, place, given)
+            case "column":
+                written.columns[name] = torch.zeros(place.shape, dtype=place.dtype, device=given.device)
+                return written.columns[name]
+        written.gradients[name] = _empty(place.shape, place.dtype, given.device)
+        return written.gradients[name]
+
+    def _statistic(self, place: Place, given: Given, written: Written) -> Tensor:
         """Where a statistic is written, or read when it is known."""
-        axes = self.axes_kept(statistic)
-        known = given.statistics.get(f"@{statistic.name}")
+        name = place.slot.name
+        known = given.statistics.get(f"@{name}")
         if known is not None:
-            return shaped(known, statistic.rows, axes, given.sizes).contiguous()
-        shape = [given.sizes[axis] for axis in axes]
-        written.statistics[statistic.name] = torch.empty(shape, dtype=stored(statistic), device=given.device)
-        return written.statistics[statistic.name]
-
-    def _regular(self, given: Given, written: Written) -> Tensor:
-        if self.flags in given.statistics:
-            return given.statistics[self.flags]
-        written.regular = torch.empty([given.sizes[axis] for axis in self.kernel.rows], dtype=torch.bool)
-        return written.regular
-
-    def _coefficient(self, statistic: Statistic, given: Given) -> Tensor:
-        axes = self.axes_kept(statistic)
-        weight = given.weights.get(statistic.name)
-        if weight is None:
-            return torch.zeros([given.sizes[axis] for axis in axes], dtype=torch.float64, device=given.device)
-        return shaped(weight, statistic.rows, axes, given.sizes).to(torch.float64).contiguous()
+            return in_form(known, self.named[name].rows, place, given)
+        written.statistics[name] = torch.empty(place.shape, dtype=place.dtype, device=given.device)
+        return written.statistics[name]
 
     # -------------------------------------------------------------------------------------- what is written
 
     def _delivered(self, written: Written) -> dict[str, Tensor]:
         found = {}
         for name, value in written.statistics.items():
-            axes, rows = self.axes_kept(self.named[name]), self.named[name].rows
+            axes, rows = self._kept[name]
             found[f"@{name}"] = value if axes == rows else value.permute([axes.index(axis) for axis in rows])
         return found if written.regular is None else {**found, self.flags: written.regular}
 
     def _gradients(self, written: Written, given: Given) -> Iterator[tuple[str, Tensor]]:
         """Gradients with the dimensions of their streams, summed over the rows that a stream lacks."""
         for name, gradient in written.gradients.items():
-            tensor, own = given.streams[name]
-            have = (*self.kernel.rows, self.kernel.axis)
-            extra = [at for at, axis in enumerate(have) if axis not in own]
-            if extra:
-                gradient = gradient.sum(extra, dtype=torch.float64).to(tensor.dtype)
-                have = tuple(axis for axis in have if axis in own)
-            axes = next(axes_of(stream) for stream in self.kernel.streams if stream.name == name)
-            yield name, gradient.permute([have.index(axis) for axis in axes])
+            form = self._forms[name]
+            if form.lacking:
+                gradient = gradient.sum(form.lacking, dtype=torch.float64).to(given.streams[name][0].dtype)
+            yield name, form.returned(gradient)
         for name, column in written.columns.items():
             yield name, column.to(given.streams[name][0].dtype)
 
@@ -251,8 +361,7 @@ def axes_of(stream: Stream) -> Axes:
     return tuple(getattr(stream.leaf, "order", ())) if direct else tuple(sorted(stream.leaf.axes))
 
 
-def _tensor_of(stream: Stream, known: Environment) -> tuple[Tensor, Axes]:
-    axes = axes_of(stream)
+def _tensor_of(stream: Stream, known: Environment) -> Tensor:
     if stream.provider == "parameter":
-        return known.params[stream.name], axes
-    return known.tensors[stream.name if stream.provider == "tensor" else f"@{stream.name}"], axes
+        return known.params[stream.name]
+    return known.tensors[stream.name if stream.provider == "tensor" else f"@{stream.name}"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from math import prod
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,12 @@ from lossc.runtime.backends.toolchain import load
 TYPES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16", torch.float16: "f16", torch.bool: "bool",
          torch.int64: "i64"}  # fmt: skip
 """Storage types as kernels name them."""
+
+WORTH_A_THREAD = 1 << 14
+"""Entries of scores for which a thread is woken up."""
+
+MOST = 1000
+"""Shapes of which frames are kept."""
 
 STREAMING_BYTES = 8 << 20
 """Gradients larger than this are stored past the caches."""
@@ -33,12 +39,27 @@ class _Call(ctypes.Structure):
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """What a slot points to, with the strides of its row axes where a row has its own entries."""
 
     tensor: Tensor
     strides: tuple[int, ...] | None = None
+
+
+class Frame(NamedTuple):
+    """The rows of a call: their number, and their axes as C has them, with the strides of operands."""
+
+    rows: int
+    dimensions: int
+    extents: Any
+    strides: Any
+    pointers: Any
+
+
+def _framed(extents: tuple[int, ...], strides: tuple[tuple[int, ...] | None, ...]) -> Frame:
+    kept, steps = merged(extents, [each or (0,) * len(extents) for each in strides])
+    return Frame(prod(extents), len(kept), (ctypes.c_int64 * len(kept))(*kept),
+                 (ctypes.c_int64 * len(steps))(*steps), ctypes.c_void_p * len(strides))  # fmt: skip
 
 
 class Native:
@@ -54,24 +75,29 @@ class Native:
         self._library = load(self.source.text)
         self._function = getattr(self._library, function)
         self._function.argtypes = (ctypes.POINTER(_Call),)
+        self._frames: dict[object, Frame] = {}
 
     def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None:
         """Runs over all rows; operands in the order of the source's slots."""
-        kept, strides = merged(extents, [operand.strides or (0,) * len(extents) for operand in operands])
-        threads = torch.get_num_threads()
+        frame = self._frame(tuple(extents), tuple([operand.strides for operand in operands]))
+        threads = min(torch.get_num_threads(), 1 + frame.rows * classes // WORTH_A_THREAD)
         scratch = self._scratch(classes)
         workspace = POOL.empty((scratch * threads,), torch.uint8) if scratch else None
-        rows = 1
-        for extent in extents:
-            rows *= extent
         call = _Call(
-            rows, classes, len(kept), threads, int(bytes_written > STREAMING_BYTES), scratch,
-            (ctypes.c_int64 * len(kept))(*kept),
-            (ctypes.c_void_p * len(operands))(*(operand.tensor.data_ptr() for operand in operands)),
-            (ctypes.c_int64 * (len(kept) * len(operands)))(*strides),
+            frame.rows, classes, frame.dimensions, threads, int(bytes_written > STREAMING_BYTES), scratch,
+            frame.extents, frame.pointers(*[operand.tensor.data_ptr() for operand in operands]), frame.strides,
             workspace.data_ptr() if workspace is not None else None,
         )  # fmt: skip
         self._function(ctypes.byref(call))
+
+    def _frame(self, extents: tuple[int, ...], strides: tuple[tuple[int, ...] | None, ...]) -> Frame:
+        """What calls over these rows have in common."""
+        found = self._frames.get((extents, strides))
+        if found is None:
+            if len(self._frames) >= MOST:
+                self._frames.clear()
+            found = self._frames[extents, strides] = _framed(extents, strides)
+        return found
 
     def _scratch(self, classes: int) -> int:
         """Bytes that each thread needs: values kept for each class, sums of gradients without rows."""

@@ -20,6 +20,9 @@ from lossc.runtime.backends.toolchain import ToolchainError, load
 LARGEST = 1 << 18
 """Entries of a loop from which on torch, which shares work among threads, does as well."""
 
+MOST = 1000
+"""Shapes for which what is ready is kept."""
+
 DTYPES = {"integer": torch.int64, "mask": torch.bool}
 REALS: dict[torch.dtype, Literal["float", "double"]] = {torch.float32: "float", torch.float64: "double"}
 
@@ -55,7 +58,7 @@ class Rows:
 
     def run(self, known: Environment, *, double: bool = False) -> dict[str, Tensor] | None:
         """The values by name, in the type of the computation or in `double` precision; none of them carries a gradient."""
-        if self._program is None:
+        if self._program is None or torch.compiler.is_compiling() or not known.like.is_cpu:
             return None
         tensors, params, sizes = known.tensors, known.params, known.sizes
         read = [params[name] if is_param else tensors[name] for is_param, name in self._readings]
@@ -64,13 +67,15 @@ class Rows:
         dtype = torch.float64 if double else known.like.dtype
         key = (dtype, *[sizes.get(axis) for axis in self._axes], *[(x.dtype, x.stride()) for x in read])
         if key not in self._ready:
+            if len(self._ready) >= MOST:
+                self._ready.clear()
             self._ready[key] = self._prepared(sizes, read, dtype)
         ready = self._ready[key]
         return None if ready is None else _called(ready, read)
 
     def _prepared(self, sizes: Mapping[str, int], read: Sequence[Tensor], dtype: torch.dtype) -> Ready | None:
         program = self._program
-        if program is None or not self.serves(sizes) or any(x.dtype not in TYPES or x.device.type != "cpu" for x in read):
+        if program is None or not self.serves(sizes) or any(x.dtype not in TYPES for x in read):
             return None
         try:
             function = load(program.text([TYPES[x.dtype] for x in read], REALS[dtype])).on_rows

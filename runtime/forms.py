@@ -1,0 +1,64 @@
+"""Calls whose tensors are of the same form as those of an earlier call that was admitted: names, types, shapes, devices.
+
+All that a check of such a call can still find is a label that is too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+PLAIN = (Tensor, Parameter)
+
+MOST = 1000
+"""Forms that are kept."""
+
+
+class Form(NamedTuple):
+    """What was found out about calls of one form; labels are below their limit."""
+
+    sizes: Mapping[str, int]
+    like: Tensor
+    types: Mapping[str, torch.dtype]
+    limits: Sequence[tuple[str, int]]
+
+    def tensors(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a call in the types of the computation."""
+        return {name: x if x.dtype == self.types[name] else x.to(self.types[name]) for name, x in given.items()}
+
+    def fits(self, given: Mapping[str, Tensor]) -> bool:
+        """Whether all labels are below their limits."""
+        return all(not given[name].numel() or int(given[name].max()) < limit for name, limit in self.limits)
+
+
+class Forms:
+    """The forms that were admitted."""
+
+    def __init__(self) -> None:
+        self._held: dict[object, Form] = {}
+
+    def keep(self, key: object, form: Form) -> None:
+        """Remembers a form."""
+        if len(self._held) >= MOST:
+            self._held.clear()
+        self._held[key] = form
+
+    def get(self, key: object) -> Form | None:
+        """The form of a call, if there was one like it."""
+        return self._held.get(key)
+
+
+def form_of(given: Mapping[str, object], *options: object) -> tuple[object, ...] | None:
+    """What tells calls of different forms apart; None where something else than plain tensors is given, or while tracing."""
+    if torch.compiler.is_compiling():
+        return None
+    found: list[object] = []
+    for name, x in given.items():
+        if type(x) not in PLAIN or not isinstance(x, Tensor):
+            return None
+        found.append((name, x.dtype, x.shape, x.device, x.requires_grad))
+    return (*found, *options)
