@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from lossc.compiler.core import Node, walk
 from lossc.compiler.emission import Extent, made_extents
+from lossc.compiler.pairs import Crossed, crossed
 from lossc.compiler.program import Program
 from lossc.compiler.table import Table, class_axes, is_opaque, statistic_table
 
@@ -15,16 +16,28 @@ SEEN = "seen "
 
 
 @dataclass(frozen=True)
+class Between:
+    """Values without a class axis that stand between tables; `masks` are where some of them are seen."""
+
+    roots: dict[str, Node]
+    masks: dict[str, Node]
+
+
+@dataclass(frozen=True)
 class Cut:
     """Every root is in the seam of one table or in `rest`; masks of roots (`seen`) are where their roots are.
 
-    `made` are the axes that the roots make, each with the axis that it came from or its extent.
+    `made` are the axes that the roots make, each with the axis that it came from or its extent. Where heads make matrices of
+    all pairs, `steps` are the tables, by number, and what stands between them, in order, `crossings` say of which roots others
+    are the sums and which are read by later tables.
     """
 
     tables: tuple[Table, ...]
     rest: dict[str, Node]
     rest_seen: dict[str, Node]
     made: dict[str, Extent]
+    steps: tuple[int | Between, ...] = ()
+    crossings: tuple[Crossed, ...] = field(default=())
 
     def with_made(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Extents with those of the axes that are made of others."""
@@ -59,6 +72,36 @@ def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | 
             rest = {name: root for name, root in rest.items() if name not in concerned}
     made = made_extents((*roots.values(), *masks.values()))
     return Cut(tuple(found), rest, {name: mask for name, mask in masks.items() if name in rest}, made)
+
+
+def across(
+    program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node], heads: Iterable[str]
+) -> Cut | None:  # fmt: skip
+    """The same where some tensors are heads, so that no matrix [rows, classes] of theirs needs to exist, along either of its
+    axes; None where they make none, or `cut` does as well."""
+    crossings = crossed(roots, seen, heads)
+    covered = frozenset().union(*(each.covered for each in crossings))
+    if all(_is_plain(each, roots, class_axes(program)) for each in crossings):
+        return None
+    others = cut(program, {name: root for name, root in roots.items() if name not in covered}, seen)
+    tables: list[Table] = []
+    steps: list[int | Between] = []
+    for part in (part for each in crossings for part in each.parts):
+        if part.axis is None:
+            steps.append(Between(part.roots, part.masks))
+        else:
+            steps.append(len(tables))
+            masks = {f"{SEEN}{name}": mask for name, mask in part.masks.items()}
+            tables.append(statistic_table({**part.roots, **masks}, part.axis))
+    steps += range(len(tables), len(tables) + len(others.tables))
+    made = made_extents((*roots.values(), *seen.values()))
+    return Cut((*tables, *others.tables), others.rest, others.rest_seen, made, tuple(steps), crossings)
+
+
+def _is_plain(crossing: Crossed, roots: Mapping[str, Node], axes: tuple[str, ...]) -> bool:
+    """Whether everything runs along class axes as it stands."""
+    return all(part.axis in axes and all(roots.get(name) is root for name, root in part.roots.items())
+               for part in crossing.parts)  # fmt: skip
 
 
 def _concerns(root: Node, axis: str) -> bool:

@@ -134,6 +134,16 @@ class Linear:
             return self
         return self.with_parts({"hidden": self.hidden.to(torch.get_autocast_dtype(device))})
 
+    def transposed(self) -> Linear:
+        """The head whose scores [classes, rows] are those of this one, [rows, classes], in the other order."""
+        if self.group is not None or self.hidden.dim() != 2:
+            raise fail("E723", "this reads the scores along rows, and the head is split over ranks")
+        hidden, weight = self.weight.to(self.dtype), self.hidden
+        if self.bias is not None:
+            hidden = torch.cat([hidden, self.bias.to(self.dtype).unsqueeze(1)], 1)
+            weight = torch.cat([weight, weight.new_ones(weight.shape[0], 1)], 1)
+        return Linear(hidden, weight, scale=self.scale, softcap=self.softcap)
+
     def logits(self) -> Tensor:
         """The scores, as a tensor; E723 where they are split over ranks."""
         if self.group is not None:

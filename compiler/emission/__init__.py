@@ -68,7 +68,7 @@ def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
     found: dict[str, Extent] = {}
     for node in nodes:
         match node:
-            case Rename(old=old, new=new) if new not in own:
+            case Rename(old=old, new=new) if new not in own and not _comes_from(old, new, found):
                 found.setdefault(new, old)
             case Slice(new=new, start=start, stop=stop) if new not in own:
                 found.setdefault(new, stop - start)
@@ -83,3 +83,10 @@ def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
             case Call(function="leaf:svdvals", produced=(_, new)) if new not in own:
                 found.setdefault(new, node)
     return found
+
+
+def _comes_from(axis: Extent, other: str, made: Mapping[str, Extent]) -> bool:
+    """Whether an axis is another, or was made from it: renamed to and fro, one of the two is the first."""
+    while isinstance(axis, str) and axis != other and axis in made:
+        axis = made[axis]
+    return axis == other

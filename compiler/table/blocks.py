@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lossc.compiler.core import (
+    ZERO,
     Along,
     Call,
     Index,
@@ -138,10 +139,18 @@ def independent(value: Node) -> frozenset[str]:
         case Map(function="add", arguments=arguments):
             return frozenset.intersection(*(independent(argument) for argument in arguments))
         case Map(function="mul" | "div", arguments=arguments):
-            moving = [argument for argument in arguments if any(isinstance(part, Input) for part in walk(argument))]
+            moving = [argument for argument in arguments if any(_differs(part) for part in walk(argument))]
             if moving == [arguments[0]] or (value.function == "mul" and len(moving) == 1):
                 return independent(moving[0])
+        case Map(function="where", arguments=(condition, then, otherwise)):
+            if otherwise is ZERO and not any(_differs(part) for part in walk(condition)):
+                return independent(then)
     return frozenset()
+
+
+def _differs(node: Node) -> bool:
+    """Whether a leaf may differ between blocks, or pass gradient."""
+    return isinstance(node, Input) and (bool(node.axes) or not node.detached)
 
 
 def needed(table: Table) -> Node | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from lossc.compiler.core import Node
-from lossc.compiler.cut import cut
+from lossc.compiler.core import Input, Node, walk
+from lossc.compiler.cut import across, cut
 from lossc.compiler.emission import Bound, Procedure
 from lossc.compiler.program import Program
 from lossc.compiler.table import Table
@@ -17,6 +18,7 @@ from lossc.runtime.backends.choose import Automatic, Chosen
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.engines import Closed, Engine, Kernels
 from lossc.runtime.backends.fused import Fused, Operator
+from lossc.runtime.backends.layered import Layered, Paired
 from lossc.runtime.backends.reference import Executable, Value
 from lossc.runtime.backends.seam import Seam, Weigh
 from lossc.runtime.backends.triton import TritonTable
@@ -55,10 +57,24 @@ def executable(
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     parts = None if backend == "reference" else cut(program, roots, seen)
-    if parts is None or not parts.tables:
+    if parts is None:
         return Executable(whole)
-    fused = Fused(parts, whole, program.spans, OPERATORS[backend], ENGINES[backend])
-    return Automatic(fused, whole) if backend == "auto" else fused
+    kinds = (program.spans, OPERATORS[backend], ENGINES[backend])
+
+    @functools.cache
+    def of_heads(heads: frozenset[str]) -> Fused | None:
+        cut_across = across(program, roots, seen, heads)
+        return None if cut_across is None else Layered(cut_across, whole, *kinds)
+
+    if not parts.tables and not any(_is_matrix(node) for node in walk(*roots.values())):
+        return Executable(whole)
+    fused = Fused(parts, whole, *kinds, of_heads)
+    return Paired(whole, fused) if not parts.tables else Automatic(fused, whole) if backend == "auto" else fused
+
+
+def _is_matrix(node: Node) -> bool:
+    """Whether a tensor may be given as a matrix of all pairs that a head makes."""
+    return isinstance(node, Input) and len(node.order) == 2 and not node.is_mask and node.kind != "label"
 
 
 __all__ = ["BACKENDS", "Executable", "Runnable", "Value", "Weigh", "executable"]

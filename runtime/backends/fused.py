@@ -20,6 +20,7 @@ from lossc.runtime.backends.heads import Headed
 from lossc.runtime.backends.once import refuse_transforms
 from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.reference import Executable, Value
+from lossc.runtime.backends.rows import Rows, outputs_of
 from lossc.runtime.backends.seam import Seam, Weigh, Weights
 from lossc.runtime.linear import Linear
 
@@ -53,20 +54,24 @@ class Fused:
 
     def __init__(
         self, parts: Cut, whole: Procedure, spans: dict[Node, Span], operator: Callable[[Table, Seam], Operator],
-        engine: Callable[[Operator], Engine],
+        engine: Callable[[Operator], Engine], across: Callable[[frozenset[str]], Fused | None] | None = None,
     ) -> None:  # fmt: skip
+        """`across` gives the program as it is cut where these tensors are heads, if it is cut otherwise there."""
         seams = tuple(Seam(table, seen=_masks(table), spans=spans) for table in parts.tables)
         self.operators = tuple(operator(seam.table, seam) for seam in seams)
         self._providers = tuple(tuple(_providers(table, spans)) for table in parts.tables)
         self._rest = Executable(emit(parts.rest, seen=parts.rest_seen, spans=spans))
+        self._rest_rows = Rows(parts.rest, outputs_of(self._rest.procedure))
         self._cut = parts
         self._seams = seams
         self._operator, self._engine, self._spans = operator, engine, spans
         self._headed: dict[int, Headed] = {}
         every = [whole, self._rest.procedure, *(p.executable.procedure for group in self._providers for p in group)]
         every += [procedure for seam in seams for procedure in seam.procedures]
-        self.bound = tuple(_joined(every, frozenset(parts.made)))
-        self._turned = dict(_turned(whole, (self._rest.procedure, *(seam.procedure for seam in seams))))
+        self._across = across
+        self._inner = {name: axes for each in parts.crossings for name, axes in {**each.leaves, **each.orders}.items()}
+        self.bound = tuple(_joined(every, frozenset((*parts.made, *self._inner))))
+        self._turned = dict(turned(whole, (self._rest.procedure, *(seam.procedure for seam in seams))))
         self.native = frozenset().union(*(operator.native for operator in self.operators))
 
     def run(self, values: list[Value | Linear], weigh: Weigh | None = None) -> dict[str, Tensor]:
@@ -80,19 +85,32 @@ class Fused:
         refuse_transforms()
         if heads and torch.compiler.is_compiling():
             environment, heads = formed(environment, heads), None
+        if heads and self._across is not None and (other := self._across(frozenset(heads))) is not None:
+            return other.run_in(environment, weigh, heads)
         whole = {name: head for name, head in (heads or {}).items() if name in self._rest.procedure.names("tensor")}
-        outputs = self._rest.run(formed(environment, whole).bind(self._rest.bound))
+        outputs = self._of_rest(formed(environment, whole))
         early = environment.like.device.type == "cpu" or bool(heads)
         weights = weigh(outputs) if weigh is not None and early else {}
-        for at, operator in enumerate(self.operators):
-            expected = {name: weight for name, weight in weights.items() if name in operator.roots}
-            outputs |= self._operate(at, environment, expected, heads or {})
+        outputs |= self._through(environment, weights, heads or {})
         return outputs | {name: outputs[name].permute(dims) for name, dims in self._turned.items()}
 
+    def _of_rest(self, environment: Environment) -> dict[str, Tensor]:
+        """What no table delivers: denominators, counts, and what has nothing to do with classes."""
+        found = self._rest_rows.run(environment) if any(seam.compiled for seam in self._seams) else None
+        return self._rest.run(environment.bind(self._rest.bound)) if found is None else found
+
+    def _through(self, environment: Environment, weights: Weights, heads: Mapping[str, Linear]) -> dict[str, Tensor]:
+        """The roots of all tables."""
+        found: dict[str, Tensor] = {}
+        for at in range(len(self.operators)):
+            found |= self._operate(at, environment, weights, heads)
+        return found
+
     def _operate(
-        self, at: int, environment: Environment, expected: Weights, heads: Mapping[str, Linear]
+        self, at: int, environment: Environment, weights: Weights, heads: Mapping[str, Linear]
     ) -> dict[str, Tensor]:
         """The roots of one table."""
+        expected = {name: weight for name, weight in weights.items() if name in self.operators[at].roots}
         read = {name: head for name, head in heads.items() if name in self._reads(at)}
         if read and (headed := self.headed(at)).takes(read):
             return headed.run(environment, read, expected)
@@ -105,6 +123,7 @@ class Fused:
         """What runs a table some of whose scores come from heads."""
         if at not in self._headed:
             axes = {(str(entry.kind), entry.name): entry.axes for entry in self.bound if entry.kind in ("tensor", "param")}
+            axes |= {("tensor", name): order for name, order in self._inner.items()}
             table = self._seams[at].table
             self._headed[at] = Headed(
                 table, partial(self._seam_of, at), partial(_providers, spans=self._spans), partial(self._engine_of, at), axes
@@ -160,7 +179,7 @@ def formed(environment: Environment, heads: Mapping[str, Linear]) -> Environment
     return environment.having({name: head.logits() for name, head in heads.items()}) if heads else environment
 
 
-def _turned(whole: Procedure, parts: Iterable[Procedure]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def turned(whole: Procedure, parts: Iterable[Procedure]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The outputs whose dimensions a part has in another order than the whole, with that of the whole."""
     for part in parts:
         for name, value in part.outputs.items():

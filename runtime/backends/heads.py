@@ -59,7 +59,9 @@ class Component:
         self.axes = axes
         named = {stream.name for stream in table.streams} | {entry.name for entry in table.computed}
         self.providers = tuple(provider for provider in providers if provider.name in named)
-        self.rows = tuple(dict.fromkeys(axis for s in table.streams for axis in sorted(s.leaf.axes) if axis != table.axis))
+        read = [axes.get(("tensor", read.name), ()) for provider in self.providers for read in provider.reads]
+        orders = (*(sorted(stream.leaf.axes) for stream in table.streams), *read)
+        self.rows = tuple(dict.fromkeys(axis for order in orders for axis in order if axis != table.axis))
         self.delivered = tuple(p.name for p in self.providers if table.axis not in p.axes)
         """Row values that providers deliver."""
         self.values = {f"@{s.name}": s.rows for s in table.statistics}

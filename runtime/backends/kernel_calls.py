@@ -44,7 +44,7 @@ class Given:
 
     @property
     def device(self) -> torch.device:
-        return next(iter(self.streams.values()))[0].device
+        return next(iter((*self.streams.values(), *self.arguments.values())))[0].device
 
 
 @dataclass
