@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -41,12 +41,8 @@ class Projection:
         scores = self._taken(hidden.shape[0])
         if rows is None:
             return self._product(hidden, scores)
-        scores.zero_()
-        step = max(1, SLICE_BYTES // (self.classes * self.dtype.itemsize))
-        for some in rows.split(step):  # type: ignore[no-untyped-call]
-            made = torch.empty((some.numel(), self.classes), dtype=self.dtype, device=hidden.device)
-            scores.index_copy_(0, some, self._product(hidden[some], made))
-        return scores
+        self._product(hidden[rows], scores[: rows.numel()])
+        return spread(scores, rows)
 
     def _taken(self, rows: int) -> Tensor:
         """Memory for a block, the same for each."""
@@ -92,10 +88,10 @@ class Projection:
     ) -> None:
         """Adds what a block contributes: its hidden states, and dL/d product.
 
-        `place` is where the gradient of the block's hidden states goes; `rows` are those that count.
+        `place` is where the gradient of the block's hidden states goes; `rows` are those that count. `slope` is used up.
         """
         if rows is not None:
-            hidden, slope = hidden[rows], slope[rows]
+            hidden, slope = hidden[rows], gathered(slope, rows)
         if not hidden.shape[0]:
             return
         if "scale" in total or place is not None:
@@ -144,6 +140,30 @@ def needed_rows(mask: Tensor | None) -> Tensor | None:
         return None
     rows = mask.flatten().nonzero().flatten()
     return None if rows.numel() >= KEPT * mask.numel() else rows
+
+
+def gathered(block: Tensor, rows: Tensor) -> Tensor:
+    """The rows of a block, in ascending order, moved to its start: a view of it, slice by slice."""
+    for start, some in _slices(block, rows):
+        block[start : start + some.numel()] = block[some]
+    return block[: rows.numel()]
+
+
+def spread(block: Tensor, rows: Tensor) -> Tensor:
+    """The block whose first rows are moved to where `rows` says, in ascending order; all others are 0."""
+    for start, some in reversed(list(_slices(block, rows))):
+        block[some] = block[start : start + some.numel()].clone()
+    unread = torch.ones(block.shape[0], dtype=torch.bool, device=rows.device)
+    unread[rows] = False
+    block[unread] = 0
+    return block
+
+
+def _slices(block: Tensor, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Some of the rows at a time, with the place of the first among them: no row moves past one of another slice."""
+    step = max(1, SLICE_BYTES // max(1, block.shape[1] * block.element_size()))
+    for start in range(0, rows.numel(), step):
+        yield start, rows[start : start + step]
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lossc
-from lossc.runtime.backends import heads, rounding
+from lossc.runtime.backends import heads, projection, rounding
 from lossc.runtime.backends.pool import PAGE, SMALLEST, Pool
 from lossc.runtime.backends.rounding import rounded
 
@@ -90,3 +90,18 @@ def test_the_gradient_of_a_narrow_weight_has_the_memory_of_its_accumulator(monke
     first = gradient(1.0)
     kept = first.clone()
     assert torch.equal(gradient(2.0), 2 * kept) and torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 12])
+@pytest.mark.parametrize("slice_bytes", [1, 60, 1 << 20])
+def test_rows_of_a_block_are_moved_within_it(monkeypatch: pytest.MonkeyPatch, count: int, slice_bytes: int) -> None:
+    monkeypatch.setattr(projection, "SLICE_BYTES", slice_bytes)
+    torch.manual_seed(count)
+    whole = torch.randn(12, 5)
+    rows = torch.randperm(12)[:count].sort().values
+    block = whole.clone()
+    found = projection.gathered(block, rows)
+    assert torch.equal(found, whole[rows]) and (not count or found.data_ptr() == block.data_ptr())
+    expected = torch.zeros(12, 5)
+    expected[rows] = whole[rows]
+    assert torch.equal(projection.spread(block, rows), expected)
