@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lossc.compiler.core import ZERO, Along, Map, Node, Reduce, mul, walk
+from lossc.compiler.core import ZERO, Along, Map, Node, Param, Reduce, mul, walk
 from lossc.compiler.derivative import partial
 from lossc.compiler.emission.guards import Guard
 from lossc.compiler.emission.procedure import Emitted
@@ -51,11 +51,16 @@ def attached(emitter: Emitter, node: Map, operands: list[Emitted], value: Emitte
     emitter.attaches -= 1
     for at, (operand, argument) in enumerate(zip(operands, node.arguments, strict=True)):
         slope = _slope(node, at)
-        if slope is not ZERO and not operand.literal and emitter.has_numbers(argument):
+        if slope is not ZERO and not operand.literal and _may_vary(emitter, argument):
             emitted = emitter.emit(slope, guard)
             pairs += [operand, emitter.builder.tensor(emitter.builder.number(emitted))]
     emitter.attaches += 1
     return emitter.elementwise("operations.attached", (value, *pairs)) if pairs else value
+
+
+def _may_vary(emitter: Emitter, node: Node) -> bool:
+    """Whether a gradient may be asked for through a value: parameters may be learned."""
+    return emitter.has_numbers(node) or any(isinstance(part, Param) for part in walk(node))
 
 
 def _slope(node: Map, at: int) -> Node:

@@ -196,10 +196,12 @@ class _Planning:
             draft.argument(leaf, leaf, extra)
 
     def _take(self, scalar: Scalar, draft: _Draft, extra: tuple[str, ...]) -> None:
-        if scalar.name in draft.locals or scalar.value in draft.given:
+        if scalar.name in draft.locals or any(scalar.leaf is known.leaf for known in draft.given.values()):
             return
         assert isinstance(scalar.leaf, Input)
-        if self._owns(draft, scalar.value):
+        if scalar.value in draft.given:
+            draft.given[scalar.leaf] = Argument(scalar.leaf, scalar.value)
+        elif self._owns(draft, scalar.value):
             draft.locals[scalar.name] = Local(scalar.leaf, self.localised(scalar.value, draft), scalar.level)
         else:
             draft.argument(scalar.value, scalar.leaf, extra)

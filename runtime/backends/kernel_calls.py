@@ -44,7 +44,8 @@ class Given:
 
     @property
     def device(self) -> torch.device:
-        return next(iter((*self.streams.values(), *self.arguments.values())))[0].device
+        read = (*self.streams.values(), *self.arguments.values())
+        return next((tensor.device for tensor, _ in read), torch.device("cpu"))
 
 
 @dataclass

@@ -220,7 +220,8 @@ def with_masks(roots: Mapping[str, Node], seen: Mapping[str, Node]) -> dict[str,
 
 
 def _stage(table: Table, level: int) -> Stage:
-    named = {scalar.name: scalar.value for scalar in table.scalars} | {s.name: s.leaf for s in table.statistics}
+    named = {scalar.name: scalar.value for scalar in table.scalars}
+    named |= {s.name: s.leaf for s in table.statistics} | {computed.name: computed.leaf for computed in table.computed}
     receiving = [(s, sources) for s in table.statistics
                  if s.level == level + 1 and (sources := tuple(slope.of for slope in s.sensitivities))]  # fmt: skip
     wanted = dict.fromkeys(source for _, sources in receiving for source in sources)

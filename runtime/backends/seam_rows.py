@@ -60,9 +60,11 @@ class SeamRows:
         found = None if program is None else program.run(known.having(given), double=True)
         if found is None:
             return None
+        own = {name: found[f"tensor {name}"].to(known.tensors[name].dtype) for name in tensors if f"tensor {name}" in found}
+        computed = {name[1:]: gradient for name, gradient in own.items() if name.startswith("@")}
         return Gradients(
-            {s.name: found[f"@{s.name}"] for s in self._statistics.values() if f"@{s.name}" in found},
-            {name: found[f"tensor {name}"].to(known.tensors[name].dtype) for name in tensors if f"tensor {name}" in found},
+            computed | {s.name: found[f"@{s.name}"] for s in self._statistics.values() if f"@{s.name}" in found},
+            {name: gradient for name, gradient in own.items() if not name.startswith("@")},
             {name: found[f"param {name}"].to(known.params[name].dtype) for name in params if f"param {name}" in found},
         )
 
@@ -105,7 +107,8 @@ def _links(table: Table) -> Iterator[tuple[Node, list[tuple[Node, Node]]]]:
     replacements: dict[Node, Node] = {}
     for scalar in table.scalars:
         replacements[scalar.leaf] = substitute(scalar.value, replacements)
-    named = {s.name: replacements[s.leaf] for s in table.scalars} | {s.name: s.leaf for s in table.statistics}
+    named = {s.name: replacements[s.leaf] for s in table.scalars}
+    named |= {s.name: s.leaf for s in table.statistics} | {computed.name: computed.leaf for computed in table.computed}
     for statistic in table.statistics:
         slopes = [(named[slope.of], substitute(slope.value, replacements)) for slope in statistic.sensitivities]
         if slopes:

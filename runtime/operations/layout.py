@@ -69,7 +69,7 @@ def take(x: Tensor, at: Tensor) -> Tensor:
     taken = torch.gather(x.expand(*rows, -1), -1, flat.clamp(0, max(last, 0)).expand(*rows, -1))
     if x.is_floating_point():
         taken = torch.where(flat > last, torch.nan, taken)
-    return taken.reshape(*taken.shape[:-1], *at.shape[leading:])
+    return taken.reshape((*taken.shape[:-1], *at.shape[leading:]))
 
 
 def shifted_mask(mask: Tensor, dim: int, amount: int) -> Tensor:

@@ -62,6 +62,15 @@ def test_a_factor_of_what_is_not_taken() -> None:
     assert found == [pytest.approx([0.0, math.exp(0.1)]), pytest.approx([0.0, math.exp(0.1)])]
 
 
+def test_a_parameter_in_what_is_taken_and_in_what_is_not() -> None:
+    text = (
+        "axis b : batch\ninput x : real[b]\nlearn s : real = 0.5\nminimize\n  loss : sum[b](min(exp(s * x) * s, 2))\n"
+    )
+    objective = lossc.loads(text)
+    objective(x=torch.tensor([1e4, 0.1])).loss.backward()
+    assert objective.learn["s"].grad == pytest.approx(math.exp(0.05) * (1 + 0.05))
+
+
 def test_a_second_derivative_of_what_is_not_taken() -> None:
     """d/dx (d min(exp x, 2) / dx)^2 = 2 exp(2 x) where the exponential is taken."""
     text = "axis b : batch\ninput x : real[b]\nminimize\n  loss : sum[b](grad[x](min(exp(x), 2))^2)\n"

@@ -1,0 +1,59 @@
+"""Whole programs, random ones among them, are the same on every backend, in value and gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.runtime import whole_programs
+from torch import Tensor
+
+import lossc
+
+FOUND = (
+    "mean[b, t, v where m](min(1 / softmax[v](z), 5))",
+    "mean[b](std[t where m](sum[v where softmax[v](exp(log_softmax[v](z / tau) * gamma)) > 0.02](q)))",
+    "mean[b](mean[t where m](min(exp(s * logsumexp[v](z)), 2 + a^2)))",
+    "mean[b, t where m](a * median[v](z))",
+    "sum[b, t, v where keep](w * z - median[v](z / tau))",
+    "mean[b, t where m](a * logsumexp[v](index[v] / 7))",
+    "mean[b, t where m](relu(w - 1)[v = argmax[v](index[v] / 7)])",
+)
+"""Terms that went wrong once."""
+
+
+def outcome(text: str, backend: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The loss, and the gradients of tensors and learned parameters."""
+    objective = lossc.loads(text, backend=backend)
+    own = {name: batch[name] for name in batch if name in objective.program.tensors}
+    given = {name: x.clone().requires_grad_(name in ("z", "u", "a")) for name, x in own.items()}
+    loss = objective(given).loss
+    if loss.requires_grad:
+        loss.backward()
+    learned = {f"learn {name}": parameter.grad for name, parameter in objective.learn.items()}
+    gradients = {name: x.grad for name, x in given.items()} | learned
+    return {"loss": loss.detach(), **{name: g for name, g in gradients.items() if g is not None}}
+
+
+def assert_same(text: str, seed: int) -> None:
+    batch = whole_programs.batch(seed)
+    expected = outcome(text, "reference", batch)
+    for backend in ("torch", "c"):
+        found = outcome(text, backend, batch)
+        for name in {*expected, *found}:
+            zero = torch.zeros_like(expected.get(name, found.get(name)))  # type: ignore[arg-type]
+            one, other = found.get(name, zero), expected.get(name, zero)
+            scale = max(1.0, float(other[other.isfinite()].abs().max()) if other.isfinite().any() else 1.0)
+            torch.testing.assert_close(
+                one, other, rtol=1e-7, atol=1e-8 * scale, equal_nan=True, msg=f"{backend} {name}"
+            )
+
+
+@pytest.mark.parametrize("term", FOUND)
+def test_what_went_wrong_once(term: str) -> None:
+    assert_same(f"{whole_programs.HEAD}minimize\n  f : {term}\n", seed=5)
+
+
+@pytest.mark.parametrize("seed", [*range(17), *range(18, 24)])
+def test_random_programs(seed: int) -> None:
+    """The 17th reduces an axis that nothing in it has."""
+    assert_same(whole_programs.program(seed, depth=1 + seed % 3), seed)
