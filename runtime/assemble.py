@@ -25,11 +25,10 @@ def assembled(
     parts: dict[str, tuple[PartResult, ...]] = {}
     counts: dict[str, Tensor] = {}
     violations: dict[str, Tensor] = {}
-    zero = next(iter(outputs.values())).new_zeros(()) if outputs else torch.zeros(())
-    loss = zero
+    loss: Tensor | None = None
     for entry in variant.entries:
-        found = tuple(_part(variant, entry, at, outputs) for at in range(len(entry.forms)))
-        value = _value(entry, found, shared, zero)
+        found = tuple([_part(variant, entry, at, outputs) for at in range(len(entry.forms))])
+        value = _value(entry, found, shared) if found else _zero(outputs)
         if shared is not None and shared.calls > 1 and "coupled" in entry.forms:
             on_coupled(f"`{entry.name}`", shared.calls)
         if entry.name.startswith(VIOLATION):
@@ -38,13 +37,17 @@ def assembled(
         attached = per_term and entry.sign != 0
         if entry.sign:
             signed = value if entry.sign > 0 else -value
-            loss = signed if loss is zero else loss + signed
+            loss = signed if loss is None else loss + signed
             terms[entry.name] = value if attached else value.detach()
         else:
             monitors[entry.name] = value.detach()
         parts[entry.name] = found if attached else tuple(_detached(part) for part in found)
-        counts[entry.name] = _count(found) if found else zero
-    return Result(loss, terms, monitors, counts, parts, constraints=violations)
+        counts[entry.name] = _count(found) if found else _zero(outputs)
+    return Result(_zero(outputs) if loss is None else loss, terms, monitors, counts, parts, constraints=violations)
+
+
+def _zero(outputs: Mapping[str, Tensor]) -> Tensor:
+    return next(iter(outputs.values())).new_zeros(()) if outputs else torch.zeros(())
 
 
 def weights(variant: Variant, shared: Denominators | None, known: Mapping[str, Tensor]) -> dict[str, float]:
@@ -79,14 +82,13 @@ def _count(parts: tuple[PartResult, ...]) -> Tensor:
     return count if len(parts) == 1 else torch.where(parts[0].coefficient != 0, parts[0].count, count)
 
 
-def _value(entry: Entry, parts: tuple[PartResult, ...], shared: Denominators | None, zero: Tensor) -> Tensor:
+def _value(entry: Entry, parts: tuple[PartResult, ...], shared: Denominators | None) -> Tensor:
     """sum_k c_k N_k / D_k."""
     wholes = _wholes(entry, shared)
     calls = 1 if shared is None else shared.calls
-    value = zero
-    for at, part in enumerate(parts):
-        share = _share(part, wholes[at], calls)
-        value = share if at == 0 else value + share
+    value = _share(parts[0], wholes[0], calls)
+    for part, whole in zip(parts[1:], wholes[1:], strict=True):
+        value = value + _share(part, whole, calls)
     return value
 
 
