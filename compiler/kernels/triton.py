@@ -35,12 +35,16 @@ from lossc.runtime.backends.triton_functions import *
 
 @dataclass(frozen=True)
 class TritonSource:
-    """Python text with one kernel; `slots` are its pointers in order, `dimensions` the row axes that it goes through."""
+    """Python text with one kernel; `slots` are its pointers in order, `dimensions` the row axes that it goes through.
+
+    A `sharp` one has sums that are 0 where their terms are equal, so that no product may be fused with a sum.
+    """
 
     function: Function
     text: str
     slots: tuple[Slot, ...]
     dimensions: int
+    sharp: bool = False
 
 
 def triton_source(
@@ -59,6 +63,7 @@ class _Printing:
         self.real = "tl.float64" if real == "double" else "tl.float32"
         self.wants = wants if function == "gradient" else []
         self.slots: list[Slot] = []
+        self.sharp: list[str] = []
         self.streams = {stream.leaf: stream for stream in kernel.streams}
         self.number = {stream.name: at for at, stream in enumerate(kernel.streams)}
         self.centred = {stream.leaf: stream.source for stream in kernel.centred}
@@ -82,7 +87,7 @@ class _Printing:
         parameters += ["classes", *(f"extent{dim}" for dim in range(self.dimensions)), "BLOCK: tl.constexpr"]
         lines = [HEAD, "", "@triton.jit", f"def {self.function}({', '.join(parameters)}):", *_indented(self._where(), 1),
                  *_indented(body, 1)]  # fmt: skip
-        return TritonSource(self.function, "\n".join(lines) + "\n", tuple(self.slots), self.dimensions)
+        return TritonSource(self.function, "\n".join(lines) + "\n", tuple(self.slots), self.dimensions, bool(self.sharp))
 
     # -------------------------------------------------------------------------------------- one row
 
@@ -112,7 +117,7 @@ class _Printing:
         return f"{name} = {value}{' != 0' if type_ == 'mask' else ''}"
 
     def _row(self, lines: list[str], prefix: str) -> TritonExpressions:
-        return TritonExpressions("tl.float64", self.names.get, lines, prefix)
+        return TritonExpressions("tl.float64", self.names.get, lines, prefix, self.sharp)
 
     def _of_level(self, level: int) -> list[Local]:
         return [local for local in self.kernel.locals if local.level == level]
@@ -142,7 +147,7 @@ class _Printing:
                 return self._row_value(node, at)
             return Atom(_spread(weight.text, at), "mask") if weight.type == "mask" else weight
 
-        printer = TritonExpressions(self.real, leaf, lines, prefix)
+        printer = TritonExpressions(self.real, leaf, lines, prefix, self.sharp)
         return printer
 
     def _row_value(self, node: Node, at: str) -> Atom | None:
@@ -259,7 +264,10 @@ class _Printing:
 
     def _label(self, point: Point) -> str:
         at = point.statistic.at
-        return self.names[at].text if isinstance(at, Node) else str(at or 0)
+        if not isinstance(at, Node):
+            return str(at or 0)
+        name, type_ = self.names[at]
+        return name if type_ == "integer" else f"{name}.to(tl.int64)"
 
     def _read(self, point: Point, label: str, target: str) -> list[str]:
         """The entry of a body at a class; NaN where there is no such class, that of the first for none."""

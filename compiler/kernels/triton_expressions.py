@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from lossc.compiler.core import Map, Node
@@ -14,12 +14,20 @@ from lossc.compiler.kernels.plan import NoKernelError
 from lossc.compiler.primitives import PRIMITIVES
 
 _BY_DOUBLE = re.compile(r"by_double(?:_2)?\((\w+), (.*)\)")
+_FUNCTION = re.compile(r"\w+\(")
+_LITERAL = re.compile(r"""\(?(-?[\d.]+(e[+-]?\d+)?|float\("-?inf"\))\)?""")
 LIBRARY = {"erf": "tl.erf", "sin": "tl.sin", "cos": "tl.cos", "normal_distribution": "normal_distribution"}
 """Functions that C takes from its library, and Triton has."""
 
 
 class TritonExpressions(Expressions):
-    """Prints into `lines`; numbers have the type `real`, a name of the kernel."""
+    """Prints into `lines`; numbers have the type `real`, a name of the kernel. `sharp` has the products that are rounded."""
+
+    def __init__(
+        self, real: str, leaf: Callable[[Node], Atom | None], lines: list[str], prefix: str, sharp: list[str]
+    ) -> None:  # fmt: skip
+        super().__init__(real, leaf, lines, prefix)
+        self.sharp = sharp
 
     def declared(self, text: str, type_: RowType = "number") -> Atom:
         self._count += 1
@@ -64,9 +72,15 @@ class TritonExpressions(Expressions):
             return self.declared(product if exponent > 0 else f"1.0 / ({product})")
         if abs(exponent) == Fraction(1, 2):
             return self.declared(f"square_root({x})" if exponent > 0 else f"1.0 / square_root({x})")
-        return self.declared(f"power({x}, {self.literal(float(exponent))})")
+        return self.declared(f"power({x}, {self._value(self.literal(float(exponent)))})")
+
+    def _value(self, operand: str) -> str:
+        """What a function takes: numbers of the text as values of the kernel, which Triton's literals are not."""
+        return f"tl.full([], {operand}, {self.real})" if _LITERAL.fullmatch(operand) else f"({operand})"
 
     def rounded(self, product: str) -> str:
+        """The same: a kernel that asks for it is compiled without fused multiplications, see `TritonSource.sharp`."""
+        self.sharp.append(product)
         return product
 
     def spelled(self, function: str, operands: Sequence[str]) -> str:
@@ -79,6 +93,8 @@ class TritonExpressions(Expressions):
         if function == "or":
             return f"({operands[0]}).to(tl.int32) + ({operands[1]}).to(tl.int32) != 0"
         found = _BY_DOUBLE.fullmatch(spelling)
+        if found is None and _FUNCTION.match(spelling):
+            return spelling.format(*(self._value(operand) for operand in operands))
         if found is None:
             return spelling.format(*(f"({operand})" for operand in operands))
         if found[1] not in LIBRARY:

@@ -66,10 +66,11 @@ def executable(
         cut_across = across(program, roots, seen, heads)
         return None if cut_across is None else Layered(cut_across, whole, *kinds)
 
-    if not parts.tables and not any(_is_matrix(node) for node in walk(*roots.values())):
-        return Executable(whole)
+    if not parts.tables:
+        is_paired = any(_is_matrix(node) for node in walk(*roots.values()))
+        return Paired(whole, functools.partial(Fused, parts, whole, *kinds, of_heads)) if is_paired else Executable(whole)
     fused = Fused(parts, whole, *kinds, of_heads)
-    return Paired(whole, fused) if not parts.tables else Automatic(fused, whole) if backend == "auto" else fused
+    return Automatic(fused, whole) if backend == "auto" else fused
 
 
 def _is_matrix(node: Node) -> bool:

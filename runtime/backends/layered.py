@@ -71,15 +71,18 @@ class Paired:
     heads = True
     native: frozenset[str] = frozenset()
 
-    def __init__(self, whole: Procedure, fused: Fused) -> None:
+    def __init__(self, whole: Procedure, fused: Callable[[], Fused]) -> None:
+        """`fused` makes what takes heads, when there is one."""
         self.bound: tuple[Bound, ...] = whole.bound
         self._whole = Executable(whole)
-        self._fused = fused
+        self._make = fused
+        self._fused: Fused | None = None
 
     def run(self, values: Sequence[Value | Linear], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs by name."""
         if not any(isinstance(value, Linear) for value in values):
             return self._whole.run(values)  # type: ignore[arg-type]
+        self._fused = self._fused or self._make()
         given = dict(zip(((entry.kind, entry.name) for entry in self.bound), values, strict=True))
         every = [given[entry.kind, entry.name] for entry in self._fused.bound]
         return self._fused.run(every, weigh)

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -58,7 +59,8 @@ class TritonFunction:
         self._make: Callable[[int], TritonSource] = lambda dimensions: triton_source(
             calls.kernel, function, real, types, wants, dimensions
         )
-        self.slots = self._make(1).slots
+        first = self._make(1)
+        self.slots, self._sharp = first.slots, first.sharp
         self._bytes = max(1, entries_read(calls.kernel, types))
         self._kernels: dict[int, Any] = {}
         self._chosen: dict[int, tuple[int, int]] = {}
@@ -75,9 +77,10 @@ class TritonFunction:
         arguments = [*(_pointer(operand.tensor) for operand in operands), *steps, classes, *kept_]
 
         def launch(block: int, warps: int) -> None:
-            kernel[(rows,)](*arguments, BLOCK=block, num_warps=warps)
+            kernel[(rows,)](*arguments, BLOCK=block, num_warps=warps, enable_fp_fusion=not self._sharp)
 
-        launch(*self._configuration(classes, launch))
+        with _current(operands[0].tensor.device):
+            launch(*self._configuration(classes, launch))
 
     def _kernel(self, dimensions: int) -> Any:
         if dimensions not in self._kernels:
@@ -97,6 +100,11 @@ class TritonFunction:
             else:
                 self._chosen[widest] = min(fitting, key=lambda each: _time(lambda: launch(*each)))
         return self._chosen[widest]
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be that of the tensors."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _time(run: Callable[[], None]) -> float:

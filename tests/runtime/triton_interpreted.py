@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 """numpy, on which the interpreter stands, warns of infinities that a GPU computes with in silence."""
 
 SCORED = [name for name, case in CASES.items() if any("logits" in key for key in case.batch(seed=3))]
+PAIRED = [name for name in CASES if "nce(" in name or "sup_con(" in name]
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def pair(text: str) -> tuple[Objective, Objective]:
     return cases.objective(text, "triton"), cases.objective(text, "reference")
 
 
-@pytest.mark.parametrize("name", SCORED)
+@pytest.mark.parametrize("name", SCORED + PAIRED)
 def test_equals_the_reference_over_the_library(name: str) -> None:
     case = CASES[name]
     batch = VARIANTS["hidden"](case.batch(seed=3))
