@@ -17,11 +17,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
-from lossc.compiler.core import Map, Node, walk
-from lossc.compiler.emission.facts import is_small_power
+from lossc.compiler.core import Map, Node
+from lossc.compiler.kernels.c_extremes import Extremes
+from lossc.compiler.kernels.c_loops import REGULAR, WHOLE
+from lossc.compiler.kernels.c_overlap import Field, Overlap
 from lossc.compiler.kernels.c_rows import RowScope, row_leaves
-from lossc.compiler.kernels.c_sweeps import REGULAR, WHOLE, Sweeps
-from lossc.compiler.kernels.gradient import gradient_of
+from lossc.compiler.kernels.c_sweeps import Sweeps
+from lossc.compiler.kernels.held import first_level, held_values
 from lossc.compiler.kernels.model import Kernel, Point
 from lossc.compiler.kernels.order import early, steps
 from lossc.compiler.table.model import Statistic, Stream
@@ -39,9 +41,6 @@ BURST = 2048
 
 CACHED = 24 << 10
 """Bytes of a block in packs, which call for the entries of the next row one after the other: what stays in the first cache."""
-
-MOST_HELD = 4
-"""The number of values for each class that are kept from the sweeps for the gradient."""
 
 
 class Slot(NamedTuple):
@@ -98,7 +97,7 @@ class _Printing:
         self.rows = RowScope(kernel)
         self.sweeps = Sweeps(kernel, self.rows, types, real, self.wants, sums=function != "gradient")
         self.slots: list[Slot] = []
-        self.held = self._held() if function != "gradient" else {}
+        self.held = held_values(kernel, self.wants) if function != "gradient" else {}
 
     def slot(self, kind: SlotKind, name: str) -> int:
         entry = Slot(kind, name)
@@ -107,10 +106,13 @@ class _Printing:
         return self.slots.index(entry)
 
     def source(self) -> Source:
-        row = self._row()
-        text = "\n".join(indented([*self._head(), *self._opening(), *row, *self._closing()]))
+        overlap = self._overlap()
+        row = self._row(overlap)
+        declared = overlap.declared() if overlap is not None else []
+        lines = [*self._head(), *declared, *self._opening(overlap), *row, *self._closing(overlap)]
         columns = tuple(stream.name for stream in self._columns)
-        return Source(self.function, f"{text}\n", tuple(self.slots), len(self.held), columns)
+        held = len(self.held) * (2 if overlap is not None else 1)
+        return Source(self.function, "\n".join(indented(lines)) + "\n", tuple(self.slots), held, columns)
 
     # -------------------------------------------------------------------------------------- frame
 
@@ -118,6 +120,7 @@ class _Printing:
         return [
             f"#define BLOCK {self._block()}",
             f"typedef {self.real} real;",
+            "typedef __typeof__(size_of((real)0)) bits_of_real;",
             "",
         ]
 
@@ -128,17 +131,16 @@ class _Printing:
             return 1 << (CACHED // (bytes_ + 4 * (len(self.held) + len(self.wants)))).bit_length() - 1
         return max(256, 1 << (BURST // max(bytes_, 1)).bit_length() - 1)
 
-    def _opening(self) -> list[str]:
+    def _opening(self, overlap: Overlap | None) -> list[str]:
         lines = [f"int {self.function}(const call_t *call) {{", "const int classes = (int)call->classes;",
                  "const real unit = call->dimensions < 0 ? 0 : 1;",
                  "const int64_t chunk = 1 + call->rows / (16 * call->threads);",
                  "#pragma omp parallel num_threads((int)call->threads)", "{"]  # fmt: skip
         if self.held or self._columns:
             lines += ["char *const scratch = scratch_of(call);", "const int64_t padded = (call->classes + 15) / 16 * 16;"]
-        lines += [
-            f"real *const {name} = (real *)scratch + {at} * padded;"
-            for at, name in enumerate(self.held.values())
-        ]
+        if overlap is not None:
+            return [*lines, *self._pieces()]
+        lines += self._kept_arrays("")
         for at, stream in enumerate(self._columns):
             number = self.sweeps.number[stream.name]
             place = f"(double *)((real *)scratch + {len(self.held)} * padded)"
@@ -147,8 +149,21 @@ class _Printing:
         lines += [f"real block{self.sweeps.number[s.name]}[BLOCK] __attribute__((aligned(64)));" for s in self.wants]
         return [*lines, "#pragma omp for schedule(dynamic, chunk)", "for (int64_t row = 0; row < call->rows; row++) {"]
 
-    def _closing(self) -> list[str]:
-        lines = ["}"]
+    def _kept_arrays(self, offset: str) -> list[str]:
+        """The arrays for values that are kept from the sweeps."""
+        names = enumerate(self.held.values())
+        return [f"real *const {name} = (real *)scratch + ({offset}{at}) * padded;" for at, name in names]
+
+    def _pieces(self) -> list[str]:
+        """Consecutive rows of one thread, of which each takes turns with the one before."""
+        return [
+            "#pragma omp for schedule(dynamic, 1)", "for (int64_t start = 0; start < call->rows; start += chunk) {",
+            "const int64_t end = start + chunk < call->rows ? start + chunk : call->rows;", "row_t past;", "int waiting = 0;",
+            "for (int64_t row = start; row < end; row++) {", *self._kept_arrays(f"row % 2 * {len(self.held)} + "),
+        ]  # fmt: skip
+
+    def _closing(self, overlap: Overlap | None) -> list[str]:
+        lines = ["}"] if overlap is None else ["}", *overlap.last(), "}"]
         for stream in self._columns:
             number = self.sweeps.number[stream.name]
             total = f"((double *)call->data[{self.slot('column', stream.name)}])"
@@ -163,15 +178,45 @@ class _Printing:
 
     # -------------------------------------------------------------------------------------- one row
 
-    def _row(self) -> list[str]:
+    def _row(self, overlap: Overlap | None) -> list[str]:
         lines = ["int64_t at[DIMENSIONS];", "locate(call, row, at);", *self._pointers(), *self._arguments()]
         if self.function == "gradient":
             lines += self._recalled()
         else:
-            lines += self._swept()
+            lines += self._swept(overlap)
         if self.function == "visit":
             lines += self.rows.coefficients(self._differentiable)
-        return lines + (self._gradients() if self.wants else [])
+        return lines + (self._gradients(overlap) if self.wants else [])
+
+    # -------------------------------------------------------------------------------------- a row while another is written
+
+    def _overlap(self) -> Overlap | None:
+        """For a visit of one sweep in packs, whose gradients are rows of their own."""
+        simple = self.function == "visit" and self.sweeps.takes_packs and self.kernel.levels == 1 and self.wants
+        if not simple or self._columns or any(point.extra for point in self.kernel.points):
+            return None
+        finished = [line for stream in self.wants for line in (*self._added(stream), *self._stored(stream))]
+        return Overlap(self.sweeps, self.wants, self.held, self._fields(), self._straight(), self._straight("past."), finished)
+
+    def _fields(self) -> list[Field]:
+        """What the gradient of a row reads."""
+        streams = [(self.sweeps.number[s.name], f"{self.types[s.name]}_t") for s in self.kernel.streams]
+        wanted = [(self._number(s), f"{self.types[s.name]}_t") for s in self.wants]
+        fields = [Field(f"const {type_} *", f"x{number}") for number, type_ in streams]
+        fields += [Field(f"{type_} *", f"out{number}") for number, type_ in wanted]
+        fields += [Field("real *", name) for name in self.held.values()]
+        fields += [Field("real" if atom.type == "number" else "int", atom.text)
+                   for atom in self.sweeps.arguments_of([*self.sweeps.graphs_of(self.wants), *self._slopes])]  # fmt: skip
+        for s in self._passing:
+            fields += [Field("double", f"d_{s.name}")] if s.op == "select" else [
+                Field("real", f"d_{s.name}_real"), Field("int", f"on_{s.name}")]  # fmt: skip
+        labels = {self._label(p) for p in self.kernel.points if isinstance(p.statistic.at, Node)}
+        return [*fields, *(Field("int", label) for label in sorted(labels - {field.name for field in fields}))]
+
+    @property
+    def _slopes(self) -> list[Node]:
+        """What entries at labels are multiplied by."""
+        return [at_label(slope.value) for point in self.kernel.points for slope in point.statistic.gradients]
 
     def _pointers(self) -> list[str]:
         lines = []
@@ -217,15 +262,16 @@ class _Printing:
 
     # -------------------------------------------------------------------------------------- statistics
 
-    def _swept(self) -> list[str]:
+    def _swept(self, overlap: Overlap | None) -> list[str]:
         used = self._used()
         lines = self._before_sums(0)
         for level in range(1, self.kernel.levels + 1):
             lines += self._late(level - 1, used)
             lines += self._before_sums(level)
-            held = {node: array for node, array in self.held.items() if self._first_level(node) == level}
-            known = {node: array for node, array in self.held.items() if self._first_level(node) < level}
-            lines += self.sweeps.sums(level, held, known, ahead=level == 1)
+            held = {node: array for node, array in self.held.items() if first_level(self.kernel, node) == level}
+            known = {node: array for node, array in self.held.items() if first_level(self.kernel, node) < level}
+            meanwhile = overlap.meanwhile() if overlap is not None else None
+            lines += self.sweeps.sums(level, held, known, ahead=level == 1, meanwhile=meanwhile)
         lines += self._late(self.kernel.levels, used) if self.wants else []
         if self.sweeps.knows_regular:
             lines.append(f"((bool_t *)call->data[{self.slot('regular', '')}])[row] = {REGULAR};")
@@ -242,7 +288,7 @@ class _Printing:
         looked = level != 1 or not self.sweeps.knows_regular
         for step in steps(self.kernel, level):
             if step.extremes:
-                lines += self.sweeps.extremes(step.extremes, () if looked else self.sweeps.regularity.streams)
+                lines += Extremes(self.sweeps).printed(step.extremes, () if looked else self.sweeps.regularity.streams)
                 looked = True
             for point in step.points:
                 lines += self.sweeps.reals([point.statistic.body])
@@ -303,7 +349,7 @@ class _Printing:
         wanted = {stream.name for stream in self.wants}
         return [s for s in self._differentiable if any(slope.of in wanted for slope in s.gradients)]
 
-    def _gradients(self) -> list[str]:
+    def _gradients(self, overlap: Overlap | None) -> list[str]:
         lines = self._lost()
         for s in self._passing:
             if not self._extra(s):
@@ -315,9 +361,11 @@ class _Printing:
                 number, slot = self.sweeps.number[stream.name], self.slot("gradient", stream.name)
                 type_ = f"{self.types[stream.name]}_t"
                 lines.append(f"{type_} *const out{number} = ({type_} *)call->data[{slot}] + row * call->classes;")
-        lines += self._without_gradient()
-        lines += self.sweeps.reals([at_label(slope.value) for p in self.kernel.points for slope in p.statistic.gradients])
+        lines += self._without_gradient(overlap)
+        lines += self.sweeps.reals(self._slopes)
         alive = " && ".join(f"on_{s.name}" for s in self._passing if s.op != "select")
+        if overlap is not None:
+            return [*lines, *self.sweeps.gradient_reals(self.wants), *overlap.kept(self.sweeps.whole(self.wants, alive))]
         return [
             *lines,
             *self.sweeps.gradients(
@@ -325,15 +373,16 @@ class _Printing:
             ),
         ]
 
-    def _straight(self) -> str:
+    def _straight(self, row: str = "") -> str:
         """Whether a block may be written at once: it is, past the caches, where no entry at a label is added to it."""
-        points = [p for p in self.kernel.points if any(slope.of in {s.name for s in self.wants} for slope in p.statistic.gradients)]
-        if any(point.extra for point in points) or any(stream.shape == "column" for stream in self.wants):
+        wanted = {stream.name for stream in self.wants}
+        points = [p for p in self.kernel.points if any(slope.of in wanted for slope in p.statistic.gradients)]
+        if any(point.extra for point in points) or self._columns:
             return "0"
-        within = "{0} >= (first ? first : INT32_MIN) && {0} < first + count"
-        labels = [f"!({within.format(self._label(point))})" for point in points]
-        places = [f"straight_{self.types[s.name]}(out{self._number(s)} + first)" for s in self.wants]
-        return " && ".join(["call->streaming", *dict.fromkeys(labels), *places])
+        names = [self._label(p) if isinstance(p.statistic.at, int) else row + self._label(p) for p in points]
+        apart = [f"!({name} >= (first ? first : INT32_MIN) && {name} < first + count)" for name in dict.fromkeys(names)]
+        places = [f"straight_{self.types[s.name]}({row}out{self._number(s)} + first)" for s in self.wants]
+        return " && ".join(["call->streaming", *apart, *places])
 
     def _lost(self) -> list[str]:
         """Whether a value depends on a label beyond the classes: then the gradient of the row is NaN."""
@@ -341,14 +390,14 @@ class _Printing:
         beyond = [f"({self._label(p)} >= classes && d_{p.statistic.name} != 0.0)" for p in points if not p.extra]
         return [f"const int lost = {' || '.join(beyond) or '0'};"]
 
-    def _without_gradient(self) -> list[str]:
+    def _without_gradient(self, overlap: Overlap | None) -> list[str]:
         """A row that no value depends on."""
         if any(self._extra(s) for s in self._passing):
             return []
         alive = " | ".join(f"on_{s.name}" for s in self._passing) or "0"
         dense = [stream for stream in self.wants if stream.shape == "dense"]
         clear = [f"memset(out{n}, 0, (size_t)classes * sizeof *out{n});" for n in map(self._number, dense)]
-        return [f"if (!({alive})) {{", *clear, "continue;", "}"]
+        return [f"if (!({alive})) {{", *clear, *(["waiting = 0;"] if overlap is not None else []), "continue;", "}"]
 
     def _number(self, stream: Stream) -> int:
         return self.sweeps.number[stream.name]
@@ -382,37 +431,11 @@ class _Printing:
         type_ = self.types[stream.name]
         return [f"put_{type_}(out{number} + first + placed, block{number} + placed, count - placed, call->streaming);"]
 
-    # -------------------------------------------------------------------------------------- values kept for the gradient
-
-    def _held(self) -> dict[Node, str]:
-        """Exponentials and the like that several sweeps read, each with the array that keeps it."""
-        sums = [(s.level, s.body) for s in self.kernel.statistics if s.op == "sum"]
-        read = {level: dict.fromkeys(walk(*(body for own, body in sums if own == level))) for level, _ in sums}
-        read[0] = dict.fromkeys(walk(*(part.value for stream in self.wants for part in gradient_of(self.kernel, stream))))
-        every = dict.fromkeys(node for level in sorted(read) for node in read[level])
-        shared = [
-            node for node in every
-            if _is_costly(node) and self.kernel.axis in node.axes and sum(node in found for found in read.values()) > 1
-        ]  # fmt: skip
-        outer = [node for node in shared if not any(node in walk(other) and node is not other for other in shared)]
-        return {node: f"held{at}" for at, node in enumerate(outer[:MOST_HELD])}
-
-    def _first_level(self, node: Node) -> int:
-        return min(s.level for s in self.kernel.statistics if s.op == "sum" and node in walk(s.body))
-
 
 def at_label(slope: Node) -> Node:
     """The slope of a selection at its label: `slope if index == label else 0` without its condition."""
     assert isinstance(slope, Map) and slope.function == "where"
     return slope.arguments[1]
-
-
-def _is_costly(node: Node) -> bool:
-    return isinstance(node, Map) and node.function in COSTLY and not is_small_power(node)
-
-
-COSTLY = ("exp", "expm1", "log", "log1p", "log2", "log1mexp", "logaddexp", "xlogy", "sigmoid", "logsigmoid", "softplus",
-          "tanh", "pow", "erf", "normcdf")  # fmt: skip
 
 
 def indented(lines: Sequence[str]) -> list[str]:

@@ -39,6 +39,8 @@ class Source:
     regularity: Regularity
     exponential: Callable[[Node], str]
     row_value: Callable[[Node], Atom | None]
+    prefix: str = ""
+    """What stands before the names of rows and of their entries."""
 
 
 class Packs:
@@ -90,7 +92,7 @@ class Packs:
         number, type_ = self.source.number[stream.name], self.source.types[stream.name]
         halves = "_".join(self.halves)
         pair = ", ".join(self._gradient(stream.name, half) for half in (0, 1))
-        return (f"stream_{halves}_{type_}(out{number} + first + done, {pair});",
+        return (f"stream_{halves}_{type_}({self.source.prefix}out{number} + first + done, {pair});",
                 f"put_{halves}(block{number} + done, {pair});")  # fmt: skip
 
     def _twice(self, print_: Callable[[int], list[str]]) -> list[str]:
@@ -101,12 +103,13 @@ class Packs:
 
         def leaf(node: Node) -> Atom | None:
             if node in held:
-                return printer.declared(f"load_pack({_kept(held[node], half)})")
+                return printer.declared(f"load_pack({_kept(source.prefix + held[node], half)})")
             if node in source.streams:
                 return self._entry(printer, source.streams[node], half)
             if node in source.centred:
                 return printer.atom(source.centred[node])
-            return source.row_value(node)
+            value = source.row_value(node)
+            return value and Atom(source.prefix + value.text, value.type)
 
         printer = PackExpressions(leaf, source)
         return printer
@@ -115,7 +118,7 @@ class Packs:
         type_ = self.source.types[stream.name]
         if type_ not in FLOATS:
             raise NoPackError
-        return printer.declared(f"{self.halves[half]}_{type_}(p{self.source.number[stream.name]} + done)")
+        return printer.declared(f"{self.halves[half]}_{type_}({self.source.prefix}p{self.source.number[stream.name]} + done)")
 
 
 class PackExpressions(Expressions):

@@ -80,6 +80,16 @@ static inline float float_of(uint32_t u) {
   return x;
 }
 
+static inline uint64_t bits_of_d(double x) {
+  uint64_t u;
+  memcpy(&u, &x, sizeof u);
+  return u;
+}
+
+/* Bits that have the order of the absolute value; NaN is beyond infinity. */
+static inline uint32_t size_of_f(float x) { return bits_of(x) & 0x7fffffffu; }
+static inline uint64_t size_of_d(double x) { return bits_of_d(x) & 0x7fffffffffffffffu; }
+
 static inline float load_bf16(bf16_t x) { return float_of((uint32_t)x << 16); }
 
 static inline bf16_t store_bf16(float x) {
@@ -324,20 +334,26 @@ in_place void put_low_high(float *block, pack_t low, pack_t high) {
 }
 
 in_place void put_even_odd(float *block, pack_t even, pack_t odd) {
+#ifdef __AVX512F__
+  const __m512i first = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+  _mm512_storeu_ps(block, _mm512_permutex2var_ps((__m512)even, first, (__m512)odd));
+  _mm512_storeu_ps(block + LANES, _mm512_permutex2var_ps((__m512)even, second, (__m512)odd));
+#else
   for (int i = 0; i < LANES; i++) {
     block[2 * i] = even[i];
     block[2 * i + 1] = odd[i];
   }
+#endif
 }
 
 /* Sums of lanes in double precision. */
-in_place void add_lanes(double *sums, pack_t pack) {
-  for (int i = 0; i < LANES; i++) sums[i] += pack[i];
-}
+typedef double wide_t __attribute__((vector_size(2 * PACK)));
+#define widened(pack) __builtin_convertvector(pack, wide_t)
 
-static inline double total(const double *sums) {
+in_place double total(const wide_t *sums) {
   double sum = 0.0;
-  for (int i = 0; i < LANES; i++) sum += sums[i];
+  for (int i = 0; i < LANES; i++) sum += (*sums)[i];
   return sum;
 }
 
@@ -443,6 +459,7 @@ static inline double log_normcdf_of(double x) {
 #define round_down(x) _Generic((x), float: floorf, double: floor)(x)
 #define round_up(x) _Generic((x), float: ceilf, double: ceil)(x)
 #define round_even(x) _Generic((x), float: rintf, double: rint)(x)
+#define size_of(x) of_type(size_of, x)
 #define log_base_2(x) _Generic((x), float: logarithm_f(x) * 1.44269504f, double: log2(x))
 #define by_double(function, x) ((__typeof__(x))function((double)(x)))
 #define by_double_2(function, x, y) ((__typeof__(x))function((double)(x), (double)(y)))

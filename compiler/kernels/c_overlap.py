@@ -1,0 +1,77 @@
+"""A visit to rows in which the gradient of a row is written while the sums of the next one are taken.
+
+Sums wait for arithmetic and gradients for memory, so that one loop over both takes little longer than the longer of the two.
+What the gradient of a row needs once its sums are known is a `row_t`: `past` is that of the row before, `waiting` says that
+its gradient is still to be written. Packs of both rows are taken in one loop where all that both need is finite; the rest of a
+block, and blocks to which entries at labels are added, go through `gradient_block`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lossc.compiler.core import Node
+from lossc.compiler.kernels.c_sweeps import Meanwhile, Sweeps
+from lossc.compiler.table.model import Stream
+
+PAST = "past_"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A member of `row_t`."""
+
+    type: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """`fields` are what the gradient of a row reads; `straight` says of a row under a prefix whether a block may be written
+    at once; `finished` is what is done with a block of gradients.
+    """
+
+    sweeps: Sweeps
+    wants: Sequence[Stream]
+    held: Mapping[Node, str]
+    fields: Sequence[Field]
+    straight: str
+    past_straight: str
+    finished: Sequence[str]
+
+    def declared(self) -> list[str]:
+        """`row_t`, and the function that writes a block of its gradient from the entry `done` on."""
+        members = [f"{field.type} {field.name};" for field in self.fields]
+        blocks = [f"real block{self.sweeps.number[s.name]}[BLOCK] __attribute__((aligned(64)));" for s in self.wants]
+        body = self.sweeps.gradient_block(self.wants, self.held, "whole", self.straight)
+        return [
+            "typedef struct {", *members, "int whole;", "} row_t;", "",
+            "static void gradient_block(const call_t *call, const row_t *row, int first, int count, int done) {",
+            *self._unpacked("row->", ""), "const int whole = row->whole;", "int placed = done;", *blocks,
+            *body, *self.finished, "}", "",
+        ]  # fmt: skip
+
+    def _unpacked(self, place: str, prefix: str) -> list[str]:
+        """The members under names of their own."""
+        return [f"{field.type} const {prefix}{field.name} = {place}{field.name};" for field in self.fields]
+
+    def meanwhile(self) -> Meanwhile:
+        """What a loop over the sums of a block does besides."""
+        opening = [*self._unpacked("past.", PAST), *self.sweeps.pointers(self.sweeps.graphs_of(self.wants), PAST)]
+        return Meanwhile(
+            f"waiting && past.whole && {self.past_straight}", opening, self.sweeps.past_turn(self.wants, self.held, PAST),
+            ["if (waiting && !(both && done == count)) gradient_block(call, &past, first, count, both ? done : 0);"],
+        )  # fmt: skip
+
+    def kept(self, whole: str) -> list[str]:
+        """At the end of a row: its gradient is to be written with the next one."""
+        members = [f".{field.name} = {field.name}" for field in self.fields]
+        return [f"past = (row_t){{{', '.join([*members, f'.whole = {whole}'])}}};", "waiting = 1;"]
+
+    def last(self) -> list[str]:
+        """After the last row."""
+        return [
+            "for (int first = 0; waiting && first < classes; first += BLOCK) {",
+            "gradient_block(call, &past, first, classes - first < BLOCK ? classes - first : BLOCK, 0);", "}",
+        ]  # fmt: skip
