@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.plan import kept_wide
 from lossc.compiler.table import Table
 from lossc.runtime.backends.c import Compiled
-from lossc.runtime.backends.environment import Environment
+from lossc.runtime.backends.environment import Environment, in_type
 from lossc.runtime.backends.fused import Fused, formed
 from lossc.runtime.backends.once import transforming
 from lossc.runtime.backends.reference import Executable, Value
@@ -39,6 +40,9 @@ WIDE = 1 << 23
 """Entries from which on a table is fused that torch operations on vocabulary-sized values feed. Those run twice, so that
 nothing of them is kept: below this size the time that this takes is more than what the fused part gains (measured: 0.5 to
 1.7 times the reference's); above, the memory that it saves matters more."""
+
+MOST = 1000
+"""Shapes for which the choice is kept."""
 
 DEVICES = ("cpu", "compiled", "other")
 """The lists: on the CPU, on the CPU under `torch.compile`, on other devices."""
@@ -111,6 +115,8 @@ def has_kernels(table: Table) -> bool:
 class Chosen:
     """Runs one table on the backend of its size; an `Operator`."""
 
+    ahead = False
+
     def __init__(self, table: Table, seam: Seam) -> None:
         self.compiled = Compiled(table, seam)
         self._torch = self.compiled.other
@@ -141,14 +147,36 @@ class Automatic:
         self._fused = fused
         self._whole = Executable(whole)
         self.bound, self.native = fused.bound, fused.native
+        places = {(entry.kind, entry.name): at for at, entry in enumerate(self.bound)}
+        self._like = places["like", ""]
+        self._places = tuple((places[entry.kind, entry.name], entry.name in self.native) for entry in whole.bound)
+        self._small: dict[object, bool] = {}
+        """Whether calls with tensors of these shapes are small."""
 
     def run(self, values: list[Value | Linear], weigh: Weigh | None = None) -> dict[str, Tensor]:
         """The outputs by name."""
+        form = _form(values)
+        if form is not None and self._small.get(form):
+            return self._whole.run(self._of_whole(cast(list[Value], values)))
         environment, heads = self._fused.environment(values), self._fused.given_heads(values)
         device = environment.like.device.type
         operators = [operator for operator in self._fused.operators if isinstance(operator, Chosen)]
         small = not [each for each in operators if each.choice(environment.sizes, device) != "reference"]
+        if form is not None and len(self._small) < MOST:
+            self._small[form] = small
         split = [head for head in heads.values() if head.shard is not None]
         if (small and not split) or transforming():
             return self._whole.run(formed(environment, heads).bind(self._whole.bound))
         return self._fused.run_in(environment, weigh, heads)
+
+    def _of_whole(self, values: list[Value]) -> list[Value]:
+        """What the reference is given, in the type of the computation."""
+        like = values[self._like]
+        return [in_type(cast(Tensor, values[at]), cast(Tensor, like)) if native else values[at] for at, native in self._places]
+
+
+def _form(values: list[Value | Linear]) -> object | None:
+    """The shapes of tensors and the extents of a call; None where it has heads, or is traced."""
+    if torch.compiler.is_compiling() or any(isinstance(value, Linear) for value in values):
+        return None
+    return tuple([(x.shape, x.device) if isinstance(x, Tensor) else x if isinstance(x, int) else None for x in values])
