@@ -11,7 +11,7 @@ import torch
 from tests.runtime import fused_cases as cases
 
 import lossc
-from lossc.runtime.backends import toolchain
+from lossc.runtime.backends import native, toolchain
 from lossc.runtime.backends.c import Compiled
 
 FLAGS = ("-std=gnu11", "-O0", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-w")
@@ -23,8 +23,8 @@ RUNS = (
     ("coupled", torch.bfloat16),
 )  # fmt: skip
 
-SIZES = ((1, 1, 1), (1, 1, 7), (7, 9, 7), (1, 1, 1000), (3, 21, 1000))
-"""Extents of `b`, `t` and `v`: 1 and 63 rows."""
+SIZES = ((1, 1, 1), (1, 1, 7), (7, 9, 7), (1, 1, 1000), (3, 21, 1000), (1, 5, 2112))
+"""Extents of `b`, `t` and `v`: 1 and 63 rows; the last are rows that begin on a line, of more than a block."""
 
 
 def wild(batch: cases.Batch) -> cases.Batch:
@@ -51,6 +51,7 @@ def run(text: str, dtype: torch.dtype) -> None:
 def main() -> None:
     """Every run; a kernel that is not there is a failure."""
     toolchain.PLAIN = FLAGS
+    native.STREAMING_BYTES = -1
     Compiled.give_up = lambda _, reason: print("no kernel:", reason)  # type: ignore[method-assign]
     for text, dtype in RUNS:
         run(text, dtype)

@@ -23,7 +23,7 @@ try:
 except ToolchainError:
     pytest.skip("there is no C compiler", allow_module_level=True)
 
-CLASSES = 1101
+CLASSES = 2101
 """More than a block of any type, and no multiple of a vector."""
 
 
