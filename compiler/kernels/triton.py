@@ -4,6 +4,7 @@
 |---|---|---|
 | `statistics` | streams and arguments | the statistics of each row |
 | `gradient` | the same, statistics, and dL/d statistic | the gradient of each stream |
+| `visit` | streams and arguments, seeds of the objective among them | statistics and gradients |
 
 Loops are in the type `real` (single precision, double for double), row values in double precision. Offsets are 64-bit, and
 what lies beyond the last class is never read. Nothing of a spec's text is in the source.
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lossc.compiler.core import Index, Node
+from lossc.compiler.kernels.backward import added
 from lossc.compiler.kernels.c import Function, Slot, SlotKind, at_label
 from lossc.compiler.kernels.c_expressions import Atom
 from lossc.compiler.kernels.c_rows import plain, value_type
@@ -61,7 +63,7 @@ class _Printing:
     ) -> None:  # fmt: skip
         self.kernel, self.function, self.types, self.dimensions = kernel, function, types, dimensions
         self.real = "tl.float64" if real == "double" else "tl.float32"
-        self.wants = wants if function == "gradient" else []
+        self.wants = wants if function != "statistics" else []
         self.slots: list[Slot] = []
         self.sharp: list[str] = []
         self.streams = {stream.leaf: stream for stream in kernel.streams}
@@ -108,7 +110,12 @@ class _Printing:
             lines.append(f"source{number} = data{slot} + ({self._offset(slot)})")
         extra = {point.statistic.at for point in self.kernel.points if point.extra}
         lines += [self._argument(a.leaf) for a in self.kernel.arguments if a.leaf not in extra]
-        return lines + (self._statistics() if self.function == "statistics" else self._gradient())
+        match self.function:
+            case "statistics":
+                return lines + self._statistics()
+            case "visit":
+                return [*lines, *self._statistics(), *self._coefficients(), *self._gradients()]
+        return [*lines, *self._recalled(), *self._gradients()]
 
     def _argument(self, leaf: Node) -> str:
         name, type_ = self.names[leaf]
@@ -180,8 +187,7 @@ class _Printing:
             there = early(self.kernel, level - 1)
             lines += self._locals([local for local in self._of_level(level - 1) if local not in there])
             lines += [*self._before_sums(level), *self._sums(level)]
-        kept = [s for s in self.kernel.every if not self._extra(s)]
-        return lines + [f"tl.store(data{self.slot('statistic', s.name)} + row, {s.name})" for s in kept]
+        return lines + [f"tl.store(data{self.slot('statistic', s.name)} + row, {s.name})" for s in self._whole]
 
     def _extra(self, statistic: Statistic) -> bool:
         return any(point.extra and point.statistic is statistic for point in self.kernel.points)
@@ -291,15 +297,38 @@ class _Printing:
 
     # -------------------------------------------------------------------------------------- gradients
 
-    def _gradient(self) -> list[str]:
+    def _recalled(self) -> list[str]:
+        """What a statistics kernel has kept, and dL/d statistic."""
         lines = []
-        for s in self.kernel.every:
-            if not self._extra(s):
-                lines.append(f"{s.name} = {self._recalled(s)}")
-                lines.append(f"d_{s.name} = tl.load(data{self.slot('coefficient', s.name)} + row)")
-                lines.append(f"on_{s.name} = d_{s.name} != 0.0")
+        for s in self._whole:
+            lines.append(f"{s.name} = {self._kept(s)}")
+            lines.append(f"d_{s.name} = tl.load(data{self.slot('coefficient', s.name)} + row)")
         for level in range(self.kernel.levels + 1):
             lines += self._locals(self._of_level(level))
+        return lines
+
+    def _coefficients(self) -> list[str]:
+        """dL/d statistic from the adjoints of the row."""
+        last = self.kernel.levels
+        there = early(self.kernel, last)
+        lines = self._locals([local for local in self._of_level(last) if local not in there])
+        chained = {chain.statistic for chain in self.kernel.chains}
+        parts = list(added(self.kernel, [s for s in self._whole if s.gradients or s.name in chained]))
+        names = dict.fromkeys([*(s.name for s in self._whole), *(part.target for part in parts)])
+        lines += [f"d_{name} = tl.full([], 0.0, tl.float64)" for name in names]
+        for at, part in enumerate(parts):
+            source = f"d_{part.source}" if isinstance(part.source, str) else self.names[part.source.leaf].text
+            value = self._row(lines, f"slope{at}_").number(part.slope)
+            lines.append(f"d_{part.target} = tl.where({source} != 0.0, d_{part.target} + {source} * {value}, d_{part.target})")
+        return lines
+
+    @property
+    def _whole(self) -> list[Statistic]:
+        """The statistics with one value a row."""
+        return [s for s in self.kernel.every if not self._extra(s)]
+
+    def _gradients(self) -> list[str]:
+        lines = [f"on_{s.name} = d_{s.name} != 0.0" for s in self._whole]
         lines += [*self._lost(), *self._scaled()]
         inner: list[str] = []
         printer = self._classes(inner, "j", "lane", "value")
@@ -309,7 +338,7 @@ class _Printing:
             inner += [*self._at_labels(printer, stream), *self._stored(stream)]
         return [*lines, *self._loop(inner)]
 
-    def _recalled(self, s: Statistic) -> str:
+    def _kept(self, s: Statistic) -> str:
         value = f"tl.load(data{self.slot('statistic', s.name)} + row)"
         return f"{value} != 0" if value_type(s) == "mask" else value
 
@@ -320,8 +349,7 @@ class _Printing:
         return [f"lost = {' | '.join(beyond) or '(row < 0)'}"]
 
     def _scaled(self) -> list[str]:
-        every = [s.name for s in self.kernel.every if not self._extra(s)]
-        return [f"d_{name}_real = tl.where(lost, float('nan'), d_{name}).to({self.real})" for name in every]
+        return [f"d_{s.name}_real = tl.where(lost, float('nan'), d_{s.name}).to({self.real})" for s in self._whole]
 
     def _everywhere(self, printer: TritonExpressions, stream: Stream) -> str:
         parts = gradient_of(self.kernel, stream)

@@ -47,6 +47,7 @@ class Compiled:
     """Runs one table; an `Operator`. What no kernel computes, and every table without a C compiler, runs as `torch` does."""
 
     name = "c"
+    ahead = False
     calls: type[KernelCalls] = KernelCalls
 
     def __init__(self, table: Table, seam: Seam) -> None:
@@ -140,7 +141,9 @@ class Compiled:
             for calls in self.plan() or ():
                 found |= calls.statistics(calls.given(known.having(found)))
             return found
-        given = {f"@weight {name}": torch.tensor(value, dtype=torch.float64) for name, value in visit.expected.items()}
+        device = known.like.device
+        given = {f"@weight {name}": torch.tensor(value, dtype=torch.float64, device=device)
+                 for name, value in visit.expected.items()}  # fmt: skip
         for calls in plan:
             values, gradients = calls.visit(calls.given(known.having(given)), wanted)
             found |= values

@@ -35,6 +35,8 @@ DEVICE_BYTES = 128 << 20
 class Chunked:
     """Runs one table; an `Operator`."""
 
+    ahead = False
+
     def __init__(self, table: Table, seam: Seam) -> None:
         self.table = table
         self.seam = seam

@@ -34,9 +34,10 @@ class Operator(Protocol):
     `weights` are the dL/d root that are expected, so that gradients may be formed at once; others may come all the same.
 
     Streams and row values that a torch operation delivers are among the tensors, under `@name`. `native` are the tensors
-    that it takes in the floating type that they have.
+    that it takes in the floating type that they have. `ahead` says that weights are worth waiting for the device.
     """
 
+    ahead: bool
     native: frozenset[str]
     roots: frozenset[str]
 
@@ -89,7 +90,7 @@ class Fused:
             return other.run_in(environment, weigh, heads)
         whole = {name: head for name, head in (heads or {}).items() if name in self._rest.procedure.names("tensor")}
         outputs = self._of_rest(formed(environment, whole))
-        early = environment.like.device.type == "cpu" or bool(heads)
+        early = environment.like.device.type == "cpu" or bool(heads) or self._waits
         weights = weigh(outputs) if weigh is not None and early else {}
         outputs |= self._through(environment, weights, heads or {})
         return outputs | {name: outputs[name].permute(dims) for name, dims in self._turned.items()}
@@ -98,6 +99,11 @@ class Fused:
         """What no table delivers: denominators, counts, and what has nothing to do with classes."""
         found = self._rest_rows.run(environment) if any(seam.compiled for seam in self._seams) else None
         return self._rest.run(environment.bind(self._rest.bound)) if found is None else found
+
+    @property
+    def _waits(self) -> bool:
+        """Whether weights are waited for on another device than the CPU, which a graph that is being captured cannot."""
+        return any(operator.ahead for operator in self.operators) and not torch.cuda.is_current_stream_capturing()
 
     def _through(self, environment: Environment, weights: Weights, heads: Mapping[str, Linear]) -> dict[str, Tensor]:
         """The roots of all tables."""

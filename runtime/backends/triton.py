@@ -1,7 +1,9 @@
 """The backend `triton`: the kernels of statistic tables in Triton, on a GPU.
 
-Statistics and gradients are one kernel each, and between them the seam runs in torch. Where there is no GPU the interpreter
-of Triton (`TRITON_INTERPRET=1`) runs the same kernels on tensors of the CPU, slowly, which is how they are tested.
+Where the upstream gradient of a sum over rows is expected, one kernel gives statistics and gradients, and the second sweep
+over a row finds it in the cache; elsewhere they are one kernel each, and between them the seam runs in torch. Where there is
+no GPU the interpreter of Triton (`TRITON_INTERPRET=1`) runs the same kernels on tensors of the CPU, slowly, which is how they
+are tested.
 """
 
 from __future__ import annotations
@@ -155,17 +157,18 @@ class TritonTable(Compiled):
     """Runs one table; an `Operator`. What no kernel computes runs as `torch` does, and so does everything elsewhere."""
 
     name = "triton"
+    ahead = True
     calls = TritonCalls
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
-        """The roots of the table; nothing is formed early."""
+        """The roots of the table; `weights` are the dL/d root that are expected."""
         if torch.compiler.is_compiling() or not self.serves(environment.like.device):
             return self.other.run(environment)
         if not has_triton():
             self.give_up(ToolchainError("triton is not installed"))
             return self.other.run(environment)
         try:
-            return self._run(environment, {})
+            return self._run(environment, weights or {})
         except NoKernelError as reason:
             self.give_up(reason)
             return self.other.run(environment)

@@ -1,0 +1,51 @@
+"""From the adjoints of a row to dL/d statistic: what is added to which coefficient, the last sweep first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lossc.compiler.core import ZERO, Node
+from lossc.compiler.derivative import derivative, tidy
+from lossc.compiler.kernels.c_rows import plain
+from lossc.compiler.kernels.model import Argument, Kernel
+from lossc.compiler.table.model import Statistic
+
+
+@dataclass(frozen=True)
+class Added:
+    """`source` * `slope` is added to the coefficient of `target`, where the source is not 0.
+
+    A source is a seed, or the coefficient of a statistic or row value; targets are names of statistics and row values.
+    """
+
+    source: Argument | str
+    target: str
+    slope: Node
+
+
+def added(kernel: Kernel, statistics: Sequence[Statistic]) -> Iterator[Added]:
+    """What makes the coefficients of the statistics, in order."""
+    for adjoint in kernel.adjoints or ():
+        for statistic in statistics:
+            slope = tidy(derivative(adjoint.value, statistic.leaf))
+            if slope is not ZERO:
+                yield Added(adjoint.seed, statistic.name, slope)
+    by_name = {statistic.name: statistic for statistic in statistics}
+    for level in range(kernel.levels, 1, -1):
+        yield from _chained(kernel, level, by_name)
+
+
+def _chained(kernel: Kernel, level: int, statistics: dict[str, Statistic]) -> Iterator[Added]:
+    """From the coefficients of one sweep to row values, and on to statistics of earlier sweeps."""
+    chains = [chain for chain in kernel.chains
+              if chain.statistic in statistics and statistics[chain.statistic].level == level]  # fmt: skip
+    for chain in chains:
+        yield Added(chain.statistic, chain.value_of, chain.value)
+    reached = {chain.value_of for chain in chains}
+    for local in kernel.locals:
+        if plain(local.leaf) in reached:
+            for statistic in statistics.values():
+                slope = tidy(derivative(local.value, statistic.leaf))
+                if slope is not ZERO:
+                    yield Added(plain(local.leaf), statistic.name, slope)
