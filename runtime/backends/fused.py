@@ -90,7 +90,8 @@ class Fused:
             return other.run_in(environment, weigh, heads)
         whole = {name: head for name, head in (heads or {}).items() if name in self._rest.procedure.names("tensor")}
         outputs = self._of_rest(formed(environment, whole))
-        early = environment.like.device.type == "cpu" or bool(heads) or self._waits
+        device = environment.like.device.type
+        early = device == "cpu" or bool(heads) or (device == "cuda" and self._waits)
         weights = weigh(outputs) if weigh is not None and early else {}
         outputs |= self._through(environment, weights, heads or {})
         return outputs | {name: outputs[name].permute(dims) for name, dims in self._turned.items()}
