@@ -46,7 +46,7 @@ def test_the_committed_table_says_when_and_where_it_was_measured(device: str, me
                   if p["entries"] >= threshold["entries"] and p["classes"] >= threshold["classes"]
                   and SUMS[p["objective"]] >= threshold["sums"]]  # fmt: skip
         assert beyond
-        assert all(p[threshold["backend"]] <= p["reference"] for p in beyond)
+        assert all(p[threshold["backend"]] <= 1.02 * p["reference"] for p in beyond)
 
 
 def test_the_sums_of_a_table_are_those_over_its_classes() -> None:
