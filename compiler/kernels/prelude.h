@@ -517,14 +517,16 @@ static inline void put_f64(double *target, const double *source, int64_t count, 
 }
 
 #ifdef __AVX512BF16__
-/* What the conversion to bf16 takes for 0. */
-static inline int has_subnormal(__m512 x) { return _mm512_fpclass_ps_mask(x, 0x20) != 0; }
+/* Whether there is what the conversion to bf16 takes for 0. */
+static inline int has_subnormal(__m512 low, __m512 high) {
+  return !_kortestz_mask16_u8(_mm512_fpclass_ps_mask(low, 0x20), _mm512_fpclass_ps_mask(high, 0x20));
+}
 #endif
 
 #ifdef __AVX512BF16__
 #define straight_bf16(target) (((uintptr_t)(target) & 63) == 0)
 in_place void stream_low_high_bf16(bf16_t *target, pack_t low, pack_t high) {
-  if (has_subnormal((__m512)low) | has_subnormal((__m512)high)) {
+  if (has_subnormal((__m512)low, (__m512)high)) {
     for (int i = 0; i < LANES; i++) target[i] = store_bf16(low[i]), target[i + LANES] = store_bf16(high[i]);
     return;
   }
@@ -532,7 +534,7 @@ in_place void stream_low_high_bf16(bf16_t *target, pack_t low, pack_t high) {
 }
 
 in_place void stream_even_odd_bf16(bf16_t *target, pack_t even, pack_t odd) {
-  if (has_subnormal((__m512)even) | has_subnormal((__m512)odd)) {
+  if (has_subnormal((__m512)even, (__m512)odd)) {
     for (int i = 0; i < LANES; i++) target[2 * i] = store_bf16(even[i]), target[2 * i + 1] = store_bf16(odd[i]);
     return;
   }
@@ -556,7 +558,7 @@ static inline void put_bf16(bf16_t *target, const float *source, int64_t count, 
   for (; i < head && i < count; i++) target[i] = store_bf16(source[i]);
   for (; i + 32 <= count; i += 32) {
     const __m512 low = _mm512_loadu_ps(source + i), high = _mm512_loadu_ps(source + i + 16);
-    if (has_subnormal(low) | has_subnormal(high)) {
+    if (has_subnormal(low, high)) {
       for (int64_t j = i; j < i + 32; j++) target[j] = store_bf16(source[j]);
       continue;
     }
