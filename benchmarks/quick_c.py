@@ -4,7 +4,7 @@
 
 The floor is one read and one write of the logits into an existing buffer. Times are the best of all repetitions, in one
 process with the default allocator; on a machine that others use as well only ratios mean something, and `--cpu --threads 1`
-(processor time of one thread) is steadier.
+(processor time of one thread) is steadier. With `--growing`, what one more term over the same softmax costs.
 """
 
 from __future__ import annotations
@@ -143,6 +143,33 @@ def measure(workload: Workload, classes: int, dtype: torch.dtype, options: argpa
           flush=True)  # fmt: skip
 
 
+TERMS = {
+    "ce": f"  ce : {MEAN}(ce(logits, labels))\n",
+    "+ smoothing": f"  ce : {MEAN}(label_smoothing(logits, labels, eps = 0.1))\n",
+    "+ z": f"  z : 1e-4 * {MEAN}(z_loss(logits))\n",
+    "+ entropy": f"  h : -0.01 * {MEAN}(entropy(logits))\n",
+    "+ focal": f"  f : 0.1 * {MEAN}(focal(logits, labels, gamma = 2))\n",
+}
+
+
+def growing(classes: int, dtype: torch.dtype, options: argparse.Namespace) -> None:
+    """Times of objectives of which each has one term more than the one before."""
+    batch = _tokens(options.rows, classes, dtype)
+    head = HEAD.format(setting="tokens", use="use std.ce (ce, focal)")
+    bodies: dict[str, str] = {}
+    for name, line in TERMS.items():
+        earlier = list(bodies.values())[-1] if bodies else ""
+        bodies[name] = line if "ce :" in line else earlier + line
+    objectives = {name: lossc.loads(head + body, backend="c") for name, body in bodies.items()}
+    steps = {name: _step(lambda o=o, **tensors: o(**tensors).loss, batch) for name, o in objectives.items()}  # type: ignore[misc]
+    for step in [*steps.values()] * 2:
+        step()
+    best = _best(steps, options.repeats, time.process_time if options.cpu else time.perf_counter)
+    names = list(best)
+    further = ", ".join(f"{name} {best[name] / best[names[at]]:.3f}" for at, name in enumerate(names[1:]))
+    print(f"{str(dtype)[6:]:9} V={classes:<7} ce {best['ce'] * 1e3:.1f} ms; over the one before: {further}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--classes", type=int, nargs="+", default=[32000])
@@ -151,12 +178,17 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--only", type=int, nargs="+", default=list(range(len(WORKLOADS))))
     parser.add_argument("--threads", type=int, default=2)
-    for name in ("eager", "compile", "torch", "cpu"):
+    for name in ("eager", "compile", "torch", "cpu", "growing"):
         parser.add_argument(f"--{name}", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if options.growing:
+        for classes in options.classes:
+            for dtype in options.dtype:
+                growing(classes, dtypes[dtype], options)
+        return
     for number in options.only:
         for classes in options.classes:
             for dtype in options.dtype:
