@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lossc.compiler.core import Input
-from lossc.compiler.emission import emit
+from lossc.compiler.core import Input, walk
 from lossc.compiler.kernels import Argument, Kernel
 from lossc.compiler.kernels.c import Function, Slot
-from lossc.compiler.kernels.model import RowType
-from lossc.compiler.rows import Output
 from lossc.compiler.table import Statistic, Stream
-from lossc.runtime.backends.environment import Environment, in_double, shaped
+from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.native import MOST, TYPES, Native, Operand
+from lossc.runtime.backends.places import Built, Layout, Place, StreamForm, in_form
 from lossc.runtime.backends.pool import POOL
-from lossc.runtime.backends.reference import Executable
-from lossc.runtime.backends.rows import Rows
+from lossc.runtime.backends.row_arguments import Arguments
 
 Axes = tuple[str, ...]
-STORAGE = {"number": torch.float64, "integer": torch.int64, "mask": torch.bool}
 STORED = {"argmax": torch.int64, "any": torch.bool}
 
 
@@ -61,93 +57,9 @@ class Written:
     columns: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Built(Protocol):
-    """One function of a kernel for streams of given types: the slots of its data, and a run over all rows."""
-
-    @property
-    def slots(self) -> tuple[Slot, ...]: ...
-
-    def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None: ...
-
-
-class StreamForm:
-    """The dimensions of a stream: `axes` as the kernel goes through them, without the places `lacking` among its rows."""
-
-    def __init__(self, stream: Stream, kernel: Kernel) -> None:
-        have, every = axes_of(stream), (*kernel.rows, kernel.axis)
-        self.axes = tuple(axis for axis in every if axis in have)
-        self.lacking = [at for at, axis in enumerate(every) if axis not in have]
-        self._there = [have.index(axis) for axis in self.axes] if have != self.axes else None
-        self._back = [self.axes.index(axis) for axis in have] if have != self.axes else None
-
-    def turned(self, tensor: Tensor) -> Tensor:
-        """The stream's tensor with the kernel's order of dimensions."""
-        return tensor if self._there is None else tensor.permute(self._there)
-
-    def returned(self, tensor: Tensor) -> Tensor:
-        """The other way round."""
-        return tensor if self._back is None else tensor.permute(self._back)
-
-
-class Place(NamedTuple):
-    """The form of what a slot points to; `strides` of its row axes where a row has its own entries."""
-
-    slot: Slot
-    strides: tuple[int, ...] | None
-    axes: Axes
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-
-class Layout(NamedTuple):
-    """A function with the places of its slots, the extents of rows and classes, and the bytes of its gradients."""
-
-    native: Built
-    places: tuple[Place, ...]
-    extents: list[int]
-    classes: int
-    bytes_written: int
-
-
-class Arguments:
-    """The row values that a kernel is given: labels and masks as they are, the others worked out in double precision."""
-
-    def __init__(self, arguments: Sequence[Argument]) -> None:
-        self._direct = {a.leaf.name: (a.value, a.type) for a in arguments
-                        if isinstance(a.value, Input) and a.type != "number"}  # fmt: skip
-        others = {a.leaf.name: a for a in arguments if a.leaf.name not in self._direct}
-        values = {name: argument.value for name, argument in others.items()}
-        self._types = {name: argument.type for name, argument in others.items()}
-        self._torch = Executable(emit(values))
-        self._outputs = {name: tuple(sorted(value.axes)) for name, value in values.items()}
-        self._rows = Rows(values, [Output(name, axes, self._types[name]) for name, axes in self._outputs.items()])
-
-    def run(self, known: Environment) -> dict[str, tuple[Tensor, Axes]]:
-        """Each value with the axes of its dimensions."""
-        direct = self._direct.items()
-        found = {name: (in_storage(known.tensors[leaf.name], type_), leaf.order) for name, (leaf, type_) in direct}
-        if not self._outputs:
-            return found
-        values = self._rows.run(known, double=True)
-        if values is not None:
-            return found | {name: (value, self._outputs[name]) for name, value in values.items()}
-        computed = in_double(known).run(self._torch)
-        return found | {name: (in_storage(value, self._types[name]), axes) for name, (value, axes) in computed.items()}
-
-
-def in_form(tensor: Tensor, have: Axes, place: Place, given: Given) -> Tensor:
-    """A tensor over these axes as a place has it: its axes in order, its type, without gaps."""
-    if have != place.axes:
-        tensor = shaped(tensor, have, place.axes, given.sizes)
-    if tensor.dtype != place.dtype:
-        tensor = tensor.to(place.dtype)
-    return tensor if tensor.is_contiguous() and tensor.shape == place.shape else tensor.expand(place.shape).contiguous()
-
-
-def in_storage(value: Tensor, type_: RowType) -> Tensor:
-    """A row value in the type in which kernels read it."""
-    dtype = STORAGE[type_]
-    return value if value.dtype == dtype else value.to(dtype)
+def _awaited(argument: Argument) -> Iterator[str]:
+    """The statistics that a row value is made of."""
+    return (part.name for part in walk(argument.value) if isinstance(part, Input) and part.name.startswith("@"))
 
 
 class KernelCalls:
@@ -160,7 +72,7 @@ class KernelCalls:
         """`number` tells the kernels of one table apart."""
         self.kernel = kernel
         self.flags = f"@regular {number}"
-        self._forms = {stream.name: StreamForm(stream, kernel) for stream in kernel.streams}
+        self._forms = {stream.name: StreamForm(axes_of(stream), kernel) for stream in kernel.streams}
         self._statistics = frozenset((self.flags, *(f"@{s.name}" for s in kernel.every)))
         self.named = {s.name: s for s in kernel.every}
         self.extra = {point.statistic.name: point for point in kernel.points if point.extra}
@@ -173,15 +85,24 @@ class KernelCalls:
         self._layouts: dict[object, Layout] = {}
         self._reached = tuple(stream.name for stream in kernel.differentiable)
         self._arguments = Arguments(kernel.arguments)
+        self._early: Arguments | None = None
+        self._awaited = frozenset(name for argument in kernel.arguments for name in _awaited(argument))
 
     # -------------------------------------------------------------------------------------- calls
 
     def given(self, known: Environment) -> Given:
         """What all functions read."""
         streams = {stream.name: self._stream(stream, known) for stream in self.kernel.streams}
-        arguments = self._arguments.run(known)
+        arguments = (self._arguments if self._awaited <= known.tensors.keys() else self._first(known)).run(known)
         kept = {name: tensor for name, tensor in known.tensors.items() if name in self._statistics}
         return Given(streams, arguments, known.sizes, known.like.dtype == torch.float64, kept)
+
+    def _first(self, known: Environment) -> Arguments:
+        """Without those that only gradients read, and that are made of statistics of later kernels."""
+        if self._early is None:
+            there = [each for each in self.kernel.arguments if set(_awaited(each)) <= known.tensors.keys()]
+            self._early = Arguments(there)
+        return self._early
 
     def statistics(self, given: Given) -> dict[str, Tensor]:
         """The statistics of all rows, by the names of their leaves."""
@@ -297,7 +218,7 @@ class KernelCalls:
             case "argument":
                 return given.arguments[name][0]
             case "labels":
-                return in_form(*given.arguments[self._labels[name]], place, given)
+                return in_form(*given.arguments[self._labels[name]], place, given.sizes)
             case "extent":
                 return torch.tensor(prod(place.shape), device=given.device)
             case "regular":
@@ -311,7 +232,7 @@ class KernelCalls:
                 weight = given.weights.get(name)
                 if weight is None:
                     return torch.zeros(place.shape, dtype=place.dtype, device=given.device)
-                return in_form(weight, self.named[name].rows, place, given)
+                return in_form(weight, self.named[name].rows, place, given.sizes)
             case "column":
                 written.columns[name] = torch.zeros(place.shape, dtype=place.dtype, device=given.device)
                 return written.columns[name]
@@ -323,7 +244,7 @@ class KernelCalls:
         name = place.slot.name
         known = given.statistics.get(f"@{name}")
         if known is not None:
-            return in_form(known, self.named[name].rows, place, given)
+            return in_form(known, self.named[name].rows, place, given.sizes)
         written.statistics[name] = torch.empty(place.shape, dtype=place.dtype, device=given.device)
         return written.statistics[name]
 

@@ -1,0 +1,74 @@
+"""What calls of a kernel with tensors of the same form have in common, worked out once: where each slot points, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lossc.compiler.kernels import Kernel
+from lossc.compiler.kernels.c import Slot
+from lossc.runtime.backends.environment import shaped
+from lossc.runtime.backends.native import Operand
+
+Axes = tuple[str, ...]
+
+
+class Built(Protocol):
+    """One function of a kernel for streams of given types: the slots of its data, and a run over all rows."""
+
+    @property
+    def slots(self) -> tuple[Slot, ...]: ...
+
+    def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None: ...
+
+
+class StreamForm:
+    """The dimensions of a stream: `axes` as the kernel goes through them, without the places `lacking` among its rows."""
+
+    def __init__(self, have: Axes, kernel: Kernel) -> None:
+        """`have` are the axes of its tensor."""
+        every = (*kernel.rows, kernel.axis)
+        self.axes = tuple(axis for axis in every if axis in have)
+        self.lacking = [at for at, axis in enumerate(every) if axis not in have]
+        self._there = [have.index(axis) for axis in self.axes] if have != self.axes else None
+        self._back = [self.axes.index(axis) for axis in have] if have != self.axes else None
+
+    def turned(self, tensor: Tensor) -> Tensor:
+        """The stream's tensor with the kernel's order of dimensions."""
+        return tensor if self._there is None else tensor.permute(self._there)
+
+    def returned(self, tensor: Tensor) -> Tensor:
+        """The other way round."""
+        return tensor if self._back is None else tensor.permute(self._back)
+
+
+class Place(NamedTuple):
+    """The form of what a slot points to; `strides` of its row axes where a row has its own entries."""
+
+    slot: Slot
+    strides: tuple[int, ...] | None
+    axes: Axes
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Layout(NamedTuple):
+    """A function with the places of its slots, the extents of rows and classes, and the bytes of its gradients."""
+
+    native: Built
+    places: tuple[Place, ...]
+    extents: list[int]
+    classes: int
+    bytes_written: int
+
+
+def in_form(tensor: Tensor, have: Axes, place: Place, sizes: Mapping[str, int]) -> Tensor:
+    """A tensor over these axes as a place has it: its axes in order, its type, without gaps."""
+    if have != place.axes:
+        tensor = shaped(tensor, have, place.axes, sizes)
+    if tensor.dtype != place.dtype:
+        tensor = tensor.to(place.dtype)
+    return tensor if tensor.is_contiguous() and tensor.shape == place.shape else tensor.expand(place.shape).contiguous()
