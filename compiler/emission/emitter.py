@@ -7,6 +7,7 @@ the excluded one, functions that are singular somewhere by a safe argument; ever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NoReturn
@@ -314,7 +315,9 @@ class Emitter:
             type_, branches = "number", [self.builder.number(branch) for branch in branches]
         if all(branch.literal for branch in branches):
             branches[0] = self.builder.tensor(branches[0])
-        return self.elementwise("torch.where", (self.builder.tensor(chosen), *branches), type_)
+        value = self.elementwise("torch.where", (self.builder.tensor(chosen), *branches), type_)
+        endless = any(branch.literal and branch.at in (math.inf, -math.inf) for branch in branches)
+        return self.guarded(value, guard, 0.0) if endless else value
 
     def _comparison(self, function: str, left: Emitted, right: Emitted) -> Emitted:
         operation = PRIMITIVES[function].torch

@@ -27,6 +27,7 @@ from lossc.compiler.core import (
     walk,
     where,
 )
+from lossc.compiler.core.node import Axes
 from lossc.compiler.table.lowering import differentiable
 
 
@@ -49,39 +50,42 @@ class Share:
 
 def shares(root: Node, weight: Node, is_statistic: Callable[[Node], bool]) -> Iterator[Share]:
     """The parts of a root that are functions of one row each, where dL/d root is `weight`; CoupledError where rows mix."""
-    yield from _Splitting(is_statistic).split(root, weight, None)
+    yield from _Splitting(is_statistic).split(root, weight, None, frozenset())
 
 
 @dataclass(frozen=True)
 class _Splitting:
     is_statistic: Callable[[Node], bool]
 
-    def split(self, node: Node, factor: Node, mask: Node | None) -> Iterator[Share]:
+    def split(self, node: Node, factor: Node, mask: Node | None, over: Axes) -> Iterator[Share]:
+        """The parts of a node that is summed `over` axes, with its factor, where the mask holds."""
         if not differentiable(node):
             return
+        factor, mask, over = _summed(node, factor, mask, over)
         if self._of_one_row(node):
             yield Share(node, factor, mask)
             return
         match node:
             case Reduce(op="sum", body=body, where=admitted, groups=None):
-                yield from self.split(body, factor, self._both(mask, admitted))
+                yield from self.split(body, factor, self._both(mask, admitted), over | set(node.over))
             case Reduce(op="mean", body=body, where=admitted, groups=None):
                 number = apply("max", self._known(_count(node)), ONE)
-                yield from self.split(body, div(factor, number), self._both(mask, admitted))
+                yield from self.split(body, div(factor, number), self._both(mask, admitted), over | set(node.over))
             case Select(body=body, axis=axis, at=int() as at):
-                yield from self.split(body, factor, all_of(mask, apply("eq", Index(axis), const(at))))
+                here = apply("eq", Index(axis), const(at))
+                yield from self.split(body, factor, all_of(mask, here), over | {axis})
             case Map(function="add", arguments=terms):
                 for term in terms:
-                    yield from self.split(term, factor, mask)
+                    yield from self.split(term, factor, mask, over)
             case Map(function="where", arguments=(condition, then, otherwise)):
-                yield from self.split(then, factor, self._both(mask, condition))
-                yield from self.split(otherwise, factor, self._both(mask, apply("not", condition)))
+                yield from self.split(then, factor, self._both(mask, condition), over)
+                yield from self.split(otherwise, factor, self._both(mask, apply("not", condition)), over)
             case Map(function="mul" | "div"):
-                yield from self._scaled(node, factor, mask)
+                yield from self._scaled(node, factor, mask, over)
             case _:
                 raise CoupledError
 
-    def _scaled(self, node: Map, factor: Node, mask: Node | None) -> Iterator[Share]:
+    def _scaled(self, node: Map, factor: Node, mask: Node | None, over: Axes) -> Iterator[Share]:
         """A product or quotient in which one factor, not a divisor, depends on rows."""
         inner = [argument for argument in node.arguments if differentiable(argument)]
         if len(inner) != 1 or (node.function == "div" and inner[0] is not node.arguments[0]):
@@ -90,7 +94,7 @@ class _Splitting:
         masks = [other for other in others if other.is_mask]
         rest = [other for other in others if not other.is_mask]
         combined = div(factor, rest[0]) if node.function == "div" else mul(factor, *rest)
-        yield from self.split(inner[0], combined, all_of(mask, *masks))
+        yield from self.split(inner[0], combined, all_of(mask, *masks), over)
 
     def _of_one_row(self, node: Node) -> bool:
         """Whether everything above a statistic is elementwise."""
@@ -106,6 +110,18 @@ class _Splitting:
         if self._above(node):
             raise CoupledError
         return node
+
+
+def _summed(node: Node, factor: Node, mask: Node | None, over: Axes) -> tuple[Node, Node | None, Axes]:
+    """The factor of a node that lacks some of the axes which it is summed over: that of all their entries together."""
+    extra = over - node.axes
+    if not extra:
+        return factor, mask, over
+    if mask is not None and mask.axes & extra:
+        factor, mask = where(mask, factor, ZERO), None
+    there = tuple(sorted(extra & factor.axes))
+    repeated = [Size(axis) for axis in sorted(extra - factor.axes)]
+    return mul(*repeated, Reduce("sum", there, factor) if there else factor), mask, over - extra
 
 
 def _count(node: Reduce) -> Node:

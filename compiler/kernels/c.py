@@ -21,7 +21,7 @@ from lossc.compiler.core import Map, Node
 from lossc.compiler.kernels.c_extremes import Extremes
 from lossc.compiler.kernels.c_loops import REGULAR, WHOLE
 from lossc.compiler.kernels.c_overlap import Field, Overlap
-from lossc.compiler.kernels.c_rows import RowScope, row_leaves
+from lossc.compiler.kernels.c_rows import OUTPUT_TYPES, RowScope, row_leaves, value_type
 from lossc.compiler.kernels.c_sweeps import Sweeps
 from lossc.compiler.kernels.held import first_level, held_values
 from lossc.compiler.kernels.model import Kernel, Point
@@ -313,7 +313,8 @@ class _Printing:
     def _many(self, point: Point) -> list[str]:
         """The entries at several labels of a row."""
         s = point.statistic
-        target = f"((double *)call->data[{self.slot('statistic', s.name)}])[row * {self._extent(s)} + k]"
+        type_ = OUTPUT_TYPES[value_type(s)]
+        target = f"(({type_} *)call->data[{self.slot('statistic', s.name)}])[row * {self._extent(s)} + k]"
         return [*self._each(s), *self.sweeps.point(point, target, "label"), "}"]
 
     def _extent(self, s: Statistic) -> str:

@@ -17,6 +17,11 @@ FOUND = (
     "sum[b, t, v where keep](w * z - median[v](z / tau))",
     "mean[b, t where m](a * logsumexp[v](index[v] / 7))",
     "mean[b, t where m](relu(w - 1)[v = argmax[v](index[v] / 7)])",
+    "mean[b](mean[t where m](1) * mean[b, t](z[v = 2]))",
+    "mean[b](pair[side = left] * mean[b, t](logsumexp[v](z)))",
+    "mean[b, t where m](logsumexp[v where own](q) * (sum[b by g](a[t = 0]))[group = g])",
+    "mean[b, t, v where m and own](xlogy(softmax[v](softmax[v](index[v] / 7)), softmax[v](relu(u * a + z[v = y]))))",
+    "max[b](mean[t where m](logsumexp[k](log_softmax[v where keep or own](z / tau)[v = ys])))",
 )
 """Terms that went wrong once."""
 
