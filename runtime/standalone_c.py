@@ -69,7 +69,7 @@ _PASTED = (
     in_type, shaped, _Call, merged, _Attached, template_c.Known, template_c.known_of, template_c.made_extent,
     template_c.Kernel, template_c.library, template_c.Call, template_c.Rows, template_c.gradient_of,
     template_c.with_statistics, template_c.stream, template_c.Delivered, template_c.Provided, template_c.hidden,
-    template_c.provided, template_c.Stage, template_c.attached,
+    template_c.provided, template_c.Stage, template_c.through_stage,
 )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ class _Printing:
             for name, found in scalars.leaves.items()
         }
         receiving = tuple((s.name, s.rows, sources) for s, sources in stage.receiving)
-        self.steps.append(f"inner = attached(STAGE_{place}, inner)")
+        self.steps.append(f"inner = through_stage(STAGE_{place}, inner)")
         self.functions.append(
             f"STAGE_{place} = Stage(values_{place}, slopes_{place}, {leaves!r}, ({''.join(f'{m}, ' for m in mixed)}), "
             f"sensitivities_{place}, {receiving!r})"

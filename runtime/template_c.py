@@ -340,7 +340,7 @@ class Stage(NamedTuple):
     receiving: tuple[tuple[str, Axes, tuple[str, ...]], ...]
 
 
-def attached(stage: Stage, known: Known) -> Known:
+def through_stage(stage: Stage, known: Known) -> Known:
     """The same with statistics that pass gradient to the row values in their bodies."""
     rows: dict[str, tuple[Tensor, Axes]] = {}
     for mixed in stage.mixed:
