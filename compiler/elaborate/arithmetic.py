@@ -38,7 +38,7 @@ def negate(ctx: Context, expr: syntax.Unary) -> Value:
     if expr.op == "+":
         return operand
     kind = operand.kind if operand.kind.name in ("logits", "embedding", "weights") else REAL
-    return Value(core.neg(operand.node), kind, operand.present)
+    return Value(core.neg(operand.node), kind, _calculated(operand))
 
 
 def logical_not(ctx: Context, expr: syntax.Unary) -> Value:
@@ -70,7 +70,7 @@ def arithmetic(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Bi
     if op == "/":
         lint_zero(ctx, right.node, expr.right.span)
     kind = _kind_of(ctx, op, left.kind, right.kind, node)
-    return Value(node, kind, core.all_of(left.present, right.present))
+    return Value(node, kind, _calculated(left, right))
 
 
 def compare(ctx: Context, expr: syntax.Compare) -> Value:
@@ -93,6 +93,11 @@ def compare(ctx: Context, expr: syntax.Compare) -> Value:
 def _exists(label: Value) -> Node | None:
     """Where a label is not *none*; against another label it is one, against a number it is its integer."""
     return None if label.node.domain.nonneg else core.apply("le", core.ZERO, label.node)
+
+
+def _calculated(*values: Value) -> Node | None:
+    """Where the result of a calculation is present: a label that is *none* is no number to calculate with."""
+    return core.all_of(*(part for value in values for part in (value.present, _exists(value) if value.is_label else None)))
 
 
 def _compared(ctx: Context, expr: syntax.Compare) -> list[Value]:
@@ -333,7 +338,7 @@ def elementwise(ctx: Context, name: str, values: list[Value], arguments: tuple[s
     kind = _kind_of_function(ctx, name, values[0].kind, node)
     if any(value.kind.name == "weights" for value in values):
         kind = weights_kind(value.kind for value in values)
-    return Value(node, kind, core.all_of(*(value.present for value in values)))
+    return Value(node, kind, _calculated(*values))
 
 
 def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interval) -> bool:

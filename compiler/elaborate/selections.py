@@ -82,6 +82,8 @@ def _at(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: Value)
     if isinstance(index.node, Const) and isinstance(index.node.value, Fraction):
         return _at_number(ctx, selector, axis, value, index.node.value)
     if not index.node.domain.integer or index.is_mask:
+        if axis.formal and isinstance(written, syntax.Name):
+            return _at_position(axis.name, 0, value)  # an argument may have the name of a position, which wins
         return ctx.wrong("E208", f"axis `{selector.name}` is read at a label or a whole number", written.span,
                          label=describe(ctx, index), notes=declared_note(index))  # fmt: skip
     return _gather(axis.name, value, index)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from lossc.compiler import core
 from lossc.compiler.core import Local, Map, Node
 from lossc.compiler.elaborate.context import Session
-from lossc.compiler.intervals import Interval
+from lossc.compiler.intervals import REAL, Interval
 from lossc.compiler.mentions import syntax_nodes
 from lossc.compiler.symbols import Frame, ValueSymbol
 from lossc.compiler.values import Value
@@ -48,11 +48,12 @@ def differentiated(frame: Frame, items: Iterable[object]) -> set[ValueSymbol]:
 
 
 def as_variable(session: Session, name: str, value: Value) -> Value:
-    """The value as a variable, unless it is a leaf or no number."""
-    leaf = isinstance(value.node, core.Input | core.Param | Local | core.Const)
+    """The value as a variable, unless it is a leaf or no number; also a constant one, which would be any number otherwise."""
+    leaf = isinstance(value.node, core.Input | core.Param | Local)
     if leaf or value.wrong or value.term is not None or value.kind.name in ("label", "mask", "model", "choice"):
         return value
-    variable = unknown(name, tuple(sorted(value.axes)), value.node.domain)
+    bounds = value.node.domain
+    variable = unknown(name, tuple(sorted(value.axes)), REAL if bounds.lo == bounds.hi else bounds)
     session.pending[variable] = value.node
     if value.node in session.distributions:
         session.distributions[variable] = session.distributions[value.node]

@@ -99,7 +99,7 @@ def _grad(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
     builder = emitter.builder
     body, variable, *of = opened(node)
     if isinstance(variable, Local) and of:
-        value = builder.expanded(builder.number(builder.tensor(emitter.emit(of[0]))), of[0].axes)
+        value = builder.expanded(builder.number(builder.tensor(emitter.emit(of[0]))), variable.order)
         emitter.locals[variable] = builder.call("operations.tracked", (value.at,), value.axes)
     x = emitter.locals[variable] if isinstance(variable, Local) else emitter.bound(cast("Input | Param", variable))
     seen = projected(guard, axes_of(guard) - _mixed(body, variable))

@@ -179,6 +179,7 @@ class Naming:
             if self.axis not in node.axes or not self._pairs(self.lowering.computed[node].node):
                 self._computed.append(node)
         elif isinstance(node, Select | Slice | Rename):
+            self._visit_below(node)
             self._name(node, "x", node.is_mask)
             self._streams.append(node)
         else:
@@ -253,6 +254,8 @@ class Naming:
             source = self._centred(node)
         elif node in self.lowering.computed:
             source, reason = self._delivered(node), self.lowering.computed[node].reason
+        elif isinstance(node, Select | Slice | Rename):
+            source = self._over_computed(node, node)
         rows = node.axes - {self.axis}
         sign = self.registry.centred[node].sign if node in self.registry.centred else 1
         return Stream(name, self.leaves.get(node, node), "dense" if rows else "column", self._provider(node, source), source,
@@ -289,8 +292,12 @@ class Naming:
 
     def _delivered(self, node: Node) -> Node:
         """The operation that delivers a computed value, over others of them."""
-        inner = {leaf: new for leaf, new in self.leaves.items() if leaf in self.lowering.computed and leaf is not node}
-        return substitute(self.lowering.computed[node].node, inner)
+        return self._over_computed(self.lowering.computed[node].node, node)
+
+    def _over_computed(self, value: Node, of: Node) -> Node:
+        """The value of a leaf over the computed values that it reads."""
+        inner = {leaf: new for leaf, new in self.leaves.items() if leaf in self.lowering.computed and leaf is not of}
+        return substitute(value, inner)
 
     def _statistic(self, leaf: Node) -> Statistic:
         draft = self.extraction.drafts[leaf]

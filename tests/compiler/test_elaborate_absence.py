@@ -103,6 +103,11 @@ CASES = {
     "mean[b, t](c == argmax[v](z))": 0.2,
     "mean[b, t](c != argmax[v](z))": 0.8,
     "sum[b, t, v](index[v] == c)": 5,
+    "mean[b, t](c + 1)": 2,
+    "mean[b, t](abs(c - 2))": 1,
+    "sum[b, t](-c)": -5,
+    "count[b, t where c + 1 >= 0]": 5,
+    "sum[b](z[t = 0][v = mod(c[t = 0] + 1, 3)])": 101 + 209,
     # groups
     "mean[group](mean[b by g](x))": 2.5,
     "mean[group](sum[b by g](x))": 2.5,

@@ -72,8 +72,8 @@ AXES = {
 }
 
 
-def program(expression: str) -> Program:
-    checked = check_source(Source("axes.loss", f"{DECLARATIONS}let probe = {expression}\nminimize\n  loss : 1\n"))
+def program(expression: str, term: str = "") -> Program:
+    checked = check_source(Source("axes.loss", f"{DECLARATIONS}{term}\nlet probe = {expression}\nminimize\n  loss : 1\n"))
     assert checked.program is not None, [problem.message for problem in checked.problems.errors]
     return checked.program
 
@@ -92,6 +92,11 @@ def test_named_positions_win_over_values() -> None:
     assert isinstance(node, Select)
     assert node.at == 0
     assert probe("s[side = right]").node is probe("s[side = 1]").node
+
+
+def test_named_positions_win_over_arguments_of_a_term() -> None:
+    found = program("apart(s[side = right], s)", "term apart(left : real, u : real[side]) = left - u[side = left]")
+    assert found.lets["probe"].node is probe("s[side = right] - s[side = left]").node
 
 
 def test_the_order_of_a_declaration_is_that_of_the_tensor() -> None:

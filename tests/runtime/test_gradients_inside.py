@@ -374,3 +374,29 @@ minimize
         pair = (torch.autograd.grad(value, (x, y), retain_graph=True, materialize_grads=True) for value in values)
         for found, gradient in zip(*pair, strict=True):
             torch.testing.assert_close(found, gradient)
+
+
+@pytest.mark.parametrize("dummy", ["0 * index[e] + 1", "exp(0 * index[e])"])
+def test_a_constant_is_a_variable_of_its_own(dummy: str) -> None:
+    """The multiplier 1 of invariant risk minimisation is no other 1 of the loss, and is one for each environment."""
+    text = f"""
+use std.ce (bce)
+axis b : batch
+input z : real[b]
+data  y : unit[b]
+data  env : label[b] in e
+let each = {dummy}
+let all  = 1
+let risk = mean[b by env](bce(each[e = env] * z, y))
+minimize
+  irm  : mean[e](grad[each](risk)^2)
+  irm1 : grad[all](mean[b](bce(all * z, y)))^2
+"""
+    z = torch.linspace(-1, 2, 6, dtype=torch.float64).requires_grad_()
+    y = torch.tensor([0, 1, 1, 0, 1, 0], dtype=torch.float64)
+    env = torch.tensor([0, 1, 0, 1, 1, 0])
+    slopes = (torch.sigmoid(z) - y) * z
+    expected = sum(slopes[env == e].mean() ** 2 for e in (0, 1)) / 2 + slopes.mean() ** 2
+    loss = lossc.loads(text)(z=z, y=y, env=env).loss
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, z), torch.autograd.grad(expected, z))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from tests.oracles.batches import classes, uniform
+from tests.oracles.batches import classes, integers, scores, uniform
 from tests.specs.variants import ignored
 from tests.zoo.harness import Tensors
-from tests.zoo.newcomer import assert_equals, behind, cross_entropy, unit
+from tests.zoo.newcomer import assert_equals, behind, cross_entropy, over_classes, unit
 from torch import Tensor
 
 SWAV = """
@@ -253,3 +253,42 @@ def test_batch_spectral_shrinkage() -> None:
         return cross_entropy(t["logits"][rows], t["labels"][rows]) + 0.1 * smallest.sum()
 
     assert_equals(BSS, batch, closed)
+
+
+DEEPHIT = """
+\"\"\"DeepHit: discrete survival times, with events ranked by the incidence of others at their time. Lee et al. 2018.\"\"\"
+objective deephit
+axis b : batch
+axis time
+input z : logits[b, time]
+data  t : label[b] in time
+data  event : mask[b]
+param sigma : positive = 0.1
+
+let p         = softmax[time](z)
+let incidence = cumsum[time](p)
+let own       = incidence[time = t]
+let others    = incidence[b -> j][time = t]
+
+minimize
+  likelihood : -mean[b](log(p[time = t]) if event else log(1 - own + 1e-7))
+  ranking    : mean[b, j](exp(-(own - others) / sigma) if event and t < t[b -> j] else 0)
+"""
+
+
+@over_classes
+def test_survival_in_discrete_time(backend: str) -> None:
+    batch = {"z": scores(6, 7, seed=1), "t": integers(6, high=6, seed=2), "event": torch.tensor([1, 0, 1, 1, 0, 1]) > 0}
+
+    def closed(t: Tensors) -> Tensor:
+        p = t["z"].softmax(-1)
+        total = torch.zeros((), dtype=torch.float64)
+        for i, (at, event) in enumerate(zip(t["t"].tolist(), t["event"].tolist(), strict=True)):
+            own = p[i, : at + 1].sum()
+            total = total - (p[i, at] if event else 1 - own + 1e-7).log() / 6
+            for k, later in enumerate(t["t"].tolist()):
+                if event and at < later:
+                    total = total + ((p[k, : at + 1].sum() - own) / 0.1).exp() / 36
+        return total
+
+    assert_equals(DEEPHIT, batch, closed, backend=backend, warnings=["W201"])
