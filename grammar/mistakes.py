@@ -142,6 +142,15 @@ def _behind_header(place: _Place) -> Diagnostic | None:
     return error("E001", message, place.span, help="write the block below, indented, one item a line")
 
 
+def _axis_with_extent(place: _Place) -> Diagnostic | None:
+    before = [token.word for token in place.stuck.tokens[:3]]
+    if place.token is None or place.token.kind != NUMBER or before[:1] + before[2:] != ["axis", "="]:
+        return None
+    name = before[1]
+    at_load = f'where no tensor has it: `lossc.load(..., sizes={{"{name}": {place.token.text}}})`'
+    return error("E001", "an axis is as long as its tensors are", place.span, help=(f"write `axis {name}`", at_load))
+
+
 def _unknown_declaration(place: _Place) -> Diagnostic | None:
     if place.start != "declaration" or place.before is not None or place.token is None:
         return None
@@ -161,6 +170,8 @@ def _instead_of(place: _Place) -> str:
         return f"write `param {place.word} : ...`, or indent the line if it stands under `minimize`"
     if place.word in ("import", "from", "include"):
         return "write `use std.ce (focal)`; Python cannot be imported"
+    if place.word in ("def", "function", "fn", "lambda"):
+        return "write `term f(x : real) = ...`"
     guess = closest(place.word, DECLARATIONS)
     return f"did you mean `{guess}`?" if guess else "indent the line if it continues the one above"
 
@@ -289,5 +300,5 @@ def _bare_not(place: _Place) -> Diagnostic | None:
 
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
     _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
-    _choice, _misplaced_where, _late_by, _bare_not, _axes_apart, _adjacent, _position,
+    _axis_with_extent, _choice, _misplaced_where, _late_by, _bare_not, _axes_apart, _adjacent, _position,
 )  # fmt: skip

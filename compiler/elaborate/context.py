@@ -132,6 +132,7 @@ class Context:
             hints.append("a term sees only the axes that its arguments name")
         elif not hints and self.frame.axes:
             hints.append(f"its axes are {', '.join(self.frame.axes)}")
+            hints.append(f"a second name of an axis is made with an arrow: `x[{next(iter(self.frame.axes))} -> {name}]`")
         return hints
 
     def axis_with(self, position: str) -> str | None:

@@ -20,7 +20,8 @@ _ELSEWHERE: Final = {
     "matmul": "dot[d](x, y)", "mm": "dot[d](x, y)", "bmm": "dot[d](x, y)", "inner": "dot[d](x, y)",
     "gather": "x[v = y]", "select": "x[v = y]", "true": "0 == 0", "false": "0 == 1", "True": "0 == 0", "False": "0 == 1",
     "sigma": "sigmoid(x)", "σ": "sigmoid(x)", "Phi": "normcdf(x)", "Φ": "normcdf(x)", "E": "mean[b](x)",
-    "expectation": "mean[b](x)",
+    "expectation": "mean[b](x)", "argmin": "argmax[v](-x)", "transpose": "x[b -> j]", "where": "a if c else b",
+    "cumulative_logsumexp": "cumlogsumexp[t](x)", "logcumsumexp": "cumlogsumexp[t](x)", "normalize": "x / norm[d](x)",
     "flip": "x[t -> u][u = size[t] - 1 - index[t]]", "reverse": "x[t -> u][u = size[t] - 1 - index[t]]",
     "cumulative_sum": "cumsum[t](x)", "relu6": "clip(x, 0, 6)", "logit": "log(p) - log(1 - p)", "sgn": "sign(x)",
 }  # fmt: skip
@@ -51,6 +52,8 @@ def _about_value(ctx: Context, name: str) -> tuple[str, ...]:
     holder = ctx.axis_with(position) if whole in ctx.frame.values else None
     if holder is not None:
         return (f"write `{whole}[{holder} = {position}]`",)
+    if whole in ctx.frame.values and position in ("T", "mT", "t"):
+        return (f"axes have names and no order; the same under another name is `{whole}[b -> j]`",)
     prefixed = [known for known in ctx.frame.values if known.rsplit(".", 1)[-1] == name]
     if prefixed:
         return (f"write `{prefixed[0]}`",)
