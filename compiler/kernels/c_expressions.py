@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -38,14 +38,16 @@ class Expressions:
     Numbers have the type `real`.
 
     A product keeps 0 * log 0 = 0 where a factor may be 0 and another infinite; `regular` tells what cannot be, and
-    `exponential` names the function that serves for an exponent.
+    `exponential` names the function that serves for an exponent. What is `exact` gives the same bits in every loop: without
+    such knowledge, and each product rounded before it is added.
     """
 
     def __init__(
         self, real: str, leaf: Leaf, lines: list[str], prefix: str = "t", regular: Regularity | None = None,
-        exponential: Spelling = lambda _: "exponential",
+        exponential: Spelling = lambda _: "exponential", exact: Collection[Node] = (),
     ) -> None:  # fmt: skip
         self.real = real
+        self.exact = exact
         self.leaf = leaf
         self.lines = lines
         self.prefix = prefix
@@ -88,11 +90,12 @@ class Expressions:
             case StopGrad(body=body):
                 return self.atom(body)
             case Map(function="add", arguments=terms):
-                return self._sum(terms, sharp=node in self._sharp)
+                return self._sum(terms, sharp=node in self._sharp or node in self.exact)
             case Map(function="mul"):
                 return self._product(node)
             case Map(function="exp", arguments=(inner,)):
-                return self.declared(f"{self.exponential(inner)}({self.number(inner)})")
+                function = "exponential" if node in self.exact else self.exponential(inner)
+                return self.declared(f"{function}({self.number(inner)})")
             case Map(function="where", arguments=arguments):
                 return self._where(*arguments)
             case Map(function="pow", arguments=(base, Const(value=Fraction() as exponent))):
@@ -132,13 +135,13 @@ class Expressions:
         factors = [factor for factor in node.arguments if not factor.is_mask]
         if not factors:
             return self.declared(" & ".join(self.mask(mask) for mask in masks), "mask")
-        value = self._weighed(factors)
+        value = self._weighed(factors, self.regular if node not in self.exact else None)
         if not masks:
             return value
         return self.declared(f"{' & '.join(self.mask(mask) for mask in masks)} ? {value.text} : 0")
 
-    def _weighed(self, factors: Sequence[Node]) -> Atom:
-        logs = [factor for factor in factors if _may_be_infinite(factor) and not self._is_finite(factor)]
+    def _weighed(self, factors: Sequence[Node], regular: Regularity | None) -> Atom:
+        logs = [f for f in factors if _may_be_infinite(f) and not (regular is not None and regular.is_finite(f))]
         weights = [factor for factor in factors if factor not in logs]
         if logs and any(may_vanish(weight) for weight in weights):
             return self.guarded(self._times(weights).text, self._times(logs).text)
@@ -147,9 +150,6 @@ class Expressions:
     def guarded(self, weight: str, log: str) -> Atom:
         """A product that is 0 where the weight is, whatever the logarithm is."""
         return self.declared(f"weigh({weight}, {log})")
-
-    def _is_finite(self, node: Node) -> bool:
-        return self.regular is not None and self.regular.is_finite(node)
 
     def _times(self, factors: Sequence[Node]) -> Atom:
         if len(factors) == 1:

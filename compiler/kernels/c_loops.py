@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lossc.compiler.core import Index, Node, walk
+from lossc.compiler.core import Index, Map, Node, walk
 from lossc.compiler.kernels.c_expressions import Atom, Expressions
 from lossc.compiler.kernels.c_rows import RowScope, row_leaves
 from lossc.compiler.kernels.gradient import coefficient, seen
@@ -43,6 +43,9 @@ class Loops:
         self.streams = {stream.leaf: stream for stream in kernel.streams}
         self.centred = {stream.leaf: stream.source for stream in kernel.centred}
         self.regularity = Regularity(kernel)
+        compared = [s.body for s in kernel.statistics if s.op in ("max", "argmax", "ties")]
+        self._exact = {node for node in self._reached(compared) if isinstance(node, Map)}
+        """What one loop finds the largest of, and others compare with that."""
         self._reals: set[Node] = set()
         self._weights: dict[Node, Atom] = {coefficient(s): Atom(f"d_{s.name}_real", "number") for s in kernel.every}
         self._weights |= {seen(s): Atom(f"on_{s.name}", "mask") for s in kernel.every}
@@ -59,7 +62,7 @@ class Loops:
         kept = held or {}
 
         def leaf(node: Node) -> Atom | None:
-            if node in kept:
+            if node in kept and node not in self._exact:
                 return printer.declared(f"{kept[node]}[{place.position}]")
             if node in self.streams:
                 return self._entry(printer, self.streams[node], place)
@@ -71,7 +74,7 @@ class Loops:
 
         facts = self.regularity if regular else None
         spelling = self.exponential if regular else lambda _: "exponential"
-        printer = Expressions("real", leaf, lines, regular=facts, exponential=spelling)
+        printer = Expressions("real", leaf, lines, regular=facts, exponential=spelling, exact=self._exact)
         return printer
 
     def exponential(self, exponent: Node) -> str:

@@ -55,7 +55,7 @@ class TritonExpressions(Expressions):
             shown = f"both({shown}, {self.mask(mask)})"
         if not factors:
             return self.declared(shown, "mask")
-        value = self._weighed(factors)
+        value = self._weighed(factors, self.regular)
         return self.chosen(shown, value.text, "0.0") if masks else value
 
     def _where(self, condition: Node, then: Node, otherwise: Node) -> Atom:

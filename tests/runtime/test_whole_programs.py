@@ -62,3 +62,25 @@ def test_what_went_wrong_once(term: str) -> None:
 def test_random_programs(seed: int) -> None:
     """The 17th reduces an axis that nothing in it has."""
     assert_same(whole_programs.program(seed, depth=1 + seed % 3), seed)
+
+
+EXTREMES = (
+    "exp(z) * u",
+    "softmax[v](z) * u",
+    "u * tau * z + s * u",
+    "tanh(z) * u + z * u",
+    "log_softmax[v](z) * tau + u * s",
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("body", EXTREMES)
+def test_each_loop_agrees_on_where_a_computed_value_is_largest(body: str, dtype: torch.dtype) -> None:
+    """Entries are compared with the largest bit by bit, in loops that are compiled on their own."""
+    text = "axis b : batch\naxis v\ninput z : logits[b, v]\ninput u : real[b, v]\nlearn tau : positive = 1.3\n"
+    text += f"learn s : real = 0.7\nminimize\n  f : sum[b](max[v]({body}))\n"
+    source = torch.Generator().manual_seed(0)
+    z, u = (torch.randn(40, 300, generator=source).to(dtype).requires_grad_() for _ in range(2))
+    lossc.loads(text, backend="c")(z=z, u=u).loss.backward()
+    assert u.grad is not None
+    assert (u.grad != 0).sum(dim=1).eq(1).all()
