@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Rows:
 
     def __init__(self, values: Mapping[str, Node], outputs: Sequence[Output]) -> None:
         self._ready: dict[object, Ready | None] = {}
+        self._functions: dict[object, Callable[..., int] | None] = {}
         self._program: RowProgram | None = None
         try:
             self._program = row_program(values, outputs)
@@ -75,13 +76,14 @@ class Rows:
 
     def _prepared(self, sizes: Mapping[str, int], read: Sequence[Tensor], dtype: torch.dtype) -> Ready | None:
         program = self._program
-        if program is None or not self.serves(sizes) or any(x.dtype not in TYPES for x in read):
+        if program is None or not self.serves(sizes):
             return None
-        try:
-            function = load(program.text([TYPES[x.dtype] for x in read], REALS[dtype])).on_rows
-        except ToolchainError:
+        types = tuple(x.dtype for x in read)
+        if (types, dtype) not in self._functions:
+            self._functions[types, dtype] = _function(program, types, dtype)
+        function = self._functions[types, dtype]
+        if function is None:
             return None
-        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double)
         strides = [stride for x in read for stride in x.stride()]
         outputs = tuple(
             (out.name, tuple(sizes[axis] for axis in out.axes), DTYPES.get(out.type, dtype))
@@ -90,6 +92,18 @@ class Rows:
         extents = [sizes[axis] for axis in program.axes]
         return Ready(function, (ctypes.c_int64 * len(extents))(*extents), (ctypes.c_int64 * len(strides))(*strides),
                      ctypes.c_void_p * (len(read) + len(outputs)), outputs)  # fmt: skip
+
+
+def _function(program: RowProgram, types: Sequence[torch.dtype], dtype: torch.dtype) -> Callable[..., int] | None:
+    """The program for readings of these types, built on first use; None where that cannot be."""
+    if any(each not in TYPES for each in types):
+        return None
+    try:
+        found = load(program.text([TYPES[each] for each in types], REALS[dtype])).on_rows
+    except ToolchainError:
+        return None
+    found.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double)
+    return cast(Callable[..., int], found)
 
 
 def _called(ready: Ready, read: Sequence[Tensor]) -> dict[str, Tensor]:
