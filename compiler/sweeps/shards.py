@@ -15,6 +15,7 @@ from lossc.compiler.core import (
     ZERO,
     Index,
     Input,
+    Map,
     Node,
     Size,
     add,
@@ -24,13 +25,14 @@ from lossc.compiler.core import (
     neg,
     sub,
     substitute,
+    walk,
     where,
 )
 from lossc.compiler.intervals import Interval
 from lossc.compiler.sweeps.forward import sweeps
 from lossc.compiler.sweeps.model import Sweep
 from lossc.compiler.table.blocks import replaced
-from lossc.compiler.table.model import Statistic, Table
+from lossc.compiler.table.model import Scalar, Slope, Statistic, Table
 
 COUNT = Interval(0, float("inf"), integer=True)
 OFFSET = Input("@offset", (), "real", COUNT, detached=True)
@@ -41,35 +43,66 @@ NOWHERE = const(-1)
 
 @dataclass(frozen=True)
 class ShardStage:
-    """The sweeps of one level: `largest` give the entries `top(name)` and places `place(name)`, `sums` what adds up."""
+    """The sweeps of one level: `largest` give the entries `top(name)` and places `place(name)`, `sums` what adds up.
+
+    Each step of the largest reads those of the steps before it, merged: a mask may need the largest of what another centres.
+    """
 
     level: int
-    largest: tuple[Sweep, ...]
+    largest: tuple[tuple[Sweep, ...], ...]
     sums: tuple[Sweep, ...]
+
+
+@dataclass(frozen=True)
+class StageTables:
+    """The statistics of one level as tables of their own, over what is known before: for kernels."""
+
+    level: int
+    largest: tuple[Table, ...]
+    sums: Table
 
 
 def top(name: str) -> str:
     """The name of the largest entry of a statistic among the classes of a rank; -inf where it has none."""
-    return f"{name} top"
+    return f"{name}_top"
 
 
 def place(name: str) -> str:
     """The name of the first place of that entry."""
-    return f"{name} place"
+    return f"{name}_place"
 
 
 def shard(table: Table) -> Table:
     """The table over the classes of one rank. A label of another rank reads nothing: its place is negative."""
     axis = table.axis
     own = replaced(table, {Index(axis): add(Index(axis), OFFSET), Size(axis): CLASSES})
-    found = []
+    found, places = [], []
     for before, statistic in zip(table.statistics, own.statistics, strict=True):
         if before.op == "select":
-            at = before.at if isinstance(before.at, Node) else const(before.at or 0)
-            statistic = replace(statistic, at=_within(substitute(at, {Size(axis): CLASSES}), axis))
+            places.append(_place(before, table))
+            statistic = _read_at(statistic, places[-1].leaf, axis)
         found.append(_ties(statistic, own) if statistic.op == "ties" else statistic)
     largest = [extra for statistic in found if statistic.op in LARGEST for extra in _largest(statistic)]
-    return replace(own, statistics=(*found, *largest))
+    return replace(own, statistics=(*found, *largest), scalars=(*own.scalars, *places))
+
+
+def _place(statistic: Statistic, table: Table) -> Scalar:
+    """The place of a selection among the classes of this rank, as a row value."""
+    at = statistic.at if isinstance(statistic.at, Node) else const(statistic.at or 0)
+    rows: dict[Node, Node] = {scalar.leaf: scalar.value for scalar in table.scalars if not scalar.level}
+    value = _within(substitute(substitute(at, rows), {Size(table.axis): CLASSES}), table.axis)
+    leaf = Input(f"@own_{statistic.name}", tuple(sorted(value.axes)), "real", value.domain, detached=True)
+    return Scalar(leaf.name[1:], leaf, value, 0, differentiable=False)
+
+
+def _read_at(statistic: Statistic, at: Node, axis: str) -> Statistic:
+    """The selection at another place; its slopes are where that is."""
+
+    def here(slope: Slope) -> Slope:
+        assert isinstance(slope.value, Map) and slope.value.function == "where"
+        return replace(slope, value=where(apply("eq", Index(axis), at), slope.value.arguments[1], ZERO))
+
+    return replace(statistic, at=at, gradients=tuple(here(slope) for slope in statistic.gradients))
 
 
 def _within(at: Node, axis: str) -> Node:
@@ -98,15 +131,69 @@ def _largest(statistic: Statistic) -> Iterator[Statistic]:
 
 def shard_stages(table: Table) -> tuple[ShardStage, ...]:
     """The sweeps of a table made by `shard`, level by level."""
-    wanted = [statistic for statistic in table.statistics if statistic.purpose != "merge"]
-    names = {statistic.name: statistic for statistic in table.statistics}
+    wanted = _wanted(table)
     stages = []
+    for level, steps, sums in _levels(table):
+        known = [s for s in wanted if s.level < level]
+        largest = []
+        for merged, step in steps:
+            largest.append(tuple(sweeps(table, step, known, exact=True)))
+            known += merged
+        stages.append(ShardStage(level, tuple(largest), tuple(sweeps(table, sums, known, exact=True))))
+    return tuple(stages)
+
+
+def stage_tables(table: Table) -> tuple[StageTables, ...]:
+    """The same as tables, in which earlier statistics are row values that are given."""
+    return tuple(
+        StageTables(level, tuple(_only(table, step) for _, step in steps), _only(table, sums))
+        for level, steps, sums in _levels(table)
+    )
+
+
+def gradient_table(table: Table) -> Table:
+    """The table by which gradients are formed: without what is there for merging."""
+    return _only(table, _wanted(table))
+
+
+def _only(table: Table, statistics: list[Statistic]) -> Table:
+    kept = tuple(replace(statistic, purpose="value") for statistic in statistics)
+    return replace(table, statistics=kept, seam=(), order=tuple(statistic.name for statistic in kept))
+
+
+def _wanted(table: Table) -> list[Statistic]:
+    return [statistic for statistic in table.statistics if statistic.purpose != "merge"]
+
+
+Step = tuple[list[Statistic], list[Statistic]]
+"""Largest entries, and those that ranks merge in place of them."""
+
+
+def _levels(table: Table) -> Iterator[tuple[int, list[Step], list[Statistic]]]:
+    """Each level with the steps of its largest entries, and its sums."""
+    wanted = _wanted(table)
+    names = {statistic.name: statistic for statistic in table.statistics}
     for level in sorted({statistic.level for statistic in wanted}):
         group = [statistic for statistic in wanted if statistic.level == level]
-        largest = [s for s in group if s.op in LARGEST]
-        extra = [names[name] for s in largest for name in (top(s.name), place(s.name)) if name in names]
-        sums = [s for s in group if s.op not in LARGEST]
-        known = [s for s in wanted if s.level < level]
-        stages.append(ShardStage(level, tuple(sweeps(table, extra, known, exact=True)),
-                                 tuple(sweeps(table, sums, [*known, *largest], exact=True))))  # fmt: skip
-    return tuple(stages)
+        steps: list[Step] = []
+        left = [s for s in group if s.op in LARGEST]
+        while left:
+            unknown = {s.leaf for s in left}
+            merged = [s for s in left if not _read(s, table) & unknown] or left
+            extra = [names[name] for s in merged for name in (top(s.name), place(s.name)) if name in names]
+            steps.append((merged, extra))
+            left = [s for s in left if s not in merged]
+        yield level, steps, [s for s in group if s.op not in LARGEST]
+
+
+def _read(statistic: Statistic, table: Table) -> set[Node]:
+    """The leaves that a statistic reads, through what centred streams are made of."""
+    sources = {stream.leaf: stream.source for stream in table.streams if stream.provider == "centred"}
+    found: set[Node] = set()
+    stack = [part for part in (statistic.body, statistic.mask) if part is not None]
+    while stack:
+        for part in walk(stack.pop()):
+            if part not in found:
+                found.add(part)
+                stack += [sources[part]] if part in sources else []
+    return found

@@ -64,24 +64,24 @@ class Kernels:
     """Compiled kernels; where there are none for the table, or no compiler, the closed form from then on."""
 
     def __init__(self, compiled: Compiled) -> None:
-        self._compiled = compiled
+        self.compiled = compiled
         self._closed = Closed(compiled.other)
 
     @property
     def axes(self) -> Mapping[str, tuple[str, ...]]:
-        return {**self._closed.axes, **self._compiled.flags}
+        return {**self._closed.axes, **self.compiled.flags}
 
     def statistics(self, known: Environment) -> dict[str, Tensor]:
-        if self._compiled.serves(known.like.device):
+        if self.compiled.serves(known.like.device):
             try:
-                return self._compiled.statistics(known, Visit({}), frozenset())
+                return self.compiled.statistics(known, Visit({}), frozenset())
             except (NoKernelError, ToolchainError) as reason:
-                self._compiled.give_up(reason)
+                self.compiled.give_up(reason)
         return self._closed.statistics(known)
 
     def gradients(self, known: Environment, weights: Weights, wanted: frozenset[str]) -> dict[str, Tensor]:
-        if self._compiled.serves(known.like.device):
-            return self._compiled.gradients(known, weights, wanted)
+        if self.compiled.serves(known.like.device):
+            return self.compiled.gradients(known, weights, wanted)
         return self._closed.gradients(known, weights, wanted)
 
 

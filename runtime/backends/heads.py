@@ -23,7 +23,7 @@ from lossc.compiler.emission import emit
 from lossc.compiler.plan.budget import HEAD_BYTES, HEAD_ROWS
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.blocks import anchored, components, independent, mixed, needed
-from lossc.runtime.backends.engines import Engine
+from lossc.runtime.backends.engines import Engine, Kernels
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.passage import Axes, Key, Passage, Rooted, row_bytes
 from lossc.runtime.backends.provider import Provider
@@ -86,7 +86,8 @@ class Component:
         part = parts[0]
         key = (part.group, part.offset, part.classes)
         if key not in self._sharded:
-            self._sharded[key] = Sharded(self.table, self._seam, part)
+            compiled = self.engine.compiled if isinstance(self.engine, Kernels) else None
+            self._sharded[key] = Sharded(self.table, self._seam, part, compiled)
         return self._sharded[key]
 
     def wanted(self, keys: Iterable[Key], heads: Iterable[str]) -> Iterator[str]:

@@ -7,29 +7,35 @@ over ranks once a call.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, distributed
 
 from lossc.compiler.core import ZERO, Node, apply, substitute
 from lossc.compiler.emission import emit
-from lossc.compiler.sweeps import place, shard, shard_stages, top
+from lossc.compiler.kernels import NoKernelError
+from lossc.compiler.sweeps import Sweep, place, shard, shard_stages, top
 from lossc.compiler.table import Table
+from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.chunked import Chunked, RowValues
 from lossc.runtime.backends.environment import Environment, shaped
 from lossc.runtime.backends.passes import Call, StatisticPass
 from lossc.runtime.backends.reference import Executable
 from lossc.runtime.backends.seam import Seam
+from lossc.runtime.backends.shard_kernels import ShardKernels
+from lossc.runtime.backends.toolchain import ToolchainError
 from lossc.runtime.linear import Linear, Shard
 from lossc.runtime.messages import fail
 
 
 class Sharded:
-    """An `Engine` for one rank's part of the classes."""
+    """An `Engine` for one rank's part of the classes: by compiled kernels where they can be had, else in closed form."""
 
-    def __init__(self, whole: Table, seam: Seam, part: Shard) -> None:
-        """`seam` is that of the whole table; nothing of it is run here."""
+    def __init__(self, whole: Table, seam: Seam, part: Shard, compiled: Compiled | None) -> None:
+        """`seam` is that of the whole table, and nothing of it is run here; `compiled` says how kernels are called."""
         self._part = part
+        self._compiled = compiled
         for entry in whole.computed:
             raise fail("E723", f"a head that is split over ranks has no {entry.reason} of its classes",
                        help="give the head whole, or leave that term out")  # fmt: skip
@@ -37,23 +43,46 @@ class Sharded:
         self._chunked = Chunked(table, seam)
         self._row_values = RowValues(table)
         self._stages = [
-            (stage.level, [StatisticPass(s, table) for s in stage.largest], [StatisticPass(s, table) for s in stage.sums])
+            (stage.level, [_passes(step, table) for step in stage.largest], _passes(stage.sums, table))
             for stage in shard_stages(table)
         ]
-        self._statistics = {s.name: s for s in table.statistics if s.purpose != "merge"}
+        self._named = {s.name: s for s in table.statistics if s.purpose != "merge"}
         rows = {scalar.leaf: scalar.value for scalar in table.scalars if not scalar.level}
-        at = {s.name: substitute(s.at, rows) for s in self._statistics.values() if s.op == "select" and isinstance(s.at, Node)}
+        at = {s.name: substitute(s.at, rows) for s in self._named.values() if s.op == "select" and isinstance(s.at, Node)}
         self._here = Executable(emit({name: apply("le", ZERO, node) for name, node in at.items()}))
         self._levels = table.levels
+        self._kernels = self._made(table)
         self.axes = {f"@{scalar.name}": tuple(sorted(scalar.leaf.axes)) for scalar in table.scalars}
-        self.axes |= {"@offset": (), "@classes": (), **{f"@here {name}": self._statistics[name].rows for name in at}}
+        self.axes |= {"@offset": (), "@classes": (), **{f"@here {name}": self._named[name].rows for name in at}}
+        self.axes |= {} if self._kernels is None else self._kernels.flags
+
+    def _made(self, table: Table) -> ShardKernels | None:
+        """The kernels of this part, if there may be any."""
+        try:
+            return None if self._compiled is None else ShardKernels(table, self._compiled.calls)
+        except NoKernelError:
+            return None
+
+    def _serving(self, known: Environment) -> ShardKernels | None:
+        """The kernels, where they may be had."""
+        return self._kernels if self._compiled is not None and self._compiled.serves(known.like.device) else None
 
     # -------------------------------------------------------------------------------------- the engine
 
     def statistics(self, known: Environment) -> dict[str, Tensor]:
         """The statistics over all classes."""
-        like, part = known.like, self._part
-        call = self._call(known)
+        kernels = self._serving(known)
+        if kernels is not None and self._compiled is not None:
+            try:
+                return self._statistics(known, kernels)
+            except ToolchainError as reason:
+                self._compiled.give_up(reason)
+        return self._statistics(known, None)
+
+    def _statistics(self, known: Environment, kernels: ShardKernels | None) -> dict[str, Tensor]:
+        """The same; those of kernels, and row values between them, are in double precision."""
+        part, like = self._part, known.like if kernels is None else known.like.double()
+        call = self._call(replace(known, like=like))
         call.tensors |= {"@offset": like.new_tensor(float(part.offset)), "@classes": like.new_tensor(float(part.classes))}
         call.tensors |= self._places(call)
         level = 0
@@ -61,20 +90,30 @@ class Sharded:
             while level < at:
                 call.tensors |= self._row_values.known(level, call)
                 level += 1
-            self._merge_largest(_run(largest, call), call, part)
-            self._merge_sums(_run(sums, call), call, part)
+            for number, step in enumerate(largest):
+                now = replace(known, tensors=call.tensors)
+                found = _run(step, call) if kernels is None else kernels.largest(at, number, now)
+                self._merge_largest(found, call, part)
+            found = _run(sums, call) if kernels is None else kernels.sums(at, replace(known, tensors=call.tensors))
+            self._merge_sums(found, call, part)
         for after in range(level, self._levels + 1):
             call.tensors |= self._row_values.known(after, call)
+        if kernels is not None:
+            call.tensors |= kernels.irregular(known)
         return {name: value for name, value in call.tensors.items() if name not in known.tensors}
 
     def gradients(self, known: Environment, weights: Mapping[str, Tensor], wanted: frozenset[str]) -> dict[str, Tensor]:
         """The gradients of this rank's part of the streams."""
         call = self._call(known)
+        kernels = self._serving(known)
         given = {}
         for name, weight in weights.items():
-            if name in self._statistics:
+            if name in self._named:
                 here = known.tensors.get(f"@here {name}")
-                given[name] = (weight if here is None else weight * here).to(known.like.dtype)
+                given[name] = weight if here is None else weight * here
+        if kernels is not None:
+            return kernels.gradients(known, given, wanted)
+        given = {name: weight.to(known.like.dtype) for name, weight in given.items()}
         sources = [source for source in self._chunked.sources if source.stream in wanted]
         return self._chunked.backward(call, sources, given) if given and sources else {}
 
@@ -85,17 +124,17 @@ class Sharded:
     def _places(self, call: Call) -> dict[str, Tensor]:
         """Whether the label of a selection is one of this rank's."""
         found = call.environment.run(self._here)
-        return {f"@here {name}": shaped(*value, self._statistics[name].rows, call.sizes) for name, value in found.items()}
+        return {f"@here {name}": shaped(*value, self._named[name].rows, call.sizes) for name, value in found.items()}
 
     # -------------------------------------------------------------------------------------- merging
 
     def _merge_largest(self, found: Mapping[str, Tensor], call: Call, part: Shard) -> None:
-        names = [name for name in self._statistics if f"@{top(name)}" in found]
+        names = [name for name in self._named if f"@{top(name)}" in found]
         if not names:
             return
         tops = dict(zip(names, _largest([found[f"@{top(name)}"] for name in names], part), strict=True))
         for name, value in tops.items():
-            statistic = self._statistics[name]
+            statistic = self._named[name]
             if statistic.op == "argmax":
                 own = found[f"@{place(name)}"] + part.offset
                 call.tensors[f"@{name}"] = _first(torch.where(found[f"@{top(name)}"] == value, own, part.classes), part)
@@ -116,6 +155,10 @@ class Sharded:
         value = value.to(call.like.dtype)
         here = call.tensors.get(f"@here {name[1:]}")
         return value if here is None else torch.where(here, value, 0.0)
+
+
+def _passes(sweeps: Sequence[Sweep], table: Table) -> list[StatisticPass]:
+    return [StatisticPass(sweep, table) for sweep in sweeps]
 
 
 def _run(passes: Sequence[StatisticPass], call: Call) -> dict[str, Tensor]:
