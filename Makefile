@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench bench-heads clean
 
 demo: $(VENV)/.installed-train
 	@$(BIN)/lossc train pairs
@@ -16,6 +16,10 @@ test: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-train
 	@$(BIN)/python benchmarks/run.py
+
+bench-heads: $(VENV)/.installed-bench
+	@$(BIN)/python benchmarks/heads.py --write-page
+	@$(BIN)/python benchmarks/scaling.py --picture docs/heads.png
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "lossc needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }
@@ -35,6 +39,11 @@ $(VENV)/.installed-train: pyproject.toml $(VENV)/.installed-torch
 $(VENV)/.installed-dev: $(VENV)/.installed-train
 	@echo "installing the tools of the tests (once)"
 	@$(PIP) --editable ".[train,dev]"
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-train
+	@echo "installing what benchmarks compare with (once)"
+	@$(PIP) --editable ".[train,bench]"
 	@touch $@
 
 clean:

@@ -7,10 +7,14 @@ precision are computed in single precision, as the objectives do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+import lossc
 
 Batch = dict[str, Tensor]
 
@@ -180,8 +184,34 @@ def _liger_dpo(batch: Batch) -> Tensor:
     return loss
 
 
+def _given_reference() -> Callable[[Batch], Tensor]:
+    """O11 by lossc, the log-probabilities of the reference worked out once, with the first pass over a batch."""
+    file = str(Path(__file__).parent / "o11_dpo_reference.loss")
+    objective = cache(lambda: lossc.load(file, backend="c", check_labels=False))
+    known: dict[int, Tensor] = {}
+
+    def loss(batch: Batch) -> Tensor:
+        key = id(batch["reference.hidden"])
+        if key not in known:
+            known[key] = _log_likelihood(batch)
+        policy = lossc.Linear(batch["logits.hidden"], batch["logits.weight"])
+        found = objective()(logits=policy, ref_logp=known[key], labels=batch["labels"], mask=batch["mask"])
+        return found.loss
+
+    return loss
+
+
+def _log_likelihood(batch: Batch) -> Tensor:
+    """Of whole sequences under the reference, a few rows at a time: what a pass needs is not to be hidden by it."""
+    weight, labels = batch["reference.weight"].detach(), batch["labels"]
+    pieces = zip(batch["reference.hidden"].detach().flatten(0, -2).split(32), labels.flatten().split(32), strict=True)
+    nll = torch.cat([_nll((hidden @ weight.T).float(), own) for hidden, own in pieces])
+    return -(nll.view_as(labels) * batch["mask"]).sum(-1)
+
+
 LINEAR: dict[str, dict[str, Callable[[Batch], Tensor]]] = {
     "lce": {"o1_ce": _linear_cross_entropy},
     "liger": {"o10_orpo": _liger_orpo, "o11_dpo_reference": _liger_dpo},
+    "given": {"o11_dpo_reference": _given_reference()},
 }
 """What other libraries have for an objective over a linear head, by variant and objective; `hidden` and `weight` are given."""

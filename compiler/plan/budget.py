@@ -6,7 +6,7 @@ BLOCK_BYTES = {"cpu": 8 << 20, "other devices": 128 << 20}
 """Of one vocabulary-sized value over a block of the backend `torch`, by device."""
 
 
-HEAD_BYTES = {"cpu": 80 << 20, "other devices": 512 << 20}
+HEAD_BYTES = {"cpu": 64 << 20, "other devices": 512 << 20}
 """For the scores of a block of all linear heads together; their gradients take their place."""
 
 HEAD_ROWS = {"cpu": 256, "other devices": 1024}

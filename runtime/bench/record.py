@@ -49,6 +49,7 @@ class Session:
             task = event.task
             if event.kind in ("left out", "failed"):
                 self.left_out.append(f"{Path(task.file).stem}: {event.text}")
+                print(f"  left out: {event.text}", flush=True)
             elif event.text == "taking turns":
                 print(f"{Path(task.file).stem} {task.dtype} {task.allocator}", flush=True)
 

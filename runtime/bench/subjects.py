@@ -96,7 +96,7 @@ def makers(task: Task, baselines: ModuleType | None) -> Iterator[tuple[str, Make
     name = loaded(task).name
     by_hand = {"terms": getattr(baselines, "TERMS", {}), **getattr(baselines, "LINEAR", {})}
     for variant in task.variants:
-        if variant in ("terms", "lce", "liger"):
+        if variant == "terms" or variant not in known:
             yield variant, _by_hand(variant, by_hand.get(variant, {}).get(name), task)
         elif variant == "triton" and task.device == "cpu":
             yield variant, "it needs a GPU"
