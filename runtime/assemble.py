@@ -106,33 +106,22 @@ def _wholes(entry: Entry, shared: Denominators | None) -> Sequence[Tensor | None
 
 
 def _share(part: PartResult, whole: Tensor | None, calls: int) -> Tensor:
-    """c * N / D; what counts once a step is divided among its calls."""
-    value = part.numerator
-    if part.denominator is not None:
-        denominator = part.denominator if whole is None else whole.to(value.device, value.dtype)
-        value = _quotient(value, denominator)
-    elif part.form in ("once", "coupled") and calls > 1:
-        value = value / calls
-    return _times(part.coefficient, value, own=value is not part.numerator)
-
-
-def _times(coefficient: Tensor, value: Tensor, *, own: bool) -> Tensor:
-    """c * x, by a number where c is at hand as one, and x itself where c = 1 and it is a tensor of its `own`."""
-    if not _at_hand(coefficient):
-        return coefficient * value
-    number = coefficient.item()
-    return value if own and number == 1.0 else value * number
+    """c * N / D, by one number where c and D are at hand as numbers; what counts once a step is divided among its calls."""
+    number = part.coefficient.item() if _at_hand(part.coefficient) else None
+    if part.denominator is None:
+        if part.form in ("once", "coupled") and calls > 1:
+            return (part.coefficient if number is None else number) * (part.numerator / calls)
+        return (part.coefficient if number is None else number) * part.numerator
+    denominator = part.denominator if whole is None else whole
+    size = denominator.item() if number is not None and _at_hand(denominator) else 0.0
+    if number is None or not size:
+        return part.coefficient * ratio(part.numerator, denominator.to(part.numerator.device, part.numerator.dtype))
+    return part.numerator / size if number == 1.0 else part.numerator * (number / size)
 
 
 def _at_hand(value: Tensor) -> bool:
     """Whether a value is a number already: the fewer operations, the less a call costs."""
     return not (torch.compiler.is_compiling() or transforming() or not value.is_cpu or value.requires_grad)
-
-
-def _quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """N / D, by a number where D is at hand as one."""
-    size = denominator.item() if _at_hand(denominator) else 0.0
-    return numerator / size if size else ratio(numerator, denominator)
 
 
 def _part(variant: Variant, entry: Entry, at: int, outputs: Mapping[str, Tensor]) -> PartResult:
