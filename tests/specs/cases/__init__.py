@@ -11,12 +11,13 @@ from tests.specs.cases import (
     preference,
     regression,
     regularise,
+    returns,
     settings,
 )
 from tests.specs.cases.model import Case
 
 CASES: dict[str, Case] = {
     case.name: case
-    for family in (ce, divergence, preference, policy, regression, contrastive, dependence, regularise, settings)
+    for family in (ce, divergence, preference, policy, regression, contrastive, dependence, regularise, returns, settings)
     for case in family.CASES
 }
