@@ -1,6 +1,6 @@
 """Measures objectives whose scores a linear head makes: against the bare products, and against other libraries.
 
-    python benchmarks/heads.py [--only o3,o10] [--slow] [--quick] [--write-page]
+    python benchmarks/heads.py [--only o3,o10] [--dtype bf16] [--slow] [--quick] [--write-page]
 
 writes `benchmarks/results/heads/DATE-MACHINE.json`; less than five minutes on two cores that do nothing else. `--page FILE`
 writes the tables of `docs/heads.md` from such a file.
@@ -83,8 +83,8 @@ def _quick(case: Case) -> Case:
 
 def measure(options: argparse.Namespace) -> None:
     only = options.only.split(",") if options.only else None
-    chosen = [case for case in CASES if only is None or case.name.partition("_")[0] in only]
-    chosen = [case for case in chosen if options.slow or not case.slow]
+    known = [case for case in CASES if (options.slow or not case.slow) and case.dtype in options.dtype.split(",")]
+    chosen = [case for case in known if only is None or case.name.partition("_")[0] in only]
     session = Session()
     session.run([(_quick(case) if options.quick else case).task() for case in chosen])
     rows = [entry(task, row) for task, row in session.rows]
@@ -177,6 +177,7 @@ def _extra(row: Record) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", help="o3,o10: those alone")
+    parser.add_argument("--dtype", default="fp32,bf16")
     parser.add_argument("--slow", action="store_true", help="those too whose passes take half a minute")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: that everything runs")
     parser.add_argument("--output", type=Path)
