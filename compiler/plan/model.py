@@ -95,6 +95,17 @@ class AxisPlan:
 
 
 @dataclass(frozen=True)
+class PairsPlan:
+    """A matrix of all pairs, when it is given as a head: the class axes of the tables that go through it, one after the
+    other, and why it is formed all the same, if it is."""
+
+    name: str
+    axes: Axes
+    along: tuple[str, ...]
+    whole: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """The plan of a program.
 
@@ -110,6 +121,7 @@ class Plan:
     positions: Mapping[str, Axes]
     whole: tuple[Intermediate, ...] = ()
     classes: frozenset[str] = frozenset()
+    pairs: tuple[PairsPlan, ...] = ()
 
     @property
     def largest(self) -> Intermediate | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lossc.compiler.plan.budget import BLOCK_BYTES, HEAD_BYTES, block_rows, head_rows
 from lossc.compiler.plan.build import ITEM
-from lossc.compiler.plan.model import Axes, AxisPlan, Intermediate, Pass, Plan
+from lossc.compiler.plan.model import Axes, AxisPlan, Intermediate, PairsPlan, Pass, Plan
 from lossc.compiler.table import render, to_record
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -22,6 +22,7 @@ def render_plan(plan: Plan) -> str:
         blocks.append("\n".join(_rest_lines(plan)))
     if plan.whole:
         blocks.append("\n".join(_whole_lines(plan)))
+    blocks += ["\n".join(_pairs_lines(each)) for each in plan.pairs]
     largest = plan.largest
     remaining = "none" if largest is None else f"{largest.name} {_list(largest.axes)}{_amount(largest.bytes)}"
     blocks.append(f"largest vocabulary-sized intermediate: {remaining}")
@@ -38,6 +39,15 @@ def _whole_lines(plan: Plan) -> Iterator[str]:
     yield f"as it stands: {', '.join(entry.name for entry in plan.whole)}"
     for entry in plan.whole:
         yield f"  {entry.name}: {entry.reason}; the largest value is {_list(entry.axes)}{_amount(entry.bytes)}"
+
+
+def _pairs_lines(plan: PairsPlan) -> Iterator[str]:
+    """What becomes of a matrix of all pairs that is given as its two factors."""
+    yield f"{plan.name} {_list(plan.axes)} given as lossc.Pairs: {'the matrix is formed' if plan.whole else 'no matrix'}"
+    yield from (f"  {reason}" for reason in plan.whole)
+    for axis in dict.fromkeys(() if plan.whole else plan.along):
+        times = plan.along.count(axis)
+        yield f"  gone through along {axis}{f', {times} times' if times > 1 else ''}"
 
 
 def _axis_lines(plan: AxisPlan, positions: Mapping[str, Axes]) -> Iterator[str]:
@@ -161,6 +171,8 @@ def plan_record(plan: Plan) -> dict[str, object]:
         "rows_only": list(plan.rows_only),
         "widest": None if plan.widest is None else _intermediate_record(plan.widest),
         "whole": [_intermediate_record(entry) for entry in plan.whole],
+        "pairs": [{"name": each.name, "axes": list(each.axes), "along": list(each.along), "formed": list(each.whole)}
+                  for each in plan.pairs],
         "largest": None if plan.largest is None else _intermediate_record(plan.largest),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ def plan(
     set: SetOption = None,
 ) -> None:
     """Show how the objective is computed: passes, statistics per row, what is fused and what is not."""
+    from lossc.compiler.plan import pairs_plans
     from lossc.compiler.plan import plan as planned
     from lossc.compiler.settle import settle
     from lossc.compiler.simplify import simplify
@@ -34,7 +36,8 @@ def plan(
     unknown = [name for name in extents if name not in program.axes]
     if unknown:
         raise LosscError([_unknown_axis(name, program.axes) for name in unknown])
-    table = planned(simplify(settle(program)).program, extents)
+    settled = settle(program)
+    table = replace(planned(simplify(settled).program, extents), pairs=tuple(pairs_plans(settled)))
     typer.echo(json.dumps(table.to_record(), indent=2, ensure_ascii=False) if json_output else table.render())
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lossc.compiler.check import check_source
-from lossc.compiler.plan import Plan, plan
+from lossc.compiler.plan import Plan, pairs_plans, plan
 from lossc.compiler.plan.budget import BLOCK_BYTES, block_rows
 from lossc.compiler.simplify import simplify
 from lossc.compiler.table import class_axes
@@ -158,3 +160,23 @@ minimize
     assert found.whole[1].reason == "it follows the leaves of weights"
     assert "as it stands: smooth, size" in found.render()
     assert [table.table.axis for table in found.axes] == ["v"]
+
+
+@pytest.mark.parametrize(
+    ("term", "along", "formed"),
+    [
+        ("mean[b](symmetric_nce(s))", ("b", "j"), False),
+        ("mean[b](sigmoid_pairs(s))", ("j",), False),
+        ("mean[b](logsumexp[j](s - logsumexp[b](s)))", ("b", "j"), False),
+        ("mean[b](symmetric_nce(s)^2)", ("b", "j"), False),
+        ("mean[b](max[j](cumsum[b](s) * s))", ("j",), True),
+    ],
+)
+def test_what_becomes_of_a_matrix_of_all_pairs(term: str, along: tuple[str, ...], formed: bool) -> None:
+    head = "objective example\nuse std.settings.embeddings\nuse std.contrastive (symmetric_nce, sigmoid_pairs)\nminimize\n"
+    checked = check_source(Source("example.loss", f"{head}  a : {term}\n"))
+    assert checked.program is not None
+    (found,) = pairs_plans(checked.program)
+    assert (found.name, tuple(sorted(found.along)), bool(found.whole)) == ("s", along, formed)
+    shown = replace(plan(simplify(checked.program).program), pairs=(found,)).render()
+    assert f"s [b, j] given as lossc.Pairs: {'the matrix is formed' if formed else 'no matrix'}" in shown
