@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,17 +33,48 @@ def test_several_processes_are_one(size: int, tmp_path: Path) -> None:
         assert all(error <= 2.0**-6 for error in found["bf16"].values())
 
 
-def test_what_needs_all_scores_of_a_row_says_so(tmp_path: Path) -> None:
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process."""
     distributed.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
-    try:
-        head = lossc.Linear(torch.zeros(2, 3, 4), torch.zeros(5, 4), group=distributed.group.WORLD)
-        labels = torch.zeros(2, 3, dtype=torch.long)
-        with pytest.raises(LosscError) as found:
-            lossc.loads("nll", setting="tokens", backend="reference")(logits=head, labels=labels, mask=labels == 0)
-        assert found.value.diagnostics[0].code == "E723"
-        text = "mean[b, t](sum[r](sort[v -> r](logits) * index[r]))"
-        objective = lossc.loads(text, setting="tokens", backend="torch")
-        with pytest.raises(LosscError, match="split over ranks has no"):
-            objective(logits=head)
-    finally:
-        distributed.destroy_process_group()
+    yield
+    distributed.destroy_process_group()
+
+
+def test_what_needs_all_scores_of_a_row_says_so(alone: None) -> None:
+    head = lossc.Linear(torch.zeros(2, 3, 4), torch.zeros(5, 4), group=distributed.group.WORLD)
+    labels = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(LosscError) as found:
+        lossc.loads("nll", setting="tokens", backend="reference")(logits=head, labels=labels, mask=labels == 0)
+    assert found.value.diagnostics[0].code == "E723"
+    text = "mean[b, t](sum[r](sort[v -> r](logits) * index[r]))"
+    objective = lossc.loads(text, setting="tokens", backend="torch")
+    with pytest.raises(LosscError, match="split over ranks has no"):
+        objective(logits=head)
+
+
+@pytest.mark.parametrize("backend", ["torch", "c"])
+@pytest.mark.parametrize(
+    ("text", "sweeps"), [("nll + 0.1 * z_loss + 0.01 * entropy", 1), ("mean[b, t where mask](js(logits, 2 * logits))", 2)]
+)
+def test_the_number_of_collectives(
+    text: str, sweeps: int, backend: str, alone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of maxima, one of sums for each sweep, and one for the gradient of hidden states; none where those are frozen."""
+    called: list[Any] = []
+    kept = distributed.all_reduce
+
+    def reducing(tensor: torch.Tensor, op: Any, group: Any) -> None:
+        called.append(op)
+        kept(tensor, op, group)
+
+    monkeypatch.setattr(distributed, "all_reduce", reducing)
+    objective = lossc.loads(text, setting="tokens", backend=backend)
+    weight, labels = torch.randn(5, 4, requires_grad=True), torch.zeros(2, 3, dtype=torch.long)
+    for frozen in (True, False):
+        called.clear()
+        head = lossc.Linear(torch.randn(2, 3, 4, requires_grad=not frozen), weight, group=distributed.group.WORLD)
+        given = {"labels": labels, "mask": labels == 0}
+        objective(logits=head, **{name: x for name, x in given.items() if name in objective.variant().required}).loss.backward()
+        assert called.count(distributed.ReduceOp.MAX) == 1
+        assert called.count(distributed.ReduceOp.SUM) == sweeps + (not frozen)
