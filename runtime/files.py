@@ -50,10 +50,22 @@ def _mode_of(path: Path) -> int:
 
 
 @contextlib.contextmanager
+def reporting_names(path: Path | str) -> Iterator[None]:
+    """Turns what Python says of a name that no file can have into the OSError that other names get."""
+    try:
+        yield
+    except ValueError as failure:
+        if "\0" not in str(path):
+            raise
+        raise OSError(errno.EINVAL, "no name of a file holds a character 0") from failure
+
+
+@contextlib.contextmanager
 def reporting_writes(path: Path) -> Iterator[None]:
     """Turns a failure to write below `path` into E830 (not allowed) or E831 (no space left)."""
     try:
-        yield
+        with reporting_names(path):
+            yield
     except OSError as failure:
         raise LosscError([write_problem(path, failure)]) from failure
 
@@ -85,7 +97,8 @@ def value_span(text: str, start: int = 0) -> Span:
 def read_source(path: str) -> Source:
     """The text of a file (of stdin for `-`, of a work of the zoo for `zoo/family/name`); E801 where it cannot be read."""
     try:
-        data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == "-" else _read_bytes(_located(path))
+        with reporting_names(path):
+            data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == "-" else _read_bytes(_located(path))
         text = data.decode("utf-8")
     except OSError as failure:
         raise LosscError([unreadable(path, failure)]) from None

@@ -26,6 +26,7 @@ from typing import Any
 
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.runtime.files import path_span, reporting_writes, write_text
+from lossc.runtime.training.damage import read_manifest
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ class RunFolder:
 
     def begin(self, manifest: Mapping[str, Any], files: Mapping[str, str]) -> None:
         """Starts a run in an empty place; E832 where a run is there already, E830 where the place cannot be written."""
-        if self.manifest.exists():
+        with reporting_writes(self.path):
+            taken = self.manifest.exists()
+        if taken:
             raise LosscError([
                 error(
                     "E832", f"`{self.path}` holds a run already", path_span(self.path),
@@ -91,8 +94,9 @@ class RunFolder:
         if not self.manifest.exists():
             help_ = "leave out `--resume` to start a run"
             raise LosscError([error("E833", f"`{self.path}` holds no run to resume", path_span(self.path), help=help_)])
-        before = json.loads(self.manifest.read_text(encoding="utf-8"))
-        changed = _differences(before.get("identity", {}), dict(manifest["identity"]))
+        before = read_manifest(self.manifest)
+        identity = before.get("identity")
+        changed = _differences(identity if isinstance(identity, Mapping) else {}, dict(manifest["identity"]))
         if changed:
             raise LosscError([
                 error(

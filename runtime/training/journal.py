@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from lossc.runtime.files import reporting_writes, write_text
+from lossc.runtime.training.damage import damaged
 
 Split = Literal["train", "held_out"]
 
@@ -65,19 +67,25 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Reading]:
-    """The readings of a file; a last line that is not whole is passed over."""
-    readings = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        record = _record(line)
-        if record is not None:
-            monitors = {name: math.nan if value is None else value for name, value in record.get("monitors", {}).items()}
-            readings.append(Reading(**{**record, "monitors": monitors}))
-    return readings
-
-
-def _record(line: str) -> dict[str, Any] | None:
+    """The readings of a file; a line that is not whole, as a crash leaves the last, is passed over."""
     try:
-        record = json.loads(line)
-    except ValueError:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as failure:
+        raise damaged(path, (failure.strerror or str(failure)).lower(), "remove it: it holds the readings alone") from None
+    readings = [reading for line in text.splitlines() if (reading := _reading(line)) is not None]
+    usual = Counter(_names(reading) for reading in readings).most_common(1)
+    return [reading for reading in readings if _names(reading) == usual[0][0]]
+
+
+def _names(reading: Reading) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(reading.terms), frozenset(reading.monitors)
+
+
+def _reading(line: str) -> Reading | None:
+    try:
+        record: dict[str, Any] = json.loads(line)
+        monitors = {name: math.nan if value is None else float(value) for name, value in record.get("monitors", {}).items()}
+        terms = {name: float(value) for name, value in record["terms"].items()}
+        return Reading(**{**record, "step": int(record["step"]), "terms": terms, "monitors": monitors})
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return record if isinstance(record, dict) else None

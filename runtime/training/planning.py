@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -15,6 +14,7 @@ from lossc.grammar.tokens import Fragment
 from lossc.grammar.yaml_nodes import Mapping as YamlMapping
 from lossc.grammar.yaml_nodes import Scalar, read_yaml
 from lossc.runtime.files import path_span, read_source, value_span
+from lossc.runtime.training.damage import read_manifest
 from lossc.runtime.training.folder import RunFolder, latest_folder, new_folder
 from lossc.runtime.training.objective import Spec, read_objective
 from lossc.runtime.training.processes import world_size
@@ -72,8 +72,8 @@ def _find(reference: str | None) -> _Given:
         return _Given({}, Places(Source("<command line>", "")), "prompt", Path(), "")
     path = Path(reference)
     if (path / "manifest.json").is_file():
-        base = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("base", ".")
-        return _read(read_source(str(path / "run.yaml")), path.name, Path(base), folder=path)
+        base = read_manifest(path / "manifest.json").get("base", ".")
+        return _read(read_source(str(path / "run.yaml")), path.name, Path(str(base)), folder=path)
     if not path.exists() and reference in embedded_runs():
         with as_file(files("lossc.specs").joinpath("runs")) as runs:
             return _read(read_source(str(runs / f"{reference}.yaml")), reference, runs)

@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainingArguments
 from lossc.runtime.files import write_text
 from lossc.runtime.training.board import Board, opened_board
 from lossc.runtime.training.checkpoints import saving
+from lossc.runtime.training.damage import check_checkpoint
 from lossc.runtime.training.curves import draw_curves
 from lossc.runtime.training.folder import RunFolder
 from lossc.runtime.training.host import ObjectiveTrainer, Trainee
@@ -77,6 +78,8 @@ class Running(TrainerCallback):
         """The step to continue after; 0 for a run from its beginning."""
         steps = self.session.folder.steps() if self.session.resume else []
         start = steps[-1] if steps else 0
+        if start:
+            check_checkpoint(self.session.folder.checkpoint(start))
         if is_main():
             self.session.folder.clear_staging()
         self.journal.go_back_to(start if start else -1)

@@ -66,6 +66,11 @@ def a_run(_: pytest.MonkeyPatch) -> None:
     assert run(["train", "run.yaml", "--output", "one"]) == 0
 
 
+def a_damaged_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(monkeypatch)
+    Path("one/manifest.json").write_text("")
+
+
 CASES: dict[str, tuple[str, Prepare]] = {
     "E801": ("check spce.loss", nothing),
     "E802": ("check spec.loss --set gamma", nothing),
@@ -93,6 +98,7 @@ CASES: dict[str, tuple[str, Prepare]] = {
     "E832": ("train run.yaml --output one", a_run),
     "E833": ("train run.yaml --output one --resume", nothing),
     "E834": ("train one --resume --seed 3 --steps 9", a_run),
+    "E835": ("train one --resume", a_damaged_run),
     "E836": ("train steep.yaml --output one", files(steep__yaml="objective: {setting: regression, minimize: mse}\n"
                                                    "data: sklearn:diabetes\nmodel: linear\nlength: {steps: 4}\n"
                                                    "optimiser: {rate: 1e30, clip: 0}\nevaluate: {every: 4}\n")),

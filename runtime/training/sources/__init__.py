@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
-from lossc.runtime.files import value_span
+from lossc.runtime.files import reporting_names, value_span
 from lossc.runtime.training.rows import Rows
 from lossc.runtime.training.sources.csv_files import read_csv
 from lossc.runtime.training.sources.jsonl_files import read_jsonl
@@ -25,11 +25,12 @@ def read_rows(source: str, folder: Path) -> Rows:
     if scheme in BUILT_IN:
         return BUILT_IN[scheme](rest)
     path = folder / source
-    reader = _reader(path, folder / scheme, rest)
-    if reader is None:
-        raise LosscError([_no_reader(source)])
     try:
-        return reader(path)
+        with reporting_names(path):
+            reader = _reader(path, folder / scheme, rest)
+            if reader is None:
+                raise LosscError([_no_reader(source)])
+            return reader(path)
     except OSError as failure:
         reason = (failure.strerror or str(failure)).lower()
         raise LosscError([error("E820", f"cannot read the data `{path}`: {reason}", value_span(source))]) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
 from lossc.runtime.training.rows import Row, Rows
@@ -34,7 +35,7 @@ def read_jsonl(path: Path) -> Rows:
 
 def _row(bare: Row, problems: list[Diagnostic]) -> Row | None:
     try:
-        values = json.loads(bare.text)
+        values = json.loads(bare.text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as failure:
         problems.append(error("E822", f"this line is not JSON: {failure}".split(": line 1")[0], bare.span()))
         return None
@@ -42,3 +43,12 @@ def _row(bare: Row, problems: list[Diagnostic]) -> Row | None:
         problems.append(error("E822", "this line is not a JSON object", bare.span()))
         return None
     return Row(values, bare.file, bare.line, bare.text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, in which no name stands twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"`{next(name for name in names if names.count(name) > 1)}` is named twice")
+    return found
