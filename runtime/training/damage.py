@@ -11,7 +11,6 @@ from typing import Any
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.runtime.files import path_span
 
-
 NEEDED = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 """Without one of these a run would not go on as it did."""
 

@@ -17,8 +17,8 @@ from transformers import TrainerCallback, TrainingArguments
 from lossc.runtime.files import write_text
 from lossc.runtime.training.board import Board, opened_board
 from lossc.runtime.training.checkpoints import saving
-from lossc.runtime.training.damage import check_checkpoint
 from lossc.runtime.training.curves import draw_curves
+from lossc.runtime.training.damage import check_checkpoint
 from lossc.runtime.training.folder import RunFolder
 from lossc.runtime.training.host import ObjectiveTrainer, Trainee
 from lossc.runtime.training.journal import Journal, Reading

@@ -82,8 +82,8 @@ def test_the_checkpoint_before_a_damaged_one_continues(
 def test_lines_of_a_journal_that_are_not_whole_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     reading = Reading(1, "train", 2.0, {"mse": 2.0})
-    odd = [b"null\n", b'{"step": "x"}\n', b"\xff\n", reading.line().replace("mse", "mze").encode(), b'{"step": 1, "te']
-    path.write_bytes(b"".join([reading.line().encode(), *odd, reading.line().encode()]))
+    odd = [b"null\n", b'{"step": "x"}\n', b"\xff\n", reading.line().replace("mse", "mze").encode()]
+    path.write_bytes(b"".join([reading.line().encode(), *odd, reading.line().encode(), b'{"step": 1, "te']))
     assert read_journal(path) == [reading, reading]
 
 
