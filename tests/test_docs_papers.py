@@ -113,6 +113,21 @@ def ppo(
 
 
 @closed
+def actor_critic(value: Tensor, logp: Tensor, reward: Tensor, done: Tensor, after: Tensor) -> Tensor:
+    following = torch.cat([value[:, 1:], after[:, None]], 1).detach()
+    delta = reward + torch.where(done, 0.0, 0.99 * following) - value.detach()
+    advantage = torch.zeros_like(delta)
+    for b in range(len(delta)):
+        for t in range(delta.shape[1]):
+            weight = 1.0
+            for later in range(t, delta.shape[1]):
+                advantage[b, t] += weight * delta[b, later]
+                weight *= 0.99 * 0.95 * (not done[b, later])
+    target = advantage + value.detach()
+    return -(advantage * logp).mean() + ((value - target) ** 2).mean() / 2
+
+
+@closed
 def regression(pred: Tensor, target: Tensor) -> Tensor:
     error = target[:, None] - pred
     tau = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)

@@ -122,7 +122,8 @@ def _at_label(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: 
 
 def _gather(axis: str, value: Value, index: Value) -> Value:
     """The entry at an index; what a *none* label reads is absent."""
-    exists = None if index.node.domain.nonneg else core.apply("le", core.ZERO, index.node)
+    never_none = index.node.domain.nonneg or _is_from_the_end(index.node)
+    exists = None if never_none else core.apply("le", core.ZERO, index.node)
     there = value.present
     if there is not None and axis in there.axes:
         there = core.Select(there, axis, index.node)
@@ -131,6 +132,13 @@ def _gather(axis: str, value: Value, index: Value) -> Value:
         _kind(value.kind, axis),
         core.all_of(exists, index.present, there),
     )
+
+
+def _is_from_the_end(node: Node) -> bool:
+    """Whether this is `size[t] - 1 - index[t]`, which is never negative."""
+    if not isinstance(node, core.Map) or node.function != "add":
+        return False
+    return any(set(node.arguments) == {core.const(-1), core.Size(axis), core.neg(core.Index(axis))} for axis in node.axes)
 
 
 def _kind(kind: Kind, axis: str) -> Kind:
