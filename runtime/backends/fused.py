@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossc.compiler.core import Node
 from lossc.compiler.cut import SEEN, Cut
-from lossc.compiler.emission import Bound, Procedure, emit
+from lossc.compiler.emission import Bound, Procedure
 from lossc.compiler.table import Table
 from lossc.grammar.source import Span
 from lossc.runtime.backends.engines import Engine
@@ -19,8 +19,8 @@ from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.heads import Headed
 from lossc.runtime.backends.once import refuse_transforms
 from lossc.runtime.backends.provider import Provider
-from lossc.runtime.backends.reference import Executable, Value
-from lossc.runtime.backends.rows import Rows, outputs_of
+from lossc.runtime.backends.reference import Value
+from lossc.runtime.backends.rest import Rest
 from lossc.runtime.backends.seam import Seam, Weigh, Weights
 from lossc.runtime.linear import Linear
 
@@ -61,8 +61,7 @@ class Fused:
         seams = tuple(Seam(table, seen=_masks(table), spans=spans) for table in parts.tables)
         self.operators = tuple(operator(seam.table, seam) for seam in seams)
         self._providers = tuple(tuple(_providers(table, spans)) for table in parts.tables)
-        self._rest = Executable(emit(parts.rest, seen=parts.rest_seen, spans=spans))
-        self._rest_rows = Rows(parts.rest, outputs_of(self._rest.procedure))
+        self._rest = Rest(parts.rest, parts.rest_seen, spans)
         self._cut = parts
         self._seams = seams
         self._operator, self._engine, self._spans = operator, engine, spans
@@ -89,17 +88,12 @@ class Fused:
         if heads and self._across is not None and (other := self._across(frozenset(heads))) is not None:
             return other.run_in(environment, weigh, heads)
         whole = {name: head for name, head in (heads or {}).items() if name in self._rest.procedure.names("tensor")}
-        outputs = self._of_rest(formed(environment, whole))
+        outputs = self._rest.run(formed(environment, whole), compiled=any(seam.compiled for seam in self._seams))
         device = environment.like.device.type
         early = device == "cpu" or bool(heads) or (device == "cuda" and self._waits)
         weights = weigh(outputs) if weigh is not None and early else {}
         outputs |= self._through(environment, weights, heads or {})
         return outputs | {name: outputs[name].permute(dims) for name, dims in self._turned.items()}
-
-    def _of_rest(self, environment: Environment) -> dict[str, Tensor]:
-        """What no table delivers: denominators, counts, and what has nothing to do with classes."""
-        found = self._rest_rows.run(environment) if any(seam.compiled for seam in self._seams) else None
-        return self._rest.run(environment.bind(self._rest.bound)) if found is None else found
 
     @property
     def _waits(self) -> bool:
