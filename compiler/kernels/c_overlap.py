@@ -48,7 +48,8 @@ class Overlap:
         return [
             "typedef struct {", *members, "int whole;", "} row_t;", "",
             "static void gradient_block(const call_t *call, const row_t *row, int first, int count, int done) {",
-            *self._unpacked("row->", ""), "const int whole = row->whole;", "int placed = done;", *blocks,
+            *self._unpacked("row->", ""), "const int whole = row->whole;", "int placed = done;",
+            "const real unit = call->dimensions < 0 ? 0 : 1;", *blocks,
             *body, *self.finished, "}", "",
         ]  # fmt: skip
 
