@@ -31,7 +31,7 @@ from lossc.compiler.core import (
 )
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.centre import Centre, Centres, mapped
-from lossc.compiler.table.lowering import MINUS_INFINITY, Lowering, conjuncts
+from lossc.compiler.table.lowering import MINUS_INFINITY, Lowering, conjuncts, differentiable
 from lossc.compiler.table.polynomial import NOTHING, Monomial, Polynomial, atom, total
 from lossc.compiler.table.reading import Reading
 from lossc.compiler.table.registry import Registry
@@ -182,10 +182,18 @@ class Canonical(Reading):
         return atom(where(mask, self.node(branches[0]), self.node(branches[1])))
 
     def _stopped(self, p: Polynomial) -> Polynomial:
-        """A shift is a constant already."""
+        """A shift is a constant already, but not what multiplies it inside a sum or a selection."""
         free, moved = self.partition(p)
         kept = free if free.constant is not None else atom(StopGrad(free.node()))
-        return total((kept, mapped(moved, lambda n: atom(n if n in self.shifting or n.is_mask else StopGrad(n)))))
+        return total((kept, mapped(moved, self._still)))
+
+    def _still(self, node: Node) -> Polynomial:
+        if node.is_mask or (node in self.shifting and not differentiable(node)):
+            return atom(node)
+        stopped = StopGrad(node)
+        if node in self.shifting:
+            self.shifting.add(stopped)
+        return atom(stopped)
 
     # -------------------------------------------------------------------------------------- rows
 

@@ -21,6 +21,7 @@ FOUND = (
     "mean[b](pair[side = left] * mean[b, t](logsumexp[v](z)))",
     "mean[b, t where m](logsumexp[v where own](q) * (sum[b by g](a[t = 0]))[group = g])",
     "mean[b, t, v where m and own](xlogy(softmax[v](softmax[v](index[v] / 7)), softmax[v](relu(u * a + z[v = y]))))",
+    "mean[b](logsumexp[v](sg(z / tau))[t = 0]) + tau",
     "max[b](mean[t where m](logsumexp[k](log_softmax[v where keep or own](z / tau)[v = ys])))",
 )
 """Terms that went wrong once."""
