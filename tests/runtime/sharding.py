@@ -27,6 +27,9 @@ CLASSES = ("bias", "weight", "keep", "allowed", "targets", "teacher")
 """Tensors with the class axis, of which a rank has its part."""
 
 
+SPLIT = ("weight", "shift", "teach")
+"""Parts of heads of which a rank has its rows."""
+
 SEVERAL = ("four terms", "other masks", "top", "several labels")
 """Texts that more than two processes run, and that two run without kernels as well."""
 
@@ -45,8 +48,9 @@ def outcome(
     batch = cases.batch(v=11, dtype=dtype)
     torch.manual_seed(2)
     leaves = {"hidden": torch.randn(2, 3, 4, dtype=torch.float64), "weight": torch.randn(11, 4, dtype=torch.float64),
-              "other": torch.randn(2, 3, 3, dtype=torch.float64), "teach": torch.randn(11, 3, dtype=torch.float64)}  # fmt: skip
-    for name in ("weight", "teach"):
+              "other": torch.randn(2, 3, 3, dtype=torch.float64), "teach": torch.randn(11, 3, dtype=torch.float64),
+              "shift": torch.randn(11, dtype=torch.float64), "heat": torch.tensor(1.3, dtype=torch.float64)}  # fmt: skip
+    for name in SPLIT:
         leaves[name] = leaves[name][start:stop].clone()
     leaves = {name: leaf.to(dtype).requires_grad_() for name, leaf in leaves.items()}
     objective = lossc.loads(cases.HEAD + text, backend=backend)
@@ -54,7 +58,8 @@ def outcome(
     for name in CLASSES:
         if name in rest:
             rest[name] = rest[name][..., start:stop].clone()
-    rest["logits"] = lossc.Linear(leaves["hidden"], leaves["weight"], group=group, scale=1.3)  # type: ignore[assignment]
+    head = lossc.Linear(leaves["hidden"], leaves["weight"], leaves["shift"], scale=leaves["heat"], softcap=9.0, group=group)
+    rest["logits"] = head  # type: ignore[assignment]
     if "teacher" in rest:
         rest["teacher"] = lossc.Linear(leaves["other"], leaves["teach"], group=group)  # type: ignore[assignment]
     result = objective(rest)
@@ -66,7 +71,7 @@ def outcome(
 
 def difference(found: dict[str, Tensor], expected: dict[str, Tensor], part: tuple[int, int]) -> float:
     """The largest, of the rank's rows of what is split."""
-    own = {name: x[part[0] : part[1]] if name in ("weight", "teach") else x for name, x in expected.items()}
+    own = {name: x[part[0] : part[1]] if name in SPLIT else x for name, x in expected.items()}
     assert found.keys() == own.keys(), (found.keys(), own.keys())
     return max(float((found[name].double() - own[name].double()).abs().max()) for name in own)
 
