@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
 from lossc.compiler.core import (
@@ -24,7 +24,9 @@ from lossc.compiler.core import (
     walk,
 )
 from lossc.compiler.table.extract import across
-from lossc.compiler.table.model import Slope, Statistic, Table
+from lossc.compiler.table.model import Computed, Scalar, Slope, Statistic, Stream, Table
+
+Entry = Stream | Scalar | Statistic | Computed
 
 Path = frozenset[Node]
 """Masks that all hold."""
@@ -46,23 +48,66 @@ def components(table: Table) -> tuple[Table, ...]:
         if rows:
             groups.append(rows.union(*joined))
     if len(groups) <= 1:
-        return (table,)
-    return tuple(_within(table, group) for group in sorted(groups, key=sorted))
+        return frozen_apart(table)
+    return tuple(part for group in sorted(groups, key=sorted) for part in frozen_apart(_within(table, group)))
 
 
 def _within(table: Table, rows: frozenset[str]) -> Table:
     """What a table has of some row axes."""
     inside = rows | {table.axis}
-    streams = tuple(stream for stream in table.streams if stream.leaf.axes <= inside)
-    scalars = tuple(scalar for scalar in table.scalars if scalar.leaf.axes <= rows)
-    statistics = tuple(statistic for statistic in table.statistics if statistic.leaf.axes <= rows)
-    computed = tuple(entry for entry in table.computed if entry.leaf.axes <= inside)
-    names = {s.name for s in streams} | {s.name for s in scalars} | {s.name for s in statistics} | {c.name for c in computed}
+    entries: tuple[Entry, ...] = (*table.streams, *table.scalars, *table.statistics, *table.computed)
+    return _having(table, {entry.name for entry in entries if entry.leaf.axes <= inside})
+
+
+def _having(table: Table, names: Set[str]) -> Table:
+    """What a table has of some names, without a seam."""
     return replace(
-        table, streams=streams, scalars=scalars, statistics=statistics, computed=computed, seam=(),
+        table, streams=tuple(entry for entry in table.streams if entry.name in names),
+        scalars=tuple(entry for entry in table.scalars if entry.name in names),
+        statistics=tuple(entry for entry in table.statistics if entry.name in names),
+        computed=tuple(entry for entry in table.computed if entry.name in names), seam=(),
         order=tuple(name for name in table.order if name in names),
         deltas=tuple((name, leaf) for name, leaf in table.deltas if name in names),
     )  # fmt: skip
+
+
+def frozen_apart(table: Table) -> tuple[Table, ...]:
+    """The table, or two: what gradients reach with whatever is read together with it, and the rest, such as a frozen reference.
+
+    The statistics of the rest are all that a gradient needs of it. Row values of no stream are in both.
+    """
+    if any(stream.provider not in ("tensor", "centred") for stream in table.streams) or table.computed:
+        return (table,)
+    read = dict(_read(table))
+    free = _of_no_stream(table, read)
+    moved = {stream.name for stream in table.streams if stream.differentiable}
+    while True:
+        near = {name for name, others in read.items() if name in moved or others & moved}
+        more = near.union(*(read[name] for name in near)) - free
+        if more <= moved:
+            break
+        moved |= more
+    rest = read.keys() - moved - free
+    if not moved or not any(entry.name in rest for entry in table.statistics):
+        return (table,)
+    return _having(table, moved | free), _having(table, rest | free)
+
+
+def _read(table: Table) -> Iterator[tuple[str, frozenset[str]]]:
+    """For every stream, scalar and statistic the names of those that its expressions read."""
+    entries: tuple[Entry, ...] = (*table.streams, *table.scalars, *table.statistics)
+    names = {entry.leaf: entry.name for entry in entries}
+    for entry in entries:
+        nodes = _nodes(_having(table, {entry.name}))
+        yield entry.name, frozenset(names[node] for root in nodes for node in walk(root) if node in names) - {entry.name}
+
+
+def _of_no_stream(table: Table, read: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The scalars that neither a stream nor a statistic is read for, not even by what they read."""
+    left = {scalar.name for scalar in table.scalars}
+    while bound := {name for name in left if read[name] - left}:
+        left -= bound
+    return frozenset(left)
 
 
 def anchored(table: Table) -> tuple[Table, dict[str, str]]:

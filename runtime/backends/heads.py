@@ -72,6 +72,11 @@ class Component:
         self._read |= {read.name for provider in self.providers for read in provider.reads}
         self._whole = mixed(table)
 
+    @property
+    def is_moved(self) -> bool:
+        """Whether a gradient may reach it; what it never reaches is known before the gradients of others are formed."""
+        return bool(self.streams or self.delivered)
+
     def heads(self, heads: Mapping[str, Linear]) -> dict[str, Linear]:
         """The heads that make its streams."""
         return {name: head for name, head in heads.items() if name in self._read}
@@ -81,8 +86,6 @@ class Component:
         parts = [head.shard for head in heads.values() if head.shard is not None]
         if not parts:
             return self.engine
-        if len(parts) < len(heads):
-            raise fail("E723", "one head is split over ranks and another is whole", help="split both over the same ranks")
         part = parts[0]
         key = (part.group, part.offset, part.classes)
         if key not in self._sharded:
@@ -125,6 +128,7 @@ class Headed:
         self.components = tuple(Component(each, self.seam, made, engine(each), self.axes) for each in components(table))
         self.moving = {root.name for root in table.seam if _moves(root.value)}
         self._sums = {root.name: independent(root.value) for root in table.seam}
+        self._moved = [component for component in self.components if component.is_moved]
         self._hopeful = True
         mask = needed(table)
         self._needed = None if mask is None else Executable(emit({"needed": mask}))
@@ -137,6 +141,8 @@ class Headed:
         self, environment: Environment, heads: Mapping[str, Linear], weights: Mapping[str, float]
     ) -> dict[str, Tensor]:
         """The roots of the table; `weights` are the dL/d root that are expected."""
+        if 0 < sum(head.shard is not None for head in heads.values()) < len(heads):
+            raise fail("E723", "one head is split over ranks and another is whole", help="split both over the same ranks")
         inputs = dict(_inputs(environment, heads)) if torch.is_grad_enabled() else {}
         plain = {name: x.detach() for name, x in environment.tensors.items()}
         params = {name: x.detach() for name, x in environment.params.items()}
@@ -172,7 +178,7 @@ class Headed:
         free = component.free(heads)
         most = _most_rows(component, sizes, heads, keys)
         weighed = self.moving & frozenset(expected)
-        if weighed and len(self.components) == 1:
+        if weighed and self._moved == [component]:
             apart = frozenset.intersection(frozenset(free), *(self._sums[name] for name in weighed))
             axes = tuple(axis for axis in free if axis in apart)
             inner = component.inner(axes, sizes)

@@ -64,7 +64,7 @@ class Passage:
         """The roots of the table."""
         owner, known = self.owner, self.known
         found: dict[str, Tensor] = {}
-        for component in owner.components:
+        for component in sorted(owner.components, key=lambda component: component.is_moved):
             plan = self._schedule(component, self.expected)
             blocks = list(cut(plan.axes, known.sizes, plan.rows))
             total = Total(self, whole=len(blocks) == 1) if plan.early else None
@@ -74,8 +74,8 @@ class Passage:
                 if total is not None:
                     self._at_once(visit, total)
             self.early = None if total is None else total.finish()
-        self._projections.clear()
-        self.known = known.having(found)
+            self._projections.clear()
+            self.known = known.having(found)
         return owner.seam.final(self.known)
 
     def _schedule(self, component: Component, expected: Mapping[str, float]) -> Schedule:
@@ -95,7 +95,8 @@ class Passage:
         upstream = {name: like.new_tensor(weight) for name, weight in self.expected.items()}
         axis = self.owner.table.axis
         rows = replace(visit.known, sizes={**visit.known.sizes, axis: self.known.sizes[axis]})
-        visit.spread(self._coefficients(rows, upstream, visit.block, total), total)
+        weights = self._coefficients(rows, upstream, visit.block, total)
+        visit.spread({name: x for name, x in weights.items() if f"@{name}" in visit.component.values}, total)
 
     def _coefficients(
         self, known: Environment, upstream: Mapping[str, Tensor], block: Block, total: Total
@@ -131,7 +132,7 @@ class Passage:
                 return taken if abs(ratio - 1.0) <= CLOSE else {key: value.mul_(ratio) for key, value in taken.items()}
             self.owner.give_up_hope()
             del taken
-        plans = {component: self._schedule(component, {}) for component in self.owner.components}
+        plans = {component: self._schedule(component, {}) for component in self.owner.components if component.is_moved}
         blocks = {each: list(cut(plan.axes, self.known.sizes, plan.rows)) for each, plan in plans.items()}
         total = Total(self, whole=all(len(found) == 1 for found in blocks.values()))
         exact = {name: gradient.double() for name, gradient in upstream.items()}
@@ -161,6 +162,7 @@ class Visit:
         self.scores: dict[str, Tensor] = {}
         self.rows: dict[str, Tensor | None] = {}
         self.axes = {name: axes for (kind, name), axes in call.owner.axes.items() if kind == "tensor"}
+        self.axes |= {name: axes for each in call.owner.components if not each.is_moved for name, axes in each.values.items()}
         known = replace(call.known, tensors={name: x for name, x in call.known.tensors.items() if name in self.axes})
         self.known = self._narrowed(known, block)
         for name in self.heads:
