@@ -10,7 +10,7 @@ from lossc.compiler.program import Program, TermInfo
 from lossc.compiler.table.canonical import Canonical
 from lossc.compiler.table.centre import Centres
 from lossc.compiler.table.extract import Extraction
-from lossc.compiler.table.lowering import Lowering
+from lossc.compiler.table.lowering import Lowering, differentiable
 from lossc.compiler.table.model import Table
 from lossc.compiler.table.registry import Registry
 
@@ -57,7 +57,8 @@ def _is_row(program: Program, axis: str) -> bool:
 
 
 def _normalised(root: Node, named: frozenset[str]) -> Iterator[str]:
-    """The axes of every softmax and logsumexp of a graph that is not over what other class axes were reduced to."""
+    """The axes of every softmax and logsumexp of a graph that is not over what other class axes were reduced to, nor of
+    constants, such as lengths."""
     for node in walk(root):
         if isinstance(node, Reduce) and node.op == "logsumexp" and node.groups is None:
             axes = node.over
@@ -65,7 +66,7 @@ def _normalised(root: Node, named: frozenset[str]) -> Iterator[str]:
             axes = (node.axis,)
         else:
             continue
-        if not any(part.axes & (named - set(axes)) for part in walk(node.body)):
+        if differentiable(node.body) and not any(part.axes & (named - set(axes)) for part in walk(node.body)):
             yield from axes
 
 

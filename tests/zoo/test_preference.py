@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.oracles.batches import pairs, unpaired
+from tests.oracles.batches import pairs, tokens, unpaired
 from tests.zoo.harness import Tensors, objective_of, oracles, run_spec
 from tests.zoo.oracles.preference import judged
 from torch import Tensor
@@ -46,6 +46,7 @@ def same_loss(reference: str, params: dict[str, Any], other: str, batch: Tensors
         ("dpo_shift", {"f_start": 1, "f_end": 1}),
         ("f_dpo", {}),
         ("r_dpo", {"alpha": 0}),
+        ("h_dpo", {"alpha": 1}),
         ("robust_dpo", {"eps": 0}),
     ],
 )
@@ -53,9 +54,25 @@ def test_reduces_to_dpo(name: str, params: dict[str, Any]) -> None:
     same_loss(f"zoo/preference/{name}", params, "dpo(beta=0.1)", pairs(4))
 
 
-def test_a_sure_preference_is_dpo() -> None:
-    batch = {**pairs(4), "strength": torch.ones(3, dtype=torch.float64)}
-    same_loss("zoo/preference/osp", {}, "dpo(beta=0.1)", batch)
+@pytest.mark.parametrize(("name", "sure"), [("osp", "strength"), ("cream", "consistency")])
+def test_a_sure_preference_is_dpo(name: str, sure: str) -> None:
+    batch = {**pairs(4), sure: torch.ones(3, dtype=torch.float64)}
+    same_loss(f"zoo/preference/{name}", {}, "dpo(beta=0.1)", batch)
+
+
+def test_inpo_with_the_reference_alone_is_ipo() -> None:
+    batch = {**pairs(4), "last_logp": -torch.rand(3, 2, dtype=torch.float64)}
+    same_loss("zoo/preference/inpo", {"eta": 0.2, "tau": 0.2}, "ipo(tau=0.2)", batch)
+
+
+def test_poft_is_weighted_likelihood() -> None:
+    """The gradient is that of the average log-probability, times a coefficient that falls where aligned models doubt."""
+    objective = objective_of("zoo/preference/poft")
+    batch = {**tokens(4, b=1), "aligned": torch.full((1, 1), -2.0, dtype=torch.float64)}
+    plain = run_spec(lossc.loads("nll", setting="tokens", backend="reference").double(), tokens(4, b=1))
+    found = run_spec(objective, batch)
+    tau = torch.sigmoid(-2.0 + plain.value)
+    torch.testing.assert_close(found.gradients["logits"], tau * plain.gradients["logits"])
 
 
 @pytest.mark.parametrize("p", [0.2, 0.7, 0.99])

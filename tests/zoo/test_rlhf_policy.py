@@ -128,3 +128,12 @@ def test_the_history_of_a_turn_is_the_mean_over_steps() -> None:
         z, rows = batch["logits"], batch["mask"] & (batch["turns"] == 1)
         usual.append(-(z.softmax(-1) * z.log_softmax(-1)).sum(-1)[rows].mean())
     torch.testing.assert_close(objective.state["history"][1], torch.stack(usual).mean())
+
+
+def test_drpo_without_a_preference_for_length_is_disco() -> None:
+    batch = rollouts(3, q=3, sample=4)
+    batch |= binary_reward(batch, 3)
+    found = run_spec(objective_of("zoo/rlhf_policy/drpo", **{"lambda": 1e12, "beta": 2000}), batch)
+    expected = run_spec(objective_of("zoo/rlhf_policy/disco"), batch)
+    torch.testing.assert_close(found.value, expected.value)
+    torch.testing.assert_close(found.gradients["logits"], expected.gradients["logits"])

@@ -144,6 +144,57 @@ def osp(tensors: Tensors, beta: float = 0.1) -> Tensor:
     return mean(-(p * log_sigmoid(m) + (1 - p) * log_sigmoid(-m)))
 
 
+def last_round(batch: Tensors, seed: int) -> Tensors:
+    """The log-probabilities of the policy of the last round, near those of the reference."""
+    return {"last_logp": batch["ref_logp"] + uniform(*batch["ref_logp"].shape, seed=seed + 8) - 1}
+
+
+@oracle("inpo", batch=of_setting("pairs", last_round), params=[{}, {"eta": 0.5, "tau": 0.2}, {"eta": 0.5, "tau": 0}])
+def inpo(tensors: Tensors, eta: float = 0.0075, tau: float = 0.0025) -> Tensor:
+    """(h - 1 / (2 eta))^2, h = log pi_w/pi_l - tau/eta log ref_w/ref_l - (eta - tau)/eta log last_w/last_l."""
+    w, r, ref_w, ref_r = pair_values(tensors)
+    last = tensors["last_logp"][pair_rows(tensors)]
+    h = (w - r) - tau / eta * (ref_w - ref_r) - (eta - tau) / eta * (last[:, 0] - last[:, 1])
+    return mean((h - 1 / (2 * eta)) ** 2)
+
+
+@oracle("h_dpo", batch=of_setting("pairs"), params=[{}, {"alpha": 0.5, "beta": 0.4}])
+def h_dpo(tensors: Tensors, beta: float = 0.1, alpha: float = 0.95) -> Tensor:
+    """-log sigma(alpha beta (log pi(y_w) - log pi(y_l)) - beta (log pi_ref(y_w) - log pi_ref(y_l)))."""
+    w, r, ref_w, ref_r = pair_values(tensors)
+    return mean(-log_sigmoid(alpha * beta * (w - r) - beta * (ref_w - ref_r)))
+
+
+def consistencies(batch: Tensors, seed: int) -> Tensors:
+    return {"consistency": (uniform(batch["ref_logp"].shape[0], seed=seed + 7) + 1) / 2}
+
+
+@oracle("cream", batch=of_setting("pairs", consistencies), params=[{}, {"beta": 0.5}])
+def cream(tensors: Tensors, beta: float = 0.1) -> Tensor:
+    """-c log sigma(m) - (1 - c) log sigma(-m), m = beta margin."""
+    chosen, rejected = log_ratios(tensors)
+    m, c = beta * (chosen - rejected), tensors["consistency"][pair_rows(tensors)]
+    return mean(-c * log_sigmoid(m) - (1 - c) * log_sigmoid(-m))
+
+
+def aligned_models(batch: Tensors, seed: int) -> Tensors:
+    """Log-probabilities a token of three models."""
+    return {"aligned": uniform(batch["labels"].shape[0], 3, seed=seed + 6) - 2}
+
+
+@oracle("poft", batch=of_setting("tokens", aligned_models))
+def poft(tensors: Tensors) -> Tensor:
+    """-log sigma(1/M sum_j (r - r_j)), r = log p(y) / |y|."""
+    losses = []
+    for i in range(len(tensors["labels"])):
+        row = (tensors["logits"][i], tensors["labels"][i], tensors["mask"][i])
+        length = sequence_length(row[1], row[2])
+        logp = sequence_logp(*row)
+        if logp is not None and length:
+            losses.append(-log_sigmoid((logp / length - tensors["aligned"][i]).mean()))
+    return torch.stack(losses).mean()
+
+
 def judged(tensors: Tensors) -> tuple[Tensor, Tensor]:
     """The rows of the sequences that are present, and their log(pi / pi_ref)."""
     found = []

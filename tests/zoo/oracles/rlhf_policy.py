@@ -58,6 +58,31 @@ def disco(tensors: Tensors, score: str = "logL", tau: float = 10, beta: float = 
     return -gain / len(tensors["reward"]) + beta * (drift - delta).clamp(min=0) ** 2
 
 
+@oracle(
+    "drpo",
+    batch=of_setting("rollouts", binary_reward, q=3, sample=4),
+    params=[{}, {"tau": 1, "lambda": 0.5, "longest": 4}, {"beta": 2, "delta": 0.01}],
+)
+def drpo(
+    tensors: Tensors, tau: float = 10, longest: float = 1024, beta: float = 1000, delta: float = 1e-4, **others: float
+) -> Tensor:
+    """-E_q[sum_P w s - tau log mean_N exp(s / tau)] + beta / 2 [KL(old, pi) - delta]_+^2, w = softmax(-length / (C lambda))."""
+    gain = tensors["logits"].new_zeros(())
+    for q, found in enumerate(samples(tensors)):
+        right = [(j, row) for j, row in found if float(tensors["reward"][q, j]) == 1]
+        wrong = [(j, row) for j, row in found if float(tensors["reward"][q, j]) == 0]
+        if right and wrong:
+            lengths = torch.tensor([float(row.sum()) for _, row in right]).double()
+            w = (-lengths / (longest * others.get("lambda", 0.1))).softmax(0)
+            up = torch.stack([score_of(tensors, q, j, row, "logL") for j, row in right])
+            down = torch.stack([score_of(tensors, q, j, row, "logL") for j, row in wrong])
+            gain = gain + (w * up).sum() - tau * (down / tau).exp().mean().log()
+    keep = kept(tensors["labels"], tensors["mask"])
+    log_ratio = token_logp(tensors, keep) - tensors["old_logp"][keep]
+    drift = mean(log_ratio.exp() - log_ratio - 1)
+    return -gain / len(tensors["reward"]) + beta / 2 * (drift - delta).clamp(min=0) ** 2
+
+
 @oracle("copg", batch=of_setting("rollouts", q=3), params=[{}, {"beta": 0.5}])
 def copg(tensors: Tensors, beta: float = 0.1) -> Tensor:
     """1 / (2 beta) sum of pairs (R_pi(y) - R_pi(y'))^2 / (k - 1),  R_pi = R - beta log(pi / ref)."""
@@ -92,6 +117,23 @@ def a_lol(tensors: Tensors, eps: float = 0.9) -> Tensor:
         if logp is not None:
             rho = (logp - tensors["ref_logp"][i]).exp().detach().clamp(1 - eps, 1 + eps)
             losses.append(-(tensors["reward"][i] - tensors["value"][i]).clamp(min=0) * rho * logp)
+    return torch.stack(losses).mean()
+
+
+def judged(seed: int, variant: str) -> Tensors:
+    plain = offline(seed, variant)
+    return plain | {"value": 3 * plain["value"]}
+
+
+@oracle("dro_v", batch=judged, params=[{}, {"tau": 0.3}])
+def dro_v(tensors: Tensors, tau: float = 1) -> Tensor:
+    """(r - V - tau log(pi / ref))^2 / 2."""
+    losses = []
+    for i, row in enumerate(zip(tensors["logits"], tensors["labels"], tensors["mask"], strict=True)):
+        logp = sequence_logp(*row)
+        if logp is not None:
+            residual = tensors["reward"][i] - tensors["value"][i] - tau * (logp - tensors["ref_logp"][i])
+            losses.append(residual**2 / 2)
     return torch.stack(losses).mean()
 
 
