@@ -32,20 +32,22 @@ def added(kernel: Kernel, statistics: Sequence[Statistic]) -> Iterator[Added]:
             if slope is not ZERO:
                 yield Added(adjoint.seed, statistic.name, slope)
     by_name = {statistic.name: statistic for statistic in statistics}
-    for level in range(kernel.levels, 1, -1):
-        yield from _chained(kernel, level, by_name)
+    for source in reversed(kernel.statistics):
+        if source.name in by_name:
+            yield from _chained(kernel, source, by_name)
 
 
-def _chained(kernel: Kernel, level: int, statistics: dict[str, Statistic]) -> Iterator[Added]:
-    """From the coefficients of one sweep to row values, and on to statistics of earlier sweeps."""
-    chains = [chain for chain in kernel.chains
-              if chain.statistic in statistics and statistics[chain.statistic].level == level]  # fmt: skip
-    for chain in chains:
-        yield Added(chain.statistic, chain.value_of, chain.value)
-    reached = {chain.value_of for chain in chains}
+def _chained(kernel: Kernel, source: Statistic, statistics: dict[str, Statistic]) -> Iterator[Added]:
+    """From the coefficient of a statistic to row values in its body, and on to statistics that were known before it."""
+    reached: dict[str, str] = {}
+    for chain in kernel.chains:
+        if chain.statistic == source.name:
+            own = chain.value_of if chain.value_of in statistics else f"{chain.value_of}_{source.name}"
+            reached[chain.value_of] = own
+            yield Added(chain.statistic, own, chain.value)
     for local in kernel.locals:
         if plain(local.leaf) in reached:
             for statistic in statistics.values():
                 slope = tidy(derivative(local.value, statistic.leaf))
                 if slope is not ZERO:
-                    yield Added(plain(local.leaf), statistic.name, slope)
+                    yield Added(reached[plain(local.leaf)], statistic.name, slope)

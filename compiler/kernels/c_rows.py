@@ -91,14 +91,14 @@ class RowScope:
                 if slope is not ZERO:
                     inner.append(f"d_{statistic.name} += {seed} * {expressions.number(slope)};")
             lines += [f"if ({seed} != 0.0) {{", *inner, "}"] if inner else []
-        for level in range(self.kernel.levels, 1, -1):
-            lines += self._chained(level, by_name)
+        for statistic in reversed(self.kernel.statistics):
+            if any(chain.statistic == statistic.name for chain in self.kernel.chains) and statistic.name in by_name:
+                lines += ["{", *self._chained(statistic, by_name), "}"]
         return lines
 
-    def _chained(self, level: int, statistics: dict[str, Statistic]) -> list[str]:
-        """From the coefficients of one sweep to row values, and on to statistics of earlier sweeps."""
-        chains = [chain for chain in self.kernel.chains
-                  if chain.statistic in statistics and statistics[chain.statistic].level == level]  # fmt: skip
+    def _chained(self, source: Statistic, statistics: dict[str, Statistic]) -> list[str]:
+        """From the coefficient of a statistic to row values in its body, and on to statistics that were known before it."""
+        chains = [chain for chain in self.kernel.chains if chain.statistic == source.name]
         names = dict.fromkeys(chain.value_of for chain in chains)
         lines = [f"double d_{name} = 0.0;" for name in names if name not in statistics]
         for chain in chains:

@@ -22,6 +22,8 @@ FOUND = (
     "mean[b, t where m](logsumexp[v where own](q) * (sum[b by g](a[t = 0]))[group = g])",
     "mean[b, t, v where m and own](xlogy(softmax[v](softmax[v](index[v] / 7)), softmax[v](relu(u * a + z[v = y]))))",
     "mean[b](logsumexp[v](sg(z / tau))[t = 0]) + tau",
+    "sum[b, t, v where keep](sqrt(softmax[v](z / (z[v = y]^2 + 1))))",
+    "sum[b, t](logsumexp[v](u * max[v](u * z[v = y]))) + sum[b, t, v](softmax[v](z) * tanh(u * z[v = y]))",
     "max[b](mean[t where m](logsumexp[k](log_softmax[v where keep or own](z / tau)[v = ys])))",
 )
 """Terms that went wrong once."""
