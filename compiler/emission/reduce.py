@@ -28,7 +28,8 @@ def emit_reduce(emitter: Emitter, node: Reduce, guard: Guard) -> Emitted:
     if node.op == "sum" and mask is None and (factors := _contraction(node)):
         return _contracted(emitter, node, factors, guard)
     body = emitter.emit(node.body, extended(guard, node.where))
-    return reduced(emitter, node, body, mask, _option(emitter, node, guard))
+    value = reduced(emitter, node, body, mask, _option(emitter, node, guard))
+    return emitter.guarded(value, guard, 0.0) if node.op == "logsumexp" and mask is not None else value
 
 
 def reduced(

@@ -61,6 +61,15 @@ def test_what_went_wrong_once(term: str) -> None:
     assert_same(f"{whole_programs.HEAD}minimize\n  f : {term}\n", seed=5)
 
 
+def test_the_logarithm_of_nothing_where_nothing_is_seen() -> None:
+    """A row without a label, whose logsumexp is over absent values: -inf there, and hidden."""
+    term = "mean[b, t where m](logsumexp[v](u + log_softmax[v](z)[v = y]) * (mean[b by g](a[t = 0]))[group = g])"
+    text = f"{whole_programs.HEAD}minimize\n  f : {term}\n"
+    batch = whole_programs.batch(1296)
+    assert all(gradient.isfinite().all() for gradient in outcome(text, "reference", batch).values())
+    assert_same(text, seed=1296)
+
+
 @pytest.mark.parametrize("seed", [*range(17), *range(18, 24)])
 def test_random_programs(seed: int) -> None:
     """The 17th reduces an axis that nothing in it has."""
