@@ -16,6 +16,11 @@ def ppo_clip(ratio: Tensor, advantage: Tensor, eps: float = 0.2) -> Tensor:
     return grpo(ratio, advantage, eps, eps)
 
 
+def gspo(log_ratio: Tensor, advantage: Tensor, eps_low: float = 3e-4, eps_high: float = 4e-4) -> Tensor:
+    """-min(s A, clip(s, 1 - eps_low, 1 + eps_high) A) of one sequence, s = (prod_t r_t)^(1 / |y|) (Zheng et al. 2025)."""
+    return grpo(log_ratio.exp().prod() ** (1 / len(log_ratio)), advantage, eps_low, eps_high)
+
+
 def cispo(logp: Tensor, ratio: Tensor, advantage: Tensor, cap: float = 5.0) -> Tensor:
     """-sg(min(r, cap)) A log pi (MiniMax 2025)."""
     return -ratio.clamp(max=cap).detach() * advantage * logp
