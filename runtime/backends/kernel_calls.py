@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Literal
 
@@ -38,7 +39,7 @@ class Given:
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         read = (*self.streams.values(), *self.arguments.values())
         return next((tensor.device for tensor, _ in read), torch.device("cpu"))
