@@ -52,9 +52,13 @@ CASES = (
     ),
     per_token("cispo(cap = 1.1)", lambda logp, ratio, advantage, ref: oracle.cispo(logp, ratio, advantage, 1.1)),
     Case(
-        "gspo()", "rollouts", "mean[q, sample](gspo(eps_low = 0.1, eps_high = 0.2))", of_sequences,
-        uses="policy (gspo)", finite=False,
-    ),  # fmt: skip
+        "gspo()",
+        "rollouts",
+        "mean[q, sample](gspo(eps_low = 0.1, eps_high = 0.2))",
+        of_sequences,
+        uses="policy (gspo)",
+        finite=False,
+    ),
     per_token("reinforce()", lambda logp, ratio, advantage, ref: oracle.reinforce(logp, advantage)),
     per_token("k1()", lambda logp, ratio, advantage, ref: oracle.k1(logp, ref)),
     per_token("k2()", lambda logp, ratio, advantage, ref: oracle.k2(logp, ref)),
