@@ -61,7 +61,7 @@ class Row:
     - `floor_ms`: one read of every stream and one write of every gradient, as fast as a copy into an existing buffer; of a
       linear head its three bare products.
     - `peak_bytes`: the most memory that one pass holds above its inputs, gradients included.
-    - `grad_error`: norm(g - g64) / norm(g64), the largest over the inputs that have a gradient; `loss_error`:
+    - `grad_error`: norm(g - g64) / norm(g64), the largest over inputs and learned parameters; `loss_error`:
       |l - l64| / |l64|; None where nothing was computed in double precision.
     - `compile_s`: from the text to the end of the first pass with empty caches, less one later pass; of a linear head to the
       end of a pass over a small batch.

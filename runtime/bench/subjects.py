@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -21,10 +22,29 @@ Batch = dict[str, Tensor]
 Loss = Callable[[Batch], Tensor]
 Maker = Callable[[], Loss]
 
+LEARNED = "learn "
+"""What the names of gradients of learned parameters begin with."""
+
 ON_HEADS = "it takes a linear head: `--path linear`"
 
 PLAIN = 1 << 24
 """Entries of a batch up to which gradients in double precision come from the objective as one expression."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A loss that is an objective, which may learn parameters of its own."""
+
+    objective: lossc.Objective
+    run: Loss
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.run(batch)
+
+
+def learned(loss: Loss) -> dict[str, Tensor]:
+    """What a loss learns itself, by the name of its gradient."""
+    return {LEARNED + name: held for name, held in loss.objective.learn.items()} if isinstance(loss, Ours) else {}
 
 
 def loaded(task: Task, backend: str = "reference") -> lossc.Objective:
@@ -122,7 +142,7 @@ def _by_hand(variant: str, loss: Loss | None, task: Task) -> Maker | str:
 
 def _of(task: Task, backend: str) -> Loss:
     objective = loaded(task, backend)
-    return lambda batch: objective(given(batch, formed=backend == "reference")).loss
+    return Ours(objective, lambda batch: objective(given(batch, formed=backend == "reference")).loss)
 
 
 def _again(task: Task) -> Loss:
@@ -132,7 +152,7 @@ def _again(task: Task) -> Loss:
     def loss(batch: Batch) -> Tensor:
         return torch.stack(list(objective(given(batch, formed=False), per_term=True).terms.values())).sum()
 
-    return loss
+    return Ours(objective, loss)
 
 
 def _compiled(task: Task) -> Loss:
@@ -142,17 +162,20 @@ def _compiled(task: Task) -> Loss:
         found: Tensor = objective(given(batch, formed=True)).loss
         return found
 
-    return torch.compile(loss, fullgraph=True, dynamic=False)
+    return Ours(objective, torch.compile(loss, fullgraph=True, dynamic=False))
 
 
 def exact(task: Task, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients in double precision at the very same numbers; block by block where eager torch would take too much."""
     entries = sum(prod(tensor.shape) for tensor in batch.values())
-    objective = loaded(task, "reference" if entries <= PLAIN else "torch")
-    wide = {n: x.detach().double().requires_grad_(x.requires_grad) if x.is_floating_point() else x for n, x in batch.items()}
+    objective = loaded(task, "reference" if entries <= PLAIN else "torch").double()
+    wide = {
+        n: x.detach().double().requires_grad_(x.requires_grad) if x.is_floating_point() else x for n, x in batch.items()
+    }
     loss = objective(given(wide, formed=False)).loss
     loss.backward()
-    return loss.detach(), {name: x.grad for name, x in wide.items() if x.grad is not None}
+    sources = wide | {LEARNED + name: held for name, held in objective.learn.items()}
+    return loss.detach(), {name: x.grad for name, x in sources.items() if x.grad is not None}
 
 
 def module_of(path: str | None) -> ModuleType | None:

@@ -20,7 +20,19 @@ from lossc.compiler.program import Program
 from lossc.compiler.table import class_axes
 from lossc.runtime.bench.memory import peak
 from lossc.runtime.bench.rows import Row, Task
-from lossc.runtime.bench.subjects import Batch, Loss, Maker, drawn, exact, heads_of, loaded, makers, module_of
+from lossc.runtime.bench.subjects import (
+    LEARNED,
+    Batch,
+    Loss,
+    Maker,
+    drawn,
+    exact,
+    heads_of,
+    learned,
+    loaded,
+    makers,
+    module_of,
+)
 
 Exact = tuple[Tensor, dict[str, Tensor]]
 """Loss and gradients in double precision."""
@@ -97,7 +109,9 @@ def _extents(program: Program, batch: Batch) -> str:
     """`b=4, t=256, v=32000`."""
     shapes = {name: batch[name].shape for name in program.tensors if name in batch}
     shapes |= {n: torch.Size((*batch[f"{n}.hidden"].shape[:-1], len(batch[f"{n}.weight"]))) for n in heads_of(batch)}
-    sizes = {axis: n for name, shape in shapes.items() for axis, n in zip(program.tensors[name].order, shape, strict=True)}
+    sizes = {
+        axis: n for name, shape in shapes.items() for axis, n in zip(program.tensors[name].order, shape, strict=True)
+    }
     return ", ".join(f"{axis}={n}" for axis, n in sizes.items())
 
 
@@ -147,18 +161,19 @@ def _subject(make: Maker, batch: Batch, first: Batch, truth: Exact | None, devic
     _pass(loss, first)
     _wait(device)
     seconds = time.perf_counter() - start
-    _forget(first)
+    _forget({**first, **learned(loss)})
     losses: list[Tensor] = []
     taken = peak(lambda: losses.append(_pass(loss, batch)), device)
-    errors = (None, None) if truth is None else _errors(losses[0], batch, truth)
+    errors = (None, None) if truth is None else _errors(losses[0], {**batch, **learned(loss)}, truth)
     _forget(batch)
     return Subject(lambda: _step(loss, batch), seconds, taken, *errors)
 
 
-def _errors(loss: Tensor, batch: Batch, truth: Exact) -> tuple[float, float]:
-    """Those of gradients and loss."""
+def _errors(loss: Tensor, sources: Batch, truth: Exact) -> tuple[float, float]:
+    """Those of gradients and loss; what an objective learns is no source of a loss that was written by hand."""
     exact_loss, g64 = truth
-    gradients = max((_error(batch[name].grad, g) for name, g in g64.items()), default=0.0)
+    own = {name: g for name, g in g64.items() if name in sources or not name.startswith(LEARNED)}
+    gradients = max((_error(sources[name].grad, g) for name, g in own.items()), default=0.0)
     return gradients, _error(loss.double().reshape(1), exact_loss.double().reshape(1))
 
 

@@ -25,7 +25,13 @@ KEYS = {"objective", "path", "variant", "dtype", "allocator", "ms", "floor_ms", 
 
 
 def task_of(name: str, **changes: object) -> Task:
-    settings = {"dtype": "fp32", "allocator": "default", "variants": ("eager", "terms", "torch"), "repeats": 1, **changes}
+    settings = {
+        "dtype": "fp32",
+        "allocator": "default",
+        "variants": ("eager", "terms", "torch"),
+        "repeats": 1,
+        **changes,
+    }
     return Task(str(BENCHMARKS / f"{name}.loss"), {}, SIZES, **settings)  # type: ignore[arg-type]
 
 
@@ -70,20 +76,27 @@ def test_chunked_losses_of_liger_are_the_same_losses(name: str, ignored: float) 
     """Loss, and gradients of hidden states and weight, against ours in double precision."""
     pytest.importorskip("liger_kernel")
     sizes = {"pair": 3, "t": 7, "v": 11}
-    task = replace(task_of(name, path="linear", features=5, variants=("c", "given", "liger"), ignored=ignored), sizes=sizes)
+    task = replace(
+        task_of(name, path="linear", features=5, variants=("c", "given", "liger"), ignored=ignored), sizes=sizes
+    )
     rows = list(worker.rows(task))
     assert [row.variant for row in rows] == ["c", *(["given"] if name.startswith("o11") else []), "liger"]
     assert all(precise(row) for row in rows)
 
 
-def test_a_library_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_not_there_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     found = list(subjects.makers(task_of("o10_orpo", path="linear", variants=("liger",)), module_of_baselines()))
     assert found == [("liger", "it needs liger-kernel: `pip install 'lossc[bench]'`")]
 
 
 def test_what_takes_a_head_says_so() -> None:
-    tasks = [task_of("o1_ce", variants=("again", "lce")), task_of("o2_ce_smoothing_z", path="linear", variants=("liger",))]
+    tasks = [
+        task_of("o1_ce", variants=("again", "lce")),
+        task_of("o2_ce_smoothing_z", path="linear", variants=("liger",)),
+    ]
     found = [why for task in tasks for _, why in subjects.makers(task, module_of_baselines())]
     assert found == [subjects.ON_HEADS, subjects.ON_HEADS, "no call is known for this objective"]
 
@@ -93,6 +106,18 @@ def test_without_double_precision_there_are_no_errors(monkeypatch: pytest.Monkey
     (row,) = worker.rows(task_of("o1_ce", path="linear", features=5, variants=("torch",), exact=False))
     assert row.grad_error is None and row.loss_error is None
     assert row.ms > 0 and row.compile_s > 0
+
+
+def test_the_gradients_of_learned_parameters_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tmp_path / "learned.loss"
+    text = "objective learned\nuse std.settings.classes\nlearn s : real = 0.3\nminimize\n  f : exp(-s) * mean[b](nll) + s\n"
+    spec.write_text(text)
+    task = replace(task_of("o1_ce", variants=("eager", "torch")), file=str(spec), sizes={"b": 4, "v": 11})
+    assert all(precise(row) for row in worker.rows(task))
+    _, found = subjects.exact(task, subjects.drawn(task, None))
+    assert set(found) == {"logits", "learn s"}
+    monkeypatch.setattr(worker, "learned", lambda loss: {"learn s": torch.zeros(())})
+    assert all(row.grad_error == 1.0 for row in worker.rows(task))
 
 
 def test_half_precision_is_as_far_off_as_half_precision_is() -> None:
@@ -191,7 +216,12 @@ def test_the_rows_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_word_that_is_no_choice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     spec = str(BENCHMARKS / "o1_ce.loss")
-    for option, value in (("--dtype", "fp23"), ("--allocator", "jemalloc"), ("--variants", "egaer"), ("--sizes", "w=3")):
+    for option, value in (
+        ("--dtype", "fp23"),
+        ("--allocator", "jemalloc"),
+        ("--variants", "egaer"),
+        ("--sizes", "w=3"),
+    ):
         assert run(["bench", spec, option, value]) == 2
         assert "E805" in capsys.readouterr().err
 
