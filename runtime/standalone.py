@@ -16,6 +16,7 @@ from typing import Any
 from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.emission import Instruction, Procedure, Slot
 from lossc.compiler.lagrangian import VIOLATION
+from lossc.compiler.program import Program
 from lossc.compiler.renewal import NAME as GATHERED
 from lossc.runtime import operations, template, template_run
 from lossc.runtime.objective import Objective
@@ -84,6 +85,8 @@ _MERGERS = """    "add": torch.add, "any": torch.logical_or, "all": torch.logica
 
 # ------------------------------------------------------------------------------------------------ tables
 
+TensorRow = tuple[str, str, str, tuple[str, ...], str | None]
+"""Name, role, type, axes, the axis that a label points into."""
 Places = dict[str, list[str]]
 """The names of tensors, parameters, extents, functions and leaves in the order in which programs are given them."""
 
@@ -110,7 +113,7 @@ def tables(
     procedures = (variant.procedure, *(following.procedures.values() if following else ()))
     places = _places(objective, procedures, following)
     bound = {entry.name: entry for procedure in reversed(procedures) for entry in procedure.bound}
-    tensors = []
+    tensors: list[TensorRow] = []
     for entry in (bound[name] for name in places["tensor"]):
         tensor = program.tensors[entry.name]
         tensors.append((entry.name, tensor.role, entry.type, entry.axes, tensor.kind.codomain))
@@ -120,9 +123,10 @@ def tables(
         own[name] if name in own else (name, numbers[name], program.params[name].role, bound[name].axes)
         for name in places["param"]
     ]
-    used = set(bound)
-    unused = [name for name in program.tensors if name not in used]
     extents = {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions} | objective.sizes
+    known = frozenset(extents).union(*((*row[3], row[4]) for row in tensors))
+    tensors += _of_extents(program, frozenset(bound), frozenset(places["size"]) - known)
+    unused = [name for name in program.tensors if name not in {*bound, *(row[0] for row in tensors)}]
     terms = [(entry.name, entry.sign, len(entry.forms)) for entry in _entries(variant)]
     return "\n\n".join([
         _table("TENSORS", "name, role, type, axes, the axis that a label points into", tensors),
@@ -138,6 +142,14 @@ def tables(
         _table("TERMS", "name, sign in the loss (0: a monitor), number of parts", terms),
         *(_entries_of(*entry) for entry in (following.tables() if following else ())),
     ])  # fmt: skip
+
+
+def _of_extents(program: Program, used: frozenset[str], axes: frozenset[str]) -> Iterator[TensorRow]:
+    """Tensors that are needed for nothing but the extents of some axes."""
+    for name, tensor in program.tensors.items():
+        if name not in used and tensor.kind.name not in ("weights", "model") and axes & frozenset(tensor.order):
+            type_ = {"label": "integer", "mask": "mask"}.get(tensor.kind.name, "number")
+            yield name, tensor.role, type_, tensor.order, tensor.kind.codomain
 
 
 def _weights(objective: Objective) -> list[tuple[str, str, str, str | None]]:

@@ -32,6 +32,14 @@ minimize
 monitor
   spread : std[b](x)
 """),
+    "extents": lambda: lossc.loads("""
+axis b : batch
+axis bin
+input x : real[b]
+data edges : real[bin]
+minimize
+  f : mean[b](sum[bin](softmax[bin](-(x - index[bin] / size[bin])^2) * index[bin] + 0 * edges))
+"""),
 }  # fmt: skip
 
 SCRIPT = """
