@@ -60,7 +60,7 @@ def test_plan(name: str) -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_a_plan_is_json(name: str) -> None:
     record = json.loads(json.dumps(plan_of(name).to_record()))
-    assert set(record) == {"objective", "sizes", "axes", "rows_only", "widest", "whole", "largest"}
+    assert set(record) == {"objective", "sizes", "axes", "rows_only", "widest", "whole", "pairs", "largest"}
 
 
 def test_a_table_is_json() -> None:
