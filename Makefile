@@ -18,8 +18,8 @@ bench: $(VENV)/.installed-train
 	@$(BIN)/python benchmarks/run.py
 
 bench-heads: $(VENV)/.installed-bench
-	@$(BIN)/python benchmarks/heads.py --write-page
 	@$(BIN)/python benchmarks/scaling.py --picture docs/heads.png
+	@$(BIN)/python benchmarks/heads.py --write-page
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "lossc needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }

@@ -21,6 +21,15 @@ from lossc.runtime.bench.record import Record, Session, save, where
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "heads"
 PAGE = HERE.parent / "docs" / "heads.md"
+PICTURE = HERE.parent / "docs" / "heads.png"
+GROWTH = """
+![Time and extra memory against classes, rows and terms](heads.png)
+
+Time and extra memory of cross-entropy over a head, against the number of classes and of rows, and against the number of terms
+over the same scores.
+"""
+"""Stands below the tables where the picture is there."""
+
 FEATURES = 1024
 
 ITEM_BYTES = {"fp32": 4, "bf16": 2}
@@ -111,7 +120,7 @@ def page(record: Record, name: str) -> str:
     """What was measured on, and the tables of the page."""
     scenes = _scenes(record["rows"])
     yields = [where(record), f"[All rows](../benchmarks/results/heads/{name}).", ""]
-    return "\n".join([*yields, *_products(scenes), "", *_others(scenes), ""])
+    return "\n".join([*yields, *_products(scenes), "", *_others(scenes), *([GROWTH] if PICTURE.exists() else [""])])
 
 
 def _scenes(rows: Sequence[Record]) -> list[dict[str, Record]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from heads import FEATURES, HERE, RESULTS, entry
+from heads import FEATURES, HERE, PICTURE, RESULTS, entry
 
 from lossc.runtime.bench import Task
 from lossc.runtime.bench.record import Record, Session, save, where
@@ -23,7 +23,6 @@ from lossc.runtime.bench.record import Record, Session, save, where
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PICTURE = HERE.parent / "docs" / "heads.png"
 VARIANTS = ("c", "lce", "eager")
 MOST = 32000
 """Classes up to which `F.linear_cross_entropy` is measured: beyond, a pass of its few rows a block takes half a minute."""
