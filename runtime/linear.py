@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -73,10 +74,15 @@ class Linear:
             raise fail("E722", "`bias` must have one entry for each class", found=found)
         if isinstance(self.scale, Tensor) and self.scale.numel() != 1:
             raise fail("E722", "`scale` of a head must have one entry", found=shown(self.scale))
-        if self.softcap is not None and not self.softcap > 0:
+        if self.softcap is not None and not 0 < self.softcap < math.inf:
             raise fail("E722", "`softcap` of a head must be positive", found=str(self.softcap))
         if self.group is not None:
             object.__setattr__(self, "shard", Shard.of(self.group, self.weight))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to multiply, in a head that is whole."""
+        return self.group is None and 0 in (*self.shape, self.hidden.shape[-1])
 
     @property
     def shape(self) -> torch.Size:

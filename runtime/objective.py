@@ -288,7 +288,9 @@ class Objective(Running):
         for kind, name, axes in variant.bound:
             if kind == "tensor":
                 tensor = admitted.tensors[name]
-                values.append(tensor.logits() if isinstance(tensor, Linear) and not variant.heads else tensor)
+                if isinstance(tensor, Linear) and (not variant.heads or tensor.is_empty):
+                    tensor = tensor.logits()
+                values.append(tensor)
             elif kind == "param":
                 values.append(self._parameter(name, axes, admitted))
             elif kind == "size":

@@ -144,7 +144,7 @@ class Sweeps(Loops):
         lines: list[str] = []
         value = self.expressions(lines, WHOLE).atom(point.statistic.body)
         missing = "0" if value.type != "number" else "NAN"
-        return [f"if ({label} < classes) {{", f"const int j = {label} < 0 ? 0 : {label};", *lines,
+        return [f"if ({label} < classes && classes > 0) {{", f"const int j = {label} < 0 ? 0 : {label};", *lines,
                 f"{output} = {value.text};", f"}} else {output} = {missing};"]  # fmt: skip
 
     # -------------------------------------------------------------------------------------- gradients

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossc.compiler.kernels.c_rows import value_type
 from lossc.compiler.sweeps import Contribution, GradientSweep, Sweep
 from lossc.compiler.table import Table
 from lossc.runtime.backends.blocks import Block, BlockProgram, Buffers, cut, part
@@ -71,10 +72,11 @@ class StatisticPass:
     def __init__(self, sweep: Sweep, table: Table) -> None:
         self.cut = sweep.cut
         self.program = BlockProgram(sweep.procedure)
-        self.rows = {s.name: s.rows for s in table.statistics if s.name in sweep.procedure.outputs}
+        self.statistics = {s.name: s for s in table.statistics if s.name in sweep.procedure.outputs}
+        self.rows = {name: s.rows for name, s in self.statistics.items()}
 
     def run(self, call: Call) -> dict[str, Tensor]:
-        """The statistics of all rows, by the names of their leaves."""
+        """The statistics of all rows, by the names of their leaves; of no rows there is no block."""
         buffers = call.buffers()
         found: dict[str, Tensor] = {}
         for block in cut(self.cut, call.sizes, call.rows):
@@ -86,6 +88,10 @@ class StatisticPass:
                 if f"@{name}" not in found:
                     found[f"@{name}"] = value.new_empty(call.shape(self.rows[name], {}))
                 part(found[f"@{name}"], self.rows[name], block).copy_(value)
+        for name in self.statistics if not found else ():
+            kind = value_type(self.statistics[name])
+            dtype = call.like.dtype if kind == "number" else torch.int64 if kind == "integer" else torch.bool
+            found[f"@{name}"] = call.like.new_empty(call.shape(self.rows[name], {}), dtype=dtype)
         return found
 
 
