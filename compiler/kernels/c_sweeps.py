@@ -169,7 +169,7 @@ class Sweeps(Loops):
 
     def whole(self, wants: Sequence[Stream], alive: str) -> str:
         """That the gradient of a row is taken in packs, or without guards."""
-        return " && ".join([self._packed, alive, *self.finite(self.graphs_of(wants))])
+        return " && ".join(filter(None, [self._packed, alive, *self.finite(self.graphs_of(wants))]))
 
     def graphs_of(self, wants: Sequence[Stream]) -> list[Node]:
         """What the gradients of streams are made of."""

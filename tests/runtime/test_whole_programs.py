@@ -24,6 +24,7 @@ FOUND = (
     "mean[b](logsumexp[v](sg(z / tau))[t = 0]) + tau",
     "sum[b, t, v where keep](sqrt(softmax[v](z / (z[v = y]^2 + 1))))",
     "sum[b, t](logsumexp[v](u * max[v](u * z[v = y]))) + sum[b, t, v](softmax[v](z) * tanh(u * z[v = y]))",
+    "mean[b](softplus(mean[t where m](sum[v](z * (index[v] == y))))) + mean[b, t, v where m](sqrt(softmax[v](z + u))^2)",
     "max[b](mean[t where m](logsumexp[k](log_softmax[v where keep or own](z / tau)[v = ys])))",
 )
 """Terms that went wrong once."""
