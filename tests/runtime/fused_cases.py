@@ -207,7 +207,7 @@ def poisoned(batch: Batch) -> Batch:
 
 
 def agreeing(batch: Batch) -> Batch:
-    """A teacher that differs in the seventh digit, and in half precision not at all: where single entries do, `tv` has a kink."""
+    """A teacher that differs in the seventh digit, in half precision not at all: where single entries do, `tv` has a kink."""
     logits = batch["logits"].bfloat16().to(batch["logits"])
     return {**batch, "logits": logits, "teacher": logits + 1e-7 * batch["teacher"]}
 
