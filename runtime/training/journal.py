@@ -13,6 +13,7 @@ from lossc.runtime.files import reporting_writes, write_text
 from lossc.runtime.training.damage import damaged
 
 Split = Literal["train", "held_out"]
+SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,16 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Reading]:
-    """The readings of a file; a line that is not whole, as a crash leaves the last, is passed over."""
+    """The readings of a file. A line that is not whole, as a crash leaves the last, is passed over, and so is one of other
+    names than most of its split have.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     except OSError as failure:
         raise damaged(path, (failure.strerror or str(failure)).lower(), "remove it: it holds the readings alone") from None
     readings = [reading for line in text.splitlines() if (reading := _reading(line)) is not None]
-    usual = Counter(_names(reading) for reading in readings).most_common(1)
-    return [reading for reading in readings if _names(reading) == usual[0][0]]
+    names = {split: Counter(_names(reading) for reading in readings if reading.split == split) for split in SPLITS}
+    return [reading for reading in readings if _names(reading) == names[reading.split].most_common(1)[0][0]]
 
 
 def _names(reading: Reading) -> tuple[frozenset[str], frozenset[str]]:
@@ -86,6 +89,7 @@ def _reading(line: str) -> Reading | None:
         record: dict[str, Any] = json.loads(line)
         monitors = {name: math.nan if value is None else float(value) for name, value in record.get("monitors", {}).items()}
         terms = {name: float(value) for name, value in record["terms"].items()}
-        return Reading(**{**record, "step": int(record["step"]), "terms": terms, "monitors": monitors})
+        reading = Reading(**{**record, "step": int(record["step"]), "terms": terms, "monitors": monitors})
+        return reading if reading.split in SPLITS else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
