@@ -55,11 +55,14 @@ def test_the_sums_of_a_table_are_those_over_its_classes() -> None:
         assert max(choose.sums(table) for table in tables(program)) == count
 
 
-def test_more_sums_are_worth_a_kernel_sooner() -> None:
+def test_more_sums_are_worth_a_kernel_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = [("c", 50_000, 8, 2), ("c", 200_000, 8, 1), ("torch", 400_000, 8, 2)]
+    monkeypatch.setattr(choose, "candidates", lambda _: table)
     assert choice("cpu", 100_000, 1000, sums=1) == "reference"
     assert choice("cpu", 100_000, 1000, sums=3) == "c"
     assert choice("cpu", 100_000, 1000, sums=3, kernels=False) == "reference"
-    assert choice("cpu", 1 << 22, 1000, sums=3, kernels=False) == "torch"
+    assert choice("cpu", 500_000, 1000, sums=1, kernels=False) == "reference"
+    assert choice("cpu", 500_000, 1000, sums=3, kernels=False) == "torch"
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing does so
@@ -119,7 +122,7 @@ def test_what_feeds_on_vocabulary_sized_values_is_fused_for_its_memory_alone() -
     for name, more in (("alone", ""), ("fed", "  far : mean[b](median[v](logits)^2)\n")):
         run = lossc.loads(text + more).variant().run.__self__  # type: ignore[attr-defined]
         (operator,) = run._fused.operators
-        chosen[name] = [operator.choice({"b": rows, "v": 1000}, "cpu") for rows in (64, 1 << 10, 1 << 14)]
+        chosen[name] = [operator.choice({"b": rows, "v": 1000}, "cpu") for rows in (8, 1 << 10, 1 << 14)]
     assert chosen == {"alone": ["reference", "c", "c"], "fed": ["reference", "reference", "c"]}
 
 
