@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from lossc.compiler.core import ZERO, Node
 from lossc.compiler.derivative import derivative, tidy
-from lossc.compiler.kernels.c_rows import plain
-from lossc.compiler.kernels.model import Argument, Kernel
+from lossc.compiler.kernels.model import Argument, Kernel, plain
 from lossc.compiler.table.model import Statistic
 
 

@@ -7,20 +7,15 @@ the loops over classes. dL/d statistic is `d_…`, and the flag `on_…` says th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
 
-from lossc.compiler.core import ZERO, Index, Input, Node, walk
-from lossc.compiler.derivative import derivative, tidy
+from lossc.compiler.core import Index, Input, Node, walk
+from lossc.compiler.kernels.backward import Added, added
 from lossc.compiler.kernels.c_expressions import Atom, Expressions
-from lossc.compiler.kernels.model import Argument, Kernel, Local, RowType, type_of
+from lossc.compiler.kernels.model import Argument, Kernel, Local, RowType, plain, type_of
 from lossc.compiler.table.model import Statistic
 
 OUTPUT_TYPES = {"number": "double", "integer": "int64_t", "mask": "bool_t"}
-
-
-def plain(leaf: Node) -> str:
-    """The name of a leaf of the table: `@s1` as `s1`."""
-    assert isinstance(leaf, Input)
-    return leaf.name[1:] if leaf.name.startswith("@") else leaf.name
 
 
 class RowScope:
@@ -80,41 +75,21 @@ class RowScope:
 
     def coefficients(self, statistics: Sequence[Statistic]) -> list[str]:
         """dL/d statistic from the adjoints of the row, the last sweep first."""
-        lines = [f"double d_{statistic.name} = 0.0;" for statistic in statistics]
-        by_name = {statistic.name: statistic for statistic in statistics}
-        for adjoint in self.kernel.adjoints or ():
-            seed = self.names[adjoint.seed.leaf].text
-            inner: list[str] = []
-            expressions = self.expressions(inner)
-            for statistic in statistics:
-                slope = tidy(derivative(adjoint.value, statistic.leaf))
-                if slope is not ZERO:
-                    inner.append(f"d_{statistic.name} += {seed} * {expressions.number(slope)};")
-            lines += [f"if ({seed} != 0.0) {{", *inner, "}"] if inner else []
-        for statistic in reversed(self.kernel.statistics):
-            if any(chain.statistic == statistic.name for chain in self.kernel.chains) and statistic.name in by_name:
-                lines += ["{", *self._chained(statistic, by_name), "}"]
+        parts = list(added(self.kernel, statistics))
+        names = dict.fromkeys([*(statistic.name for statistic in statistics), *(part.target for part in parts)])
+        lines = [f"double d_{name} = 0.0;" for name in names]
+        for source, group in groupby(parts, key=lambda part: part.source):
+            text = f"d_{source}" if isinstance(source, str) else self.names[source.leaf].text
+            lines += [f"if ({text} != 0.0) {{", *self._passed_on(text, group), "}"]
         return lines
 
-    def _chained(self, source: Statistic, statistics: dict[str, Statistic]) -> list[str]:
-        """From the coefficient of a statistic to row values in its body, and on to statistics that were known before it."""
-        chains = [chain for chain in self.kernel.chains if chain.statistic == source.name]
-        names = dict.fromkeys(chain.value_of for chain in chains)
-        lines = [f"double d_{name} = 0.0;" for name in names if name not in statistics]
-        for chain in chains:
-            lines += self._added(f"d_{chain.statistic}", f"d_{chain.value_of}", chain.value)
-        for local in self.kernel.locals:
-            if plain(local.leaf) in names:
-                for statistic in statistics.values():
-                    slope = tidy(derivative(local.value, statistic.leaf))
-                    if slope is not ZERO:
-                        lines += self._added(f"d_{plain(local.leaf)}", f"d_{statistic.name}", slope)
+    def _passed_on(self, source: str, parts: Iterable[Added]) -> list[str]:
+        """What one coefficient or seed adds to others."""
+        lines: list[str] = []
+        expressions = self.expressions(lines)
+        for part in parts:
+            lines.append(f"d_{part.target} += {source} * {expressions.number(part.slope)};")
         return lines
-
-    def _added(self, source: str, target: str, slope: Node) -> list[str]:
-        inner: list[str] = []
-        value = self.expressions(inner).number(slope)
-        return [f"if ({source} != 0.0) {{", *inner, f"{target} += {source} * {value};", "}"]
 
 
 def value_type(statistic: Statistic) -> RowType:

@@ -101,3 +101,9 @@ def type_of(leaf: Node) -> RowType:
     if leaf.is_mask:
         return "mask"
     return "integer" if isinstance(leaf, Input) and leaf.kind == "label" else "number"
+
+
+def plain(leaf: Node) -> str:
+    """The name of a leaf of the table: `@s1` as `s1`."""
+    assert isinstance(leaf, Input)
+    return leaf.name[1:] if leaf.name.startswith("@") else leaf.name

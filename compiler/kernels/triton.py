@@ -19,9 +19,9 @@ from lossc.compiler.core import Index, Node
 from lossc.compiler.kernels.backward import added
 from lossc.compiler.kernels.c import Function, Slot, SlotKind, at_label
 from lossc.compiler.kernels.c_expressions import Atom
-from lossc.compiler.kernels.c_rows import plain, value_type
+from lossc.compiler.kernels.c_rows import value_type
 from lossc.compiler.kernels.gradient import coefficient, gradient_of, guarded, seen
-from lossc.compiler.kernels.model import Kernel, Local, Point, type_of
+from lossc.compiler.kernels.model import Kernel, Local, Point, plain, type_of
 from lossc.compiler.kernels.order import early, steps
 from lossc.compiler.kernels.triton_expressions import TritonExpressions
 from lossc.compiler.table.model import Statistic, Stream
