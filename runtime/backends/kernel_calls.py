@@ -18,7 +18,7 @@ from lossc.compiler.table import Statistic, Stream
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.native import MOST, TYPES, Native, Operand
 from lossc.runtime.backends.places import Built, Layout, Place, StreamForm, in_form
-from lossc.runtime.backends.pool import POOL
+from lossc.runtime.backends.pool import empty_on
 from lossc.runtime.backends.row_arguments import Arguments
 
 Axes = tuple[str, ...]
@@ -237,7 +237,7 @@ class KernelCalls:
             case "column":
                 written.columns[name] = torch.zeros(place.shape, dtype=place.dtype, device=given.device)
                 return written.columns[name]
-        written.gradients[name] = _empty(place.shape, place.dtype, given.device)
+        written.gradients[name] = empty_on(given.device, place.shape, place.dtype)
         return written.gradients[name]
 
     def _statistic(self, place: Place, given: Given, written: Written) -> Tensor:
@@ -267,10 +267,6 @@ class KernelCalls:
             yield name, form.returned(gradient)
         for name, column in written.columns.items():
             yield name, column.to(given.streams[name][0].dtype)
-
-
-def _empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return POOL.empty(shape, dtype) if device.type == "cpu" else torch.empty(tuple(shape), dtype=dtype, device=device)
 
 
 def stored(statistic: Statistic) -> torch.dtype:

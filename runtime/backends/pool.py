@@ -104,3 +104,8 @@ def _mapped(size: int) -> mmap.mmap:
 
 
 POOL = Pool()
+
+
+def empty_on(device: torch.device, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor of undefined content, on the CPU from the pool."""
+    return POOL.empty(shape, dtype) if device.type == "cpu" else torch.empty(tuple(shape), dtype=dtype, device=device)

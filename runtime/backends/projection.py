@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from lossc.runtime.backends.pool import POOL
+from lossc.runtime.backends.pool import empty_on
 from lossc.runtime.linear import Linear
 
 SLICE_BYTES = 8 << 20
@@ -47,7 +47,7 @@ class Projection:
     def _taken(self, rows: int) -> Tensor:
         """Memory for a block, the same for each."""
         if self._memory is None or self._memory.shape[0] < rows:
-            self._memory = _empty((rows, self.classes), self.dtype, self.weight)
+            self._memory = empty_on(self.weight.device, (rows, self.classes), self.dtype)
         return self._memory[:rows]
 
     def _product(self, hidden: Tensor, out: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Projection:
         found = {name: torch.zeros(shape, dtype=types.get(name, self._wide), device=device)
                  for name, shape in shapes.items() if name != "weight"}  # fmt: skip
         if "weight" in wanted:
-            found["weight"] = _empty(tuple(shapes["weight"]), types["weight"], self.weight)
+            found["weight"] = empty_on(self.weight.device, tuple(shapes["weight"]), types["weight"])
         return found
 
     def finish(self, total: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -122,7 +122,7 @@ class Projection:
             torch.addmm(total, slope.T, hidden, beta=int(begun), alpha=self.scale, out=total)
             return
         classes = max(1, SLICE_BYTES // (self.features * slope.element_size()))
-        made = _empty((min(classes, self.classes), self.features), slope.dtype, slope)
+        made = empty_on(slope.device, (min(classes, self.classes), self.features), slope.dtype)
         for start in range(0, self.classes, classes):
             part = slope[:, start : start + classes]
             out = made[: part.shape[1]]
@@ -164,7 +164,3 @@ def _slices(block: Tensor, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
     step = max(1, SLICE_BYTES // max(1, block.shape[1] * block.element_size()))
     for start in range(0, rows.numel(), step):
         yield start, rows[start : start + step]
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
-    return POOL.empty(shape, dtype) if like.device.type == "cpu" else torch.empty(shape, dtype=dtype, device=like.device)
