@@ -111,8 +111,7 @@ class _Printing:
         declared = overlap.declared() if overlap is not None else []
         lines = [*self._head(), *declared, *self._opening(overlap), *row, *self._closing(overlap)]
         columns = tuple(stream.name for stream in self._columns)
-        held = len(self.held) * (2 if overlap is not None else 1)
-        return Source(self.function, "\n".join(indented(lines)) + "\n", tuple(self.slots), held, columns)
+        return Source(self.function, "\n".join(indented(lines)) + "\n", tuple(self.slots), len(self.held), columns)
 
     # -------------------------------------------------------------------------------------- frame
 
@@ -138,9 +137,10 @@ class _Printing:
                  "#pragma omp parallel num_threads((int)call->threads)", "{"]  # fmt: skip
         if self.held or self._columns:
             lines += ["char *const scratch = scratch_of(call);", "const int64_t padded = (call->classes + 15) / 16 * 16;"]
+        names = enumerate(self.held.values())
+        lines += [f"real *const {name} = (real *)scratch + {at} * padded;" for at, name in names]
         if overlap is not None:
             return [*lines, *self._pieces()]
-        lines += self._kept_arrays("")
         for at, stream in enumerate(self._columns):
             number = self.sweeps.number[stream.name]
             place = f"(double *)((real *)scratch + {len(self.held)} * padded)"
@@ -149,17 +149,13 @@ class _Printing:
         lines += [f"real block{self.sweeps.number[s.name]}[BLOCK] __attribute__((aligned(64)));" for s in self.wants]
         return [*lines, "#pragma omp for schedule(dynamic, chunk)", "for (int64_t row = 0; row < call->rows; row++) {"]
 
-    def _kept_arrays(self, offset: str) -> list[str]:
-        """The arrays for values that are kept from the sweeps."""
-        names = enumerate(self.held.values())
-        return [f"real *const {name} = (real *)scratch + ({offset}{at}) * padded;" for at, name in names]
-
-    def _pieces(self) -> list[str]:
+    @staticmethod
+    def _pieces() -> list[str]:
         """Consecutive rows of one thread, of which each takes turns with the one before."""
         return [
             "#pragma omp for schedule(dynamic, 1)", "for (int64_t start = 0; start < call->rows; start += chunk) {",
             "const int64_t end = start + chunk < call->rows ? start + chunk : call->rows;", "row_t past;", "int waiting = 0;",
-            "for (int64_t row = start; row < end; row++) {", *self._kept_arrays(f"row % 2 * {len(self.held)} + "),
+            "for (int64_t row = start; row < end; row++) {",
         ]  # fmt: skip
 
     def _closing(self, overlap: Overlap | None) -> list[str]:
@@ -196,7 +192,8 @@ class _Printing:
         if not simple or self._columns or any(point.extra for point in self.kernel.points):
             return None
         finished = [line for stream in self.wants for line in (*self._added(stream), *self._stored(stream))]
-        return Overlap(self.sweeps, self.wants, self.held, self._fields(), self._straight(), self._straight("past."), finished)
+        return Overlap(self.sweeps, self.wants, self.held, self._fields(), self._labels("past."), self._straight(),
+                       self._straight("past."), finished)  # fmt: skip
 
     def _fields(self) -> list[Field]:
         """What the gradient of a row reads."""
@@ -376,14 +373,22 @@ class _Printing:
 
     def _straight(self, row: str = "") -> str:
         """Whether a block may be written at once: it is, past the caches, where no entry at a label is added to it."""
-        wanted = {stream.name for stream in self.wants}
-        points = [p for p in self.kernel.points if any(slope.of in wanted for slope in p.statistic.gradients)]
-        if any(point.extra for point in points) or self._columns:
+        if any(point.extra for point in self._changing) or self._columns:
             return "0"
-        names = [self._label(p) if isinstance(p.statistic.at, int) else row + self._label(p) for p in points]
-        apart = [f"!({name} >= (first ? first : INT32_MIN) && {name} < first + count)" for name in dict.fromkeys(names)]
+        apart = [f"!({name} >= (first ? first : INT32_MIN) && {name} < first + count)" for name in self._labels(row)]
         places = [f"straight_{self.types[s.name]}({row}out{self._number(s)} + first)" for s in self.wants]
         return " && ".join(["call->streaming", *apart, *places])
+
+    @property
+    def _changing(self) -> list[Point]:
+        """The entries at labels that add to wanted gradients."""
+        wanted = {stream.name for stream in self.wants}
+        return [p for p in self.kernel.points if any(slope.of in wanted for slope in p.statistic.gradients)]
+
+    def _labels(self, row: str = "") -> list[str]:
+        """The classes of these in a row."""
+        names = [self._label(p) if isinstance(p.statistic.at, int) else row + self._label(p) for p in self._changing]
+        return list(dict.fromkeys(names))
 
     def _lost(self) -> list[str]:
         """Whether a value depends on a label beyond the classes: then the gradient of the row is NaN."""

@@ -163,6 +163,7 @@ def simd(
     return [pragma, f"for (int {index} = {start}; {index} < {extent}; {index}++) {{", *body, "}"]
 
 
-def in_blocks(inner: Sequence[str]) -> list[str]:
-    return ["for (int first = 0; first < classes; first += BLOCK) {",
-            "const int count = classes - first < BLOCK ? classes - first : BLOCK;", *inner, "}"]  # fmt: skip
+def in_blocks(inner: Sequence[str], shortened: Sequence[str] = ()) -> list[str]:
+    """`inner` for each `count` classes from `first`: a block, or less where `shortened` makes the count less."""
+    return ["for (int first = 0, count; first < classes; first += count) {",
+            "count = classes - first < BLOCK ? classes - first : BLOCK;", *shortened, *inner, "}"]  # fmt: skip

@@ -3,7 +3,8 @@
 Sums wait for arithmetic and gradients for memory, so that one loop over both takes little longer than the longer of the two.
 What the gradient of a row needs once its sums are known is a `row_t`: `past` is that of the row before, `waiting` says that
 its gradient is still to be written. Packs of both rows are taken in one loop where all that both need is finite; the rest of a
-block, and blocks to which entries at labels are added, go through `gradient_block`.
+block, and the pairs of packs to which entries at labels are added, go through `gradient_block`. A value that the sweep keeps is
+written over that of the past row, which has been read by then.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Overlap:
-    """`fields` are what the gradient of a row reads; `straight` says of a row under a prefix whether a block may be written
-    at once; `finished` is what is done with a block of gradients.
+    """`fields` are what the gradient of a row reads; `past_labels` are where entries are added to that of the past one;
+    `straight` says of a row under a prefix whether a block may be written at once; `finished` is what is done with a block of
+    gradients.
     """
 
     sweeps: Sweeps
     wants: Sequence[Stream]
     held: Mapping[Node, str]
     fields: Sequence[Field]
+    past_labels: Sequence[str]
     straight: str
     past_straight: str
     finished: Sequence[str]
@@ -59,11 +62,16 @@ class Overlap:
 
     def meanwhile(self) -> Meanwhile:
         """What a loop over the sums of a block does besides."""
-        opening = [*self._unpacked("past.", PAST), *self.sweeps.pointers(self.sweeps.graphs_of(self.wants), PAST)]
+        reading, turn = self.sweeps.past_turn(self.wants, self.held, PAST)
         return Meanwhile(
-            f"waiting && past.whole && {self.past_straight}", opening, self.sweeps.past_turn(self.wants, self.held, PAST),
-            ["if (waiting && !(both && done == count)) gradient_block(call, &past, first, count, both ? done : 0);"],
-        )  # fmt: skip
+            shortened=[f"if (waiting) count = apart_from({label}, first, count);" for label in self.past_labels],
+            condition=f"waiting && past.whole && {self.past_straight}",
+            before=["if (waiting && !both) gradient_block(call, &past, first, count, 0);"],
+            opening=[*self._unpacked("past.", PAST), *self.sweeps.pointers(self.sweeps.graphs_of(self.wants), PAST)],
+            reading=reading,
+            turn=turn,
+            after=["if (both && done < count) gradient_block(call, &past, first, count, done);"],
+        )
 
     def kept(self, whole: str) -> list[str]:
         """At the end of a row: its gradient is to be written with the next one."""

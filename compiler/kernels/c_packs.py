@@ -70,16 +70,24 @@ class Packs:
         for s in statistics:
             printer.lines.append(f"pack_{s.name} += {printer.number(s.body)};")
         for node, name in held.items():
-            printer.lines.append(f"store_pack({_kept(name, half)}, {printer.number(node)});")
+            printer.lines.append(f"store_pack({_place(name, half)}, {printer.number(node)});")
         return printer.lines
 
+    def recalled(self, held: Mapping[Node, str]) -> list[str]:
+        """What one turn of the loop for gradients reads of the values that a sweep has kept."""
+        return [f"const pack_t {self._recalled(name, half)} = load_pack({_place(self.source.prefix + name, half)});"
+                for name in held.values() for half in (0, 1)]  # fmt: skip
+
+    def _recalled(self, name: str, half: int) -> str:
+        return f"{self.source.prefix}{name}_{self.halves[half]}"
+
     def gradients(self, totals: Mapping[str, Node], held: Mapping[Node, str]) -> list[str]:
-        """One turn of the loop for gradients: the two packs of stream k are `grad{k}_…`."""
+        """The rest of that turn: the two packs of stream k are `grad{k}_…`."""
         names = [f"pack_t {self._gradient(name, half)};" for name in totals for half in (0, 1)]
         return [*names, *self._twice(lambda half: self._differentiated(half, totals, held))]
 
     def _differentiated(self, half: int, totals: Mapping[str, Node], held: Mapping[Node, str]) -> list[str]:
-        printer = self._printer(half, held)
+        printer = self._printer(half, {}, {node: self._recalled(name, half) for node, name in held.items()})
         for name, total in totals.items():
             printer.lines.append(f"{self._gradient(name, half)} = as_pack({printer.number(total)});")
         return printer.lines
@@ -98,12 +106,17 @@ class Packs:
     def _twice(self, print_: Callable[[int], list[str]]) -> list[str]:
         return [line for half in (0, 1) for line in ("{", *print_(half), "}")]
 
-    def _printer(self, half: int, held: Mapping[Node, str]) -> PackExpressions:
-        source = self.source
+    def _printer(
+        self, half: int, kept: Mapping[Node, str], recalled: Mapping[Node, str] | None = None
+    ) -> PackExpressions:
+        """`kept` are values in arrays, `recalled` those that have been read from them."""
+        source, there = self.source, recalled or {}
 
         def leaf(node: Node) -> Atom | None:
-            if node in held:
-                return printer.declared(f"load_pack({_kept(source.prefix + held[node], half)})")
+            if node in there:
+                return Atom(there[node], "number")
+            if node in kept:
+                return printer.declared(f"load_pack({_place(source.prefix + kept[node], half)})")
             if node in source.streams:
                 return self._entry(printer, source.streams[node], half)
             if node in source.centred:
@@ -163,5 +176,6 @@ class PackExpressions(Expressions):
         raise NoPackError
 
 
-def _kept(name: str, half: int) -> str:
+def _place(name: str, half: int) -> str:
+    """Where an array has the pack of a turn."""
     return f"{name} + first + done" + (" + LANES" if half else "")

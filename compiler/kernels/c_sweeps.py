@@ -21,12 +21,16 @@ from lossc.compiler.table.model import Statistic, Stream
 
 @dataclass(frozen=True)
 class Meanwhile:
-    """What a loop for sums does besides: where `condition` holds, a `turn` at a time after an `opening`; and what is to be done
-    `after` each block, where `both` says whether it did.
+    """What a loop for sums does besides, in blocks that are `shortened`: where `condition` holds, a `turn` at a time behind that
+    for the sums, before which it reads what that writes over (`reading`), after an `opening`. What is to be done `before` and
+    `after` a block knows by `both` whether it does.
     """
 
+    shortened: Sequence[str]
     condition: str
+    before: Sequence[str]
     opening: Sequence[str]
+    reading: Sequence[str]
     turn: Sequence[str]
     after: Sequence[str]
 
@@ -104,21 +108,23 @@ class Sweeps(Loops):
         condition = " && ".join([self._packed, *self.finite(graphs)])
         self._packed = flag
 
-        def loop(opening: Sequence[str], further: Sequence[str]) -> list[str]:
+        def loop(opening: Sequence[str], whole_turn: Sequence[str]) -> list[str]:
             return [
                 *(f"pack_t pack_{s.name} = {{0}};" for s in found), *opening,
-                "for (; done + PAIR <= count; done += PAIR) {", *turn, *further, "}",
+                "for (; done + PAIR <= count; done += PAIR) {", *whole_turn, "}",
                 *(f"wide_{s.name} += widened(pack_{s.name});" for s in found),
             ]  # fmt: skip
 
         lines = [*self.pointers(graphs), "int done = 0;"]
-        if meanwhile is not None:
-            lines += [f"const int both = {flag} && {meanwhile.condition};",
-                      "if (both) {", *loop(meanwhile.opening, meanwhile.turn), "} else"]  # fmt: skip
-        lines += [f"if ({flag}) {{", *loop([], []), "}", *rest, *(meanwhile.after if meanwhile is not None else [])]
+        also = meanwhile
+        if also is not None:
+            lines += [f"const int both = {flag} && {also.condition};", *also.before,
+                      "if (both) {", *loop(also.opening, [*also.reading, *turn, *also.turn]), "} else"]  # fmt: skip
+        lines += [f"if ({flag}) {{", *loop([], turn), "}", *rest, *(also.after if also is not None else [])]
         wide = [f"wide_t wide_{s.name} = {{0}};" for s in found]
         sums = [f"{s.name} += total(&wide_{s.name});" for s in found]
-        return [f"const int {flag} = {condition};", *wide, *in_blocks(lines), *sums]
+        blocks = in_blocks(lines, also.shortened if also is not None else ())
+        return [f"const int {flag} = {condition};", *wide, *blocks, *sums]
 
     def _summed(
         self, found: Sequence[Statistic], held: Mapping[Node, str], known: Mapping[Node, str], regular: bool,
@@ -195,7 +201,7 @@ class Sweeps(Loops):
         placed = [packs.placed(stream) for stream in wants]
         return [
             f"if ({whole}) {{", f"const int straight = {straight};",
-            "for (; done + PAIR <= count; done += PAIR) {", *packs.gradients(self._totals(parts), held),
+            "for (; done + PAIR <= count; done += PAIR) {", *packs.recalled(held), *packs.gradients(self._totals(parts), held),
             "if (straight) {", *(there for there, _ in placed), "} else {", *(block for _, block in placed), "}", "}",
             "if (straight) placed = done;", "}",
         ]  # fmt: skip
@@ -203,11 +209,14 @@ class Sweeps(Loops):
     def _totals(self, parts: Mapping[str, list[Part]]) -> dict[str, Node]:
         return {name: collected(found, self.kernel.axis) for name, found in parts.items()}
 
-    def past_turn(self, wants: Sequence[Stream], held: Mapping[Node, str], prefix: str) -> list[str]:
-        """One turn of the loop for the gradients of another row, whose names have a prefix, straight to their place."""
+    def past_turn(self, wants: Sequence[Stream], held: Mapping[Node, str], prefix: str) -> tuple[list[str], list[str]]:
+        """One turn of the loop for the gradients of another row, whose names have a prefix, straight to their place: what it
+        reads of the values that are kept, and the rest.
+        """
         packs = self._of_row(prefix)
         parts = {stream.name: gradient_of(self.kernel, stream) for stream in wants}
-        return [*packs.gradients(self._totals(parts), held), *(packs.placed(stream)[0] for stream in wants)]
+        turn = [*packs.gradients(self._totals(parts), held), *(packs.placed(stream)[0] for stream in wants)]
+        return packs.recalled(held), turn
 
     def _differentiated(
         self, wants: Sequence[Stream], parts: Mapping[str, list[Part]], held: Mapping[Node, str], regular: bool,

@@ -347,6 +347,13 @@ in_place void put_even_odd(float *block, pack_t even, pack_t odd) {
 #endif
 }
 
+/* Of `count` classes from `first` on those before the pair of packs that has a label, or this pair. */
+static inline int apart_from(int label, int first, int count) {
+  const int place = (label < 0 ? 0 : label) - first, pair = count < PAIR ? count : PAIR;
+  if (place < 0 || place >= count) return count;
+  return place < PAIR ? pair : place - place % PAIR;
+}
+
 /* Sums of lanes in double precision. */
 typedef double wide_t __attribute__((vector_size(2 * PACK)));
 #define widened(pack) __builtin_convertvector(pack, wide_t)
@@ -517,8 +524,12 @@ static inline void put_f64(double *target, const double *source, int64_t count, 
 }
 
 #ifdef __AVX512BF16__
-/* Whether there is what the conversion to bf16 takes for 0. */
-static inline int has_subnormal(__m512 low, __m512 high) {
+/* Two packs rounded to bf16, `low` first. */
+in_place __m512i rounded_bf16(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
+
+/* Whether that lost subnormal numbers, which this conversion takes for 0. */
+in_place int lost_subnormal(__m512i packed, __m512 low, __m512 high) {
+  if (_kortestz_mask32_u8(_mm512_testn_epi16_mask(packed, _mm512_set1_epi16(0x7fff)), 0)) return 0;
   return !_kortestz_mask16_u8(_mm512_fpclass_ps_mask(low, 0x20), _mm512_fpclass_ps_mask(high, 0x20));
 }
 #endif
@@ -526,21 +537,22 @@ static inline int has_subnormal(__m512 low, __m512 high) {
 #ifdef __AVX512BF16__
 #define straight_bf16(target) (((uintptr_t)(target) & 63) == 0)
 in_place void stream_low_high_bf16(bf16_t *target, pack_t low, pack_t high) {
-  if (has_subnormal((__m512)low, (__m512)high)) {
+  const __m512i packed = rounded_bf16((__m512)low, (__m512)high);
+  if (lost_subnormal(packed, (__m512)low, (__m512)high)) {
     for (int i = 0; i < LANES; i++) target[i] = store_bf16(low[i]), target[i + LANES] = store_bf16(high[i]);
     return;
   }
-  _mm512_stream_si512((void *)target, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+  _mm512_stream_si512((void *)target, packed);
 }
 
 in_place void stream_even_odd_bf16(bf16_t *target, pack_t even, pack_t odd) {
-  if (has_subnormal((__m512)even, (__m512)odd)) {
+  const __m512i packed = rounded_bf16((__m512)even, (__m512)odd);
+  if (lost_subnormal(packed, (__m512)even, (__m512)odd)) {
     for (int i = 0; i < LANES; i++) target[2 * i] = store_bf16(even[i]), target[2 * i + 1] = store_bf16(odd[i]);
     return;
   }
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
                                          23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  const __m512i packed = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
   _mm512_stream_si512((void *)target, _mm512_permutexvar_epi16(order, packed));
 }
 #else
@@ -558,11 +570,11 @@ static inline void put_bf16(bf16_t *target, const float *source, int64_t count, 
   for (; i < head && i < count; i++) target[i] = store_bf16(source[i]);
   for (; i + 32 <= count; i += 32) {
     const __m512 low = _mm512_loadu_ps(source + i), high = _mm512_loadu_ps(source + i + 16);
-    if (has_subnormal(low, high)) {
+    const __m512i packed = rounded_bf16(low, high);
+    if (lost_subnormal(packed, low, high)) {
       for (int64_t j = i; j < i + 32; j++) target[j] = store_bf16(source[j]);
       continue;
     }
-    const __m512i packed = (__m512i)_mm512_cvtne2ps_pbh(high, low);
     if (streaming) _mm512_stream_si512((void *)(target + i), packed);
     else _mm512_storeu_si512((void *)(target + i), packed);
   }
