@@ -21,9 +21,10 @@ from lossc.compiler.table.model import Statistic, Stream
 
 @dataclass(frozen=True)
 class Meanwhile:
-    """What a loop for sums does besides, in blocks that are `shortened`: where `condition` holds, a `turn` at a time behind that
-    for the sums, before which it reads what that writes over (`reading`), after an `opening`. What is to be done `before` and
-    `after` a block knows by `both` whether it does.
+    """What a loop for sums does besides, in blocks that are `shortened`.
+
+    Where `condition` holds, behind an `opening`: in each turn `reading`, which comes before the sums write over what it reads,
+    and a `turn` behind them. What is to be done `before` and `after` a block knows by `both` whether it holds.
     """
 
     shortened: Sequence[str]
