@@ -17,7 +17,8 @@ from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.environment import in_type, shaped
 from lossc.runtime.backends.fused import Fused
 from lossc.runtime.backends.kernel_calls import axes_of, stored
-from lossc.runtime.backends.native import _Call, merged
+from lossc.runtime.backends.native import STREAMING_BYTES, _Call, merged
+from lossc.runtime.backends.pool import PAGE, SMALLEST, Pool, _mapped
 from lossc.runtime.backends.seam import Scalars, Stage, _Attached
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
@@ -40,14 +41,19 @@ The kernels are built on first use, with `$CC` or else `cc`, and kept in `$XDG_C
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import importlib
 import math
+import mmap
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -64,6 +70,11 @@ Axes = tuple[str, ...]
 _TYPES = """TYPES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16", torch.float16: "f16",
          torch.bool: "bool", torch.int64: "i64"}
 STORED = {"number": torch.float64, "integer": torch.int64, "mask": torch.bool}"""
+
+_MEMORY = f"""# bytes below which torch's own allocator serves as well, of a page, and of gradients that are stored past the caches
+SMALLEST = {SMALLEST}
+PAGE = {PAGE}
+STREAMING_BYTES = {STREAMING_BYTES}"""
 
 _PASTED = (
     in_type, shaped, _Call, merged, _Attached, template_c.Known, template_c.known_of, template_c.made_extent,
@@ -88,6 +99,9 @@ def standalone_c(objective: Objective) -> str:
         *printing.tables(),
         _TYPES,
         *(pasted(function) for function in operations_of(*printing.procedures)),
+        _MEMORY,
+        *(pasted(item) for item in (_mapped, Pool)),
+        "POOL = Pool()",
         *(pasted(item) for item in _PASTED),
         *printing.kernels(),
         *printing.functions,

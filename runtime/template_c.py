@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from lossc.runtime.backends.environment import in_type, shaped
-from lossc.runtime.backends.native import TYPES, _Call, merged
+from lossc.runtime.backends.native import STREAMING_BYTES, TYPES, _Call, merged
+from lossc.runtime.backends.pool import POOL
 from lossc.runtime.backends.seam import _Attached
 
 Axes = tuple[str, ...]
@@ -155,8 +156,8 @@ class Call(NamedTuple):
         classes, threads = self.sizes[kernel.axis], torch.get_num_threads()
         kept, strides = merged(extents, [own or (0,) * len(extents) for _, own in operands])
         scratch = (classes + 15) // 16 * 16 * kernel.scratch + 256
-        workspace = torch.empty(scratch * threads, dtype=torch.uint8)
-        streaming = sum(value.nbytes for (kind, _), value in written.items() if kind == "gradient") > 8 << 20
+        workspace = POOL.empty((scratch * threads,), torch.uint8)
+        streaming = sum(value.nbytes for (kind, _), value in written.items() if kind == "gradient") > STREAMING_BYTES
         call = _Call(
             prod(extents), classes, len(kept), threads, int(streaming), scratch, (ctypes.c_int64 * len(kept))(*kept),
             (ctypes.c_void_p * len(operands))(*(tensor.data_ptr() for tensor, _ in operands)),
@@ -179,7 +180,7 @@ class Call(NamedTuple):
         if kind == "extent":
             return torch.tensor(prod(self.sizes[axis] for axis in kernel.labels[name][1])), None
         if kind == "gradient":
-            made = torch.empty([*rows, self.sizes[kernel.axis]], dtype=self.streams[name][0].dtype)
+            made = POOL.empty([*rows, self.sizes[kernel.axis]], self.streams[name][0].dtype)
         elif kind == "column":
             made = torch.zeros(self.sizes[kernel.axis], dtype=torch.float64)
         elif kind == "regular":
