@@ -71,7 +71,7 @@ _TYPES = """TYPES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16:
          torch.bool: "bool", torch.int64: "i64"}
 STORED = {"number": torch.float64, "integer": torch.int64, "mask": torch.bool}"""
 
-_MEMORY = f"""# bytes below which torch's own allocator serves as well, of a page, and of gradients that are stored past the caches
+_MEMORY = f"""# bytes below which torch's own allocator serves, of a page, of gradients that go past the caches
 SMALLEST = {SMALLEST}
 PAGE = {PAGE}
 STREAMING_BYTES = {STREAMING_BYTES}"""
