@@ -127,7 +127,7 @@ class _Printing:
         """Classes in a block: few enough for the entries of the next row that are called for meanwhile."""
         bytes_ = sum(SIZES.get(self.types[stream.name], 4) for stream in self.kernel.streams if stream.shape == "dense")
         if self.sweeps.takes_packs:
-            return 1 << (CACHED // (bytes_ + 4 * (len(self.held) + len(self.wants)))).bit_length() - 1
+            return 1 << (CACHED // max(bytes_ + 4 * (len(self.held) + len(self.wants)), 1)).bit_length() - 1
         return max(256, 1 << (BURST // max(bytes_, 1)).bit_length() - 1)
 
     def _opening(self, overlap: Overlap | None) -> list[str]:

@@ -13,16 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossc.compiler.core import Input, walk
 from lossc.compiler.emission import emit
 from lossc.compiler.plan.budget import HEAD_BYTES, HEAD_ROWS
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.blocks import anchored, components, independent, mixed, needed
+from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.engines import Engine, Kernels
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.passage import Axes, Key, Passage, Rooted, row_bytes
@@ -126,7 +125,7 @@ class Headed:
         self.axes: dict[Key, Axes] = {**axes, **{("tensor", name): order for name, order in places.items()}}
         made = tuple(providers(table))
         self.components = tuple(Component(each, self.seam, made, engine(each), self.axes) for each in components(table))
-        self.moving = {root.name for root in table.seam if _moves(root.value)}
+        self.moving = {root.name for root in table.seam if differentiable(root.value)}
         self._sums = {root.name: independent(root.value) for root in table.seam}
         self._moved = [component for component in self.components if component.is_moved]
         self._hopeful = True
@@ -220,7 +219,3 @@ def _inputs(environment: Environment, heads: Mapping[str, Linear]) -> Iterator[t
 
 def _key(stream: Stream) -> Key:
     return ("param" if stream.provider == "parameter" else "tensor", stream.name)
-
-
-def _moves(value: Any) -> bool:
-    return any(isinstance(node, Input) and not node.detached and node.kind not in ("mask", "label") for node in walk(value))
