@@ -239,7 +239,7 @@ class Lowering:
     def _std(self, node: Reduce) -> Node:
         """The root of the variance, with slope 0 where that is 0."""
         variance = self._var(node)
-        some = apply("lt", ZERO, variance)
+        some = apply("ne", variance, ZERO)
         return where(some, apply("sqrt", where(some, variance, ONE)), ZERO)
 
     def _max(self, node: Reduce) -> Node:
