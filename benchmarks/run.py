@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lossc.runtime.bench import VARIANTS, Row, Task, chart
 from lossc.runtime.bench.record import Record, Session, save
-from lossc.runtime.cli.plan import parse_sizes
+from lossc.runtime.cli.options import parse_sizes
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import lossc
-from lossc.runtime.cli import bench, catalogue, check, compiling, fmt, new, plan, render, schema, show, train
+from lossc.runtime.cli import bench, catalogue, check, compiling, fmt, new, plan, plot, render, schema, show, train
 
 application = typer.Typer(
     name="lossc",
@@ -35,5 +35,5 @@ def _root(
     pass
 
 
-for _module in (check, fmt, show, plan, render, catalogue, schema, new, compiling, bench, train):
+for _module in (check, fmt, show, plot, plan, render, catalogue, schema, new, compiling, bench, train):
     _module.register(application)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
-from lossc.runtime.cli.options import SetOption, command_span, overrides, program_of
-from lossc.runtime.cli.plan import parse_sizes
+from lossc.runtime.cli.options import SetOption, command_span, overrides, parse_sizes, program_of, require_matplotlib
 
 if TYPE_CHECKING:
     from lossc.runtime.bench import Note, Row
@@ -58,7 +57,7 @@ def bench(
     from lossc.runtime.cli.bench_view import View, print_table
 
     if chart is not None:
-        _require_matplotlib(chart)
+        require_matplotlib(f"--chart {chart}")
     extents, chosen = parse_sizes(sizes), _listed(variants, VARIANTS)
     numbers, memories = _listed(dtype, DTYPES), _listed(allocator, ALLOCATORS)
     known = {file: _known(file, extents, set, alone=len(files) == 1) for file in files}
@@ -111,18 +110,6 @@ def _failure(note: Note) -> Diagnostic:
     help_ = "with smaller `--sizes` it needs less memory; `--variants` leaves some out"
     return error("E808", f"the measurement ended early: {note.text}",
                  command_span(f"{task.file} {task.dtype} {task.allocator}"), help=help_)  # fmt: skip
-
-
-def _require_matplotlib(path: Path) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise LosscError([
-            error(
-                "E850", "a chart needs matplotlib", command_span(f"--chart {path}"),
-                help="install it with `pip install 'lossc[train]'`",
-            )
-        ])  # fmt: skip
 
 
 def _draw(rows: Sequence[Row], path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from lossc.grammar.diagnostics import LosscError, error
-from lossc.runtime.cli.options import AllowOption, SetOption, SpecArgument, command_span, program_of
-from lossc.runtime.cli.plan import parse_sizes
+from lossc.runtime.cli.options import AllowOption, SetOption, SpecArgument, command_span, parse_sizes, program_of
 from lossc.runtime.files import write_text
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossc.grammar.diagnostics import LosscError, error
+from lossc.grammar.diagnostics import Diagnostic, LosscError, error
 from lossc.grammar.source import Source, Span
 from lossc.runtime.files import read_source
 
@@ -34,7 +35,7 @@ def command_span(text: str) -> Span:
     return Span(source, 0, len(text))
 
 
-def overrides(items: list[str] | None) -> dict[str, str]:
+def overrides(items: list[str] | None, option: str = "--set") -> dict[str, str]:
     """`["beta=0.2"]` as `{"beta": "0.2"}`; E802 for an item of another form."""
     values: dict[str, str] = {}
     for item in items or []:
@@ -42,12 +43,60 @@ def overrides(items: list[str] | None) -> dict[str, str]:
         if not equals or not name.strip() or not value.strip():
             raise LosscError([
                 error(
-                    "E802", f"`--set {item}` is not of the form NAME=VALUE", command_span(item),
-                    help="write for example `--set beta=0.2`",
+                    "E802", f"`{option} {item}` is not of the form NAME=VALUE", command_span(item),
+                    help=f"write for example `{option} beta=0.2`",
                 )
             ])  # fmt: skip
         values[name.strip()] = value.strip()
     return values
+
+
+def parse_sizes(text: str | None) -> dict[str, int]:
+    """`"b=8,t=1024"` as `{"b": 8, "t": 1024}`; E802 for anything else."""
+    extents: dict[str, int] = {}
+    for item in filter(None, (text or "").split(",")):
+        name, _, value = item.partition("=")
+        if not name.strip() or not value.strip().isdecimal() or not 0 < int(value) < 1 << 40:
+            raise LosscError([
+                error(
+                    "E802", f"`{item}` is not of the form AXIS=N", command_span(text or ""),
+                    help="write for example `--sizes b=8,t=1024`",
+                )
+            ])  # fmt: skip
+        extents[name.strip()] = int(value)
+    return extents
+
+
+def extents_of(program: Program, text: str | None) -> dict[str, int]:
+    """The same for axes that an objective has; E805 for others."""
+    extents = parse_sizes(text)
+    unknown = [name for name in extents if name not in program.axes]
+    if unknown:
+        raise LosscError([_unknown_axis(name, program.axes) for name in unknown])
+    return extents
+
+
+def _unknown_axis(name: str, axes: Iterable[str]) -> Diagnostic:
+    from lossc.compiler.suggest import did_you_mean
+
+    known = sorted(axes)
+    return error(
+        "E805", f"`{name}` is not an axis of this objective", command_span(name),
+        help=did_you_mean(name, known) or (f"its axes are {', '.join(known)}",),
+    )  # fmt: skip
+
+
+def require_matplotlib(option: str) -> None:
+    """E850 where pictures cannot be drawn."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise LosscError([
+            error(
+                "E850", "a picture needs matplotlib", command_span(option),
+                help="install it with `pip install 'lossc[train]'`",
+            )
+        ])  # fmt: skip
 
 
 def check_path(path: str, values: dict[str, str]) -> Checked:
