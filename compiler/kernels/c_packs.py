@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossc.compiler.core import Map, Node
+from lossc.compiler.core import Index, Map, Node
 from lossc.compiler.kernels.c_expressions import WHOLE_POWERS, Atom, Expressions
 from lossc.compiler.kernels.model import RowType
 from lossc.compiler.kernels.regular import Regularity
@@ -29,7 +29,7 @@ class NoPackError(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class Names:
     """What loops read: `number` and `types` of streams by their names, and names for values that stand on rows."""
 
     types: Mapping[str, str]
@@ -46,9 +46,9 @@ class Source:
 class Packs:
     """Prints the bodies of loops whose counter is `done`, over blocks that start at the class `first`."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        types = {source.types[stream.name] for stream in source.streams.values()}
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        types = {names.types[stream.name] for stream in names.streams.values()}
         self.halves = BY_PLACE if types == {"bf16"} else IN_ORDER
 
     def has(self, graph: Node) -> bool:
@@ -75,11 +75,11 @@ class Packs:
 
     def recalled(self, held: Mapping[Node, str]) -> list[str]:
         """What one turn of the loop for gradients reads of the values that a sweep has kept."""
-        return [f"const pack_t {self._recalled(name, half)} = load_pack({_place(self.source.prefix + name, half)});"
+        return [f"const pack_t {self._recalled(name, half)} = load_pack({_place(self.names.prefix + name, half)});"
                 for name in held.values() for half in (0, 1)]  # fmt: skip
 
     def _recalled(self, name: str, half: int) -> str:
-        return f"{self.source.prefix}{name}_{self.halves[half]}"
+        return f"{self.names.prefix}{name}_{self.halves[half]}"
 
     def gradients(self, totals: Mapping[str, Node], held: Mapping[Node, str]) -> list[str]:
         """The rest of that turn: the two packs of stream k are `grad{k}_…`."""
@@ -93,14 +93,14 @@ class Packs:
         return printer.lines
 
     def _gradient(self, name: str, half: int) -> str:
-        return f"grad{self.source.number[name]}_{self.halves[half]}"
+        return f"grad{self.names.number[name]}_{self.halves[half]}"
 
     def placed(self, stream: Stream) -> tuple[str, str]:
         """The statements that put a pair of gradients to its place, and into its block."""
-        number, type_ = self.source.number[stream.name], self.source.types[stream.name]
+        number, type_ = self.names.number[stream.name], self.names.types[stream.name]
         halves = "_".join(self.halves)
         pair = ", ".join(self._gradient(stream.name, half) for half in (0, 1))
-        return (f"stream_{halves}_{type_}({self.source.prefix}out{number} + first + done, {pair});",
+        return (f"stream_{halves}_{type_}({self.names.prefix}out{number} + first + done, {pair});",
                 f"put_{halves}(block{number} + done, {pair});")  # fmt: skip
 
     def _twice(self, print_: Callable[[int], list[str]]) -> list[str]:
@@ -110,35 +110,35 @@ class Packs:
         self, half: int, kept: Mapping[Node, str], recalled: Mapping[Node, str] | None = None
     ) -> PackExpressions:
         """`kept` are values in arrays, `recalled` those that have been read from them."""
-        source, there = self.source, recalled or {}
+        names, there = self.names, recalled or {}
 
         def leaf(node: Node) -> Atom | None:
             if node in there:
                 return Atom(there[node], "number")
             if node in kept:
-                return printer.declared(f"load_pack({_place(source.prefix + kept[node], half)})")
-            if node in source.streams:
-                return self._entry(printer, source.streams[node], half)
-            if node in source.centred:
-                return printer.atom(source.centred[node])
-            value = source.row_value(node)
-            return value and Atom(source.prefix + value.text, value.type)
+                return printer.declared(f"load_pack({_place(names.prefix + kept[node], half)})")
+            if node in names.streams:
+                return self._entry(printer, names.streams[node], half)
+            if node in names.centred:
+                return printer.atom(names.centred[node])
+            value = names.row_value(node)
+            return value and Atom(names.prefix + value.text, value.type)
 
-        printer = PackExpressions(leaf, source)
+        printer = PackExpressions(leaf, names)
         return printer
 
     def _entry(self, printer: Expressions, stream: Stream, half: int) -> Atom:
-        type_ = self.source.types[stream.name]
+        type_ = self.names.types[stream.name]
         if type_ not in FLOATS:
             raise NoPackError
-        return printer.declared(f"{self.halves[half]}_{type_}({self.source.prefix}p{self.source.number[stream.name]} + done)")
+        return printer.declared(f"{self.halves[half]}_{type_}({self.names.prefix}p{self.names.number[stream.name]} + done)")
 
 
 class PackExpressions(Expressions):
     """Expressions in which a number is a pack, or the same for all classes."""
 
-    def __init__(self, leaf: Callable[[Node], Atom | None], source: Source) -> None:
-        super().__init__("real", leaf, [], regular=source.regularity, exponential=source.exponential)
+    def __init__(self, leaf: Callable[[Node], Atom | None], names: Names) -> None:
+        super().__init__("real", leaf, [], regular=names.regularity, exponential=names.exponential)
 
     def declared(self, text: str, type_: RowType = "number") -> Atom:
         if type_ != "number":
@@ -154,6 +154,8 @@ class PackExpressions(Expressions):
         return atom.text
 
     def _atom(self, node: Node) -> Atom:
+        if isinstance(node, Index):
+            raise NoPackError
         if isinstance(node, Map) and node.function == "exp" and self.exponential(node.arguments[0]) not in EXPONENTIALS:
             raise NoPackError
         return super()._atom(node)

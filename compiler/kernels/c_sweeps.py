@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lossc.compiler.core import Node
 from lossc.compiler.kernels.c_loops import BLOCKED, REGULAR, WHOLE, Loops, in_blocks, read_by, simd
-from lossc.compiler.kernels.c_packs import Packs, Source
+from lossc.compiler.kernels.c_packs import Names, Packs
 from lossc.compiler.kernels.c_rows import RowScope
 from lossc.compiler.kernels.gradient import Part, collected, gradient_of, guarded
 from lossc.compiler.kernels.model import Kernel, Point
@@ -64,7 +64,7 @@ class Sweeps(Loops):
         return packs if all(map(packs.has, [*(s.body for s in summed), *totals])) else None
 
     def _of_row(self, prefix: str) -> Packs:
-        return Packs(Source(self.types, self.number, self.streams, self.centred, self.regularity, self.exponential,
+        return Packs(Names(self.types, self.number, self.streams, self.centred, self.regularity, self.exponential,
                             self.row_value, prefix))  # fmt: skip
 
     # -------------------------------------------------------------------------------------- sums
