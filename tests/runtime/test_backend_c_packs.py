@@ -126,6 +126,22 @@ def test_gradients(objectives: dict[tuple[str, str], Objective], text: str, type
 
 
 @pytest.mark.parametrize("types", ["fp32", "bf16"])
+@pytest.mark.parametrize("first", [0, 2030])
+def test_a_label_at_every_place(objectives: dict[tuple[str, str], Objective], types: str, first: int) -> None:
+    """Only the pair of packs with the label is taken apart from the loop over two rows."""
+    dtypes, tolerance = TYPES[types]
+    labels = torch.arange(first, first + 130)
+    logits, teacher = (3 * torch.randn(130, first + 130, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+    plain = {"logits": logits, "teacher": teacher, "labels": labels, "mask": torch.ones(130, dtype=torch.bool)}
+    batch = of_type(plain, **dtypes)
+    found = cases.outcome(objectives["one stream", "c"], batch).gradients["logits"]
+    expected = cases.outcome(objectives["one stream", "reference"], doubled(batch)).gradients["logits"]
+    for row in range(130):
+        assert error(found[row], expected[row]) <= tolerance
+    assert error(found[range(130), labels], expected[range(130), labels]) <= tolerance
+
+
+@pytest.mark.parametrize("types", ["fp32", "bf16"])
 def test_nan_stays_in_its_row(objectives: dict[tuple[str, str], Objective], types: str) -> None:
     batch = of_type(rows(2112, 12), **TYPES[types][0])
     batch["mask"] = torch.ones_like(batch["mask"])
