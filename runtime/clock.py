@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossc.compiler.core import RUN
+from lossc.runtime.arguments import MOST, brief
 from lossc.runtime.messages import fail
 
 
@@ -52,6 +53,6 @@ class Clock:
 
 def checked_total(steps: object) -> int:
     """A number of steps; E731 for anything else."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise fail("E731", "the number of steps of a run is a whole number, at least 1", found=repr(steps))
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps < MOST:
+        raise fail("E731", "the number of steps of a run is a whole number, at least 1", found=brief(steps))
     return steps

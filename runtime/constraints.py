@@ -12,6 +12,7 @@ from torch import Tensor
 from lossc.compiler.lagrangian import Formulation
 from lossc.compiler.program import ConstraintInfo, Program
 from lossc.compiler.suggest import did_you_mean
+from lossc.runtime.arguments import a_number, an_instance, brief, by_name
 from lossc.runtime.messages import fail
 
 FORMULATIONS: tuple[Formulation, ...] = ("lagrangian", "augmented")
@@ -37,12 +38,17 @@ class Constraint:
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
-        if self.formulation not in FORMULATIONS:
-            raise fail("E733", f"there is no formulation `{self.formulation}`", help=f"one of {', '.join(FORMULATIONS)}")
+        if not isinstance(self.formulation, str) or self.formulation not in FORMULATIONS:
+            raise fail("E733", f"there is no formulation {brief(self.formulation)}",
+                       help=f"one of {', '.join(FORMULATIONS)}")  # fmt: skip
+        for name in ("multiplier_lr", "initial", "penalty", "growth", "tolerance"):
+            value = getattr(self, name)
+            if value is not None or name != "multiplier_lr":
+                object.__setattr__(self, name, a_number(name, value, code="E733"))
         for name, value, least in (("multiplier_lr", self.multiplier_lr, 0.0), ("growth", self.growth, 1.0)):
-            if value is not None and not value >= least:
+            if value is not None and value < least:
                 raise fail("E733", f"`{name}` must be at least {least:g}", found=repr(value))
-        if not self.penalty > 0:
+        if self.penalty <= 0:
             raise fail("E733", "`penalty` must be positive", found=repr(self.penalty))
 
 
@@ -51,14 +57,16 @@ def chosen(
 ) -> dict[str, Constraint]:
     """How each constraint of a program is enforced."""
     names = [each.name for each in program.constraints]
-    for name in given or {}:
+    given = by_name("constraints", given, "a mapping from constraints to how they are enforced", code="E733")
+    for name, how in given.items():
+        an_instance(f"constraints[{name!r}]", how, Constraint, "a `lossc.Constraint`", code="E733")
         if name not in names:
             hint = did_you_mean(name, names) or f"it has {', '.join(names) or 'none'}"
             raise fail("E733", f"this objective has no constraint `{name}`", help=hint)
     if (formulation is not None or multiplier_lr is not None) and not names:
         raise fail("E733", "this objective has no constraint", help="write `subject to name : u <= bound`")
-    usual = Constraint(formulation or "lagrangian", multiplier_lr)  # type: ignore[arg-type]
-    return {each.name: _begun(each, (given or {}).get(each.name, usual)) for each in program.constraints}
+    usual = Constraint("lagrangian" if formulation is None else formulation, multiplier_lr)  # type: ignore[arg-type]
+    return {each.name: _begun(each, given.get(each.name, usual)) for each in program.constraints}
 
 
 def _begun(info: ConstraintInfo, how: Constraint) -> Constraint:

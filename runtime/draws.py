@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossc.compiler.draws import Drawn
+from lossc.runtime.arguments import brief, unusable
 from lossc.runtime.messages import fail, shown
 from lossc.runtime.operations.draws import drawn
 
@@ -50,11 +51,12 @@ def replayed(
     found = {}
     for name, each in wanted.items():
         shape = [sizes[axis] for axis in each.order]
-        if name not in given or list(given[name].shape) != shape:
-            what = shown(given[name]) if name in given else "nothing"
+        own = given.get(name)
+        if not isinstance(own, Tensor) or unusable(own) or list(own.shape) != shape:
+            what = shown(own) if isinstance(own, Tensor) else "nothing" if own is None else brief(own)
             message = f"the draws of this call do not fit: `{each.distribution}({', '.join(each.order)})` is {shape}"
             raise fail("E732", message, found=what, help="pass `draws=result.draws` of a call on tensors of the same extents")
-        found[name] = given[name].to(like)
+        found[name] = own.to(like)
     return found
 
 

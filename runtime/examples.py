@@ -10,6 +10,9 @@ from torch import Tensor
 
 from lossc.compiler.intervals import INF, Interval
 from lossc.compiler.program import TensorInfo, copied_axes
+from lossc.runtime.arguments import a_whole_number, an_instance
+from lossc.runtime.arguments import extents as extents_of
+from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 
 _EXTENTS = (4, 6, 9, 3, 5, 7)
@@ -30,14 +33,16 @@ def example_inputs(
 
     Models are left to the caller. Inputs require gradient. Masks keep about four entries of five, and labels are never *none*.
     """
-    program = objective.program
+    program = an_instance("objective", objective, Objective, "an objective").program
+    if not an_instance("dtype", dtype, torch.dtype, "a type of torch").is_floating_point:
+        raise fail("E726", "`dtype` must be a floating type", found=str(dtype))
     extents = dict(zip(program.axes, _EXTENTS * len(program.axes), strict=False))
     known = {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions}
-    known |= {**objective.sizes, **(sizes or {})}
+    known |= {**objective.sizes, **extents_of(sizes)}
     extents = _bounded(extents, known, [info.order for info in program.tensors.values()])
     copies = copied_axes(program)
     extents |= {axis: extents[of] for axis, of in copies.items() if axis not in known and of in extents}
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(a_whole_number("seed", seed))
     drawn = (info for info in program.tensors.values() if info.kind.name != "model")
     return {info.name: _draw(info, extents, generator, dtype) for info in drawn}
 

@@ -54,6 +54,8 @@ def reporting_names(path: Path | str) -> Iterator[None]:
     """Turns what Python says of a name that no file can have into the OSError that other names get."""
     try:
         yield
+    except UnicodeEncodeError as failure:
+        raise OSError(errno.EINVAL, "it is no name of a file") from failure
     except ValueError as failure:
         if "\0" not in str(path):
             raise

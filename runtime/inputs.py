@@ -16,6 +16,7 @@ from lossc.compiler.program import LetInfo, Program, TensorInfo, copied_axes
 from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
+from lossc.runtime.arguments import unusable
 from lossc.runtime.forms import Form, Forms, form_of
 from lossc.runtime.functions import Called, Interface, ambient, interfaces
 from lossc.runtime.layouts import Layout, leaves_of, stacked, unfolded
@@ -125,8 +126,10 @@ class Door:
         problems += [self._missing(name, given) for name in required if name not in given]
         models = {name: value for name, value in given.items() if name in self.models}
         problems += [self._not_callable(name, value) for name, value in models.items() if not callable(value)]
+        known = {name: value for name, value in known.items() if not self._unusable(name, value, problems)}
         tensors = self._arranged(known, problems)
         problems += [found for name, tensor in tensors.items() for found in self._wrong_type(name, tensor)]
+        problems += self._elsewhere(tensors)
         sizes = self._extents(tensors, problems)
         leaves = self._leaves({name: known[name] for name in tensors}, sizes, problems)
         codomains = [self.expected[name].codomain for name in tensors]
@@ -219,6 +222,17 @@ class Door:
 
     # -------------------------------------------------------------------------------------- types and extents
 
+    def _unusable(self, name: str, value: object, problems: list[Diagnostic]) -> bool:
+        """Whether a value has not one place for each entry, as sparse and nested tensors have not; it is reported."""
+        value = value.tensor if isinstance(value, Layout) else value
+        parts = value.values() if isinstance(value, Mapping) else [value]
+        plain = (each for each in parts if isinstance(each, Tensor) and not each.is_meta)
+        reason = next((reason for each in plain if (reason := unusable(each))), "")
+        if reason:
+            message = f"`{name}` is {reason}, and must be a plain tensor with a place in memory for each entry"
+            problems.append(problem("E705", message, declared=self.expected[name].span))
+        return bool(reason)
+
     def _wrong_type(self, name: str, tensor: Tensor | Linear) -> Iterator[Diagnostic]:
         expected = self.expected[name]
         is_bool, is_integer = tensor.dtype == torch.bool, tensor.dtype in _INTEGERS
@@ -233,6 +247,17 @@ class Door:
         if wrong:
             found = str(tensor.dtype).removeprefix("torch.")
             yield problem("E705", f"`{name}` {must}", found=found, declared=expected.span, help=f"pass `{name}.{pass_}()`")
+
+    @staticmethod
+    def _elsewhere(tensors: Mapping[str, Tensor | Linear]) -> Iterator[Diagnostic]:
+        """All tensors are on the device of the first, and that holds numbers."""
+        device = next((tensor.device for tensor in tensors.values()), None)
+        others = {name: tensor.device for name, tensor in tensors.items() if tensor.device != device}
+        for name, other in others.items():
+            message = f"`{name}` is on {other}, and other tensors of this call are on {device}"
+            yield problem("E713", message, help=f"pass `{name}.to({str(device)!r})`")
+        if device is not None and device.type == "meta" and not others:
+            yield problem("E713", "the tensors of this call are on the device meta, and have no numbers")
 
     def _extents(self, tensors: Mapping[str, Tensor | Linear], problems: list[Diagnostic]) -> dict[str, int]:
         """The extent of every axis; two tensors that disagree about one are reported."""
@@ -312,9 +337,6 @@ class Door:
 
     def _converted(self, name: str, tensor: Tensor | Linear, like: Tensor, native: bool) -> Tensor | Linear:
         expected = self.expected[name]
-        if tensor.device != like.device:
-            message = f"`{name}` is on {tensor.device}, and other tensors of this call are on {like.device}"
-            raise LosscError([problem("E713", message, help=f"pass `{name}.to({str(like.device)!r})`")])
         if expected.role == "data" and tensor.requires_grad:
             self._report_detached(name)
             tensor = tensor.detach()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lossc.runtime.arguments import an_instance
 from lossc.runtime.messages import fail, shown
 
 _TOKEN = re.compile(r"\(([^()]*)\)|([^\s()]+)")
@@ -30,6 +31,8 @@ def axes(tensor: Tensor, layout: str) -> Layout:
 
     `objective(logits = lossc.axes(x, "(side pair) t v"))` passes a concatenated chosen-then-rejected batch without a copy.
     """
+    an_instance("tensor", tensor, Tensor, "a tensor", code="E708")
+    an_instance("layout", layout, str, 'the names of axes: `"(side pair) t v"`', code="E710")
     groups = [tuple((inside or alone).split()) for inside, alone in _TOKEN.findall(layout)]
     rest = _TOKEN.sub("", layout)
     names = [name for group in groups for name in group]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
+from lossc.runtime.arguments import an_instance, as_float, brief, unusable
 from lossc.runtime.messages import fail, shown
 
 
@@ -60,12 +61,7 @@ class Linear:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "weight", "bias", "scale"):
-            part = getattr(self, name)
-            if not isinstance(part, Tensor) and not (name == "scale" and isinstance(part, int | float)):
-                if name != "bias" or part is not None:
-                    raise fail("E722", f"`{name}` of a head must be a tensor", found=type(part).__name__)
-            elif isinstance(part, Tensor) and not part.is_floating_point():
-                raise fail("E722", f"`{name}` of a head must hold real numbers", found=shown(part))
+            self._check_part(name, getattr(self, name))
         if self.weight.dim() != 2 or self.hidden.dim() < 1 or self.hidden.shape[-1] != self.weight.shape[1]:
             found = f"hidden is {shown(self.hidden)}, weight is {shown(self.weight)}"
             raise fail("E722", "`hidden` must end with the features that `weight` [classes, features] takes", found=found)
@@ -74,10 +70,30 @@ class Linear:
             raise fail("E722", "`bias` must have one entry for each class", found=found)
         if isinstance(self.scale, Tensor) and self.scale.numel() != 1:
             raise fail("E722", "`scale` of a head must have one entry", found=shown(self.scale))
-        if self.softcap is not None and not 0 < self.softcap < math.inf:
-            raise fail("E722", "`softcap` of a head must be positive", found=str(self.softcap))
+        if self.softcap is not None:
+            cap = as_float(self.softcap)
+            if cap is None or not 0 < cap < math.inf:
+                raise fail("E722", "`softcap` of a head must be positive", found=brief(self.softcap))
+            object.__setattr__(self, "softcap", cap)
         if self.group is not None:
+            if not _is_group(self.group):
+                found, help_ = brief(self.group), "a rank outside of a group has no part of the head"
+                raise fail("E722", "`group` must be a process group that this rank belongs to", found=found, help=help_)
             object.__setattr__(self, "shard", Shard.of(self.group, self.weight))
+
+    def _check_part(self, name: str, part: object) -> None:
+        """Refuses what is no tensor to multiply with."""
+        if isinstance(part, Tensor):
+            if not part.is_floating_point():
+                raise fail("E722", f"`{name}` of a head must hold real numbers", found=shown(part))
+            if reason := unusable(part):
+                raise fail("E722", f"`{name}` of a head is {reason}, and must be a plain tensor", found=shown(part))
+            if part.device != self.hidden.device and part.numel() != 1:
+                raise fail("E713", f"`{name}` of a head is on {part.device}, and `hidden` on {self.hidden.device}")
+        elif name == "scale" and (number := as_float(part)) is not None:
+            object.__setattr__(self, name, number)
+        elif name != "bias" or part is not None:
+            raise fail("E722", f"`{name}` of a head must be a tensor", found=type(part).__name__)
 
     @property
     def is_empty(self) -> bool:
@@ -164,6 +180,11 @@ class Linear:
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
 
+def _is_group(group: object) -> bool:
+    """Whether it is a process group of which this rank is a member."""
+    return distributed.is_available() and isinstance(group, distributed.ProcessGroup)
+
+
 def Pairs(x: Tensor, y: Tensor, *, cosine: bool = True, scale: Tensor | float = 1.0) -> Linear:  # noqa: N802
     """The similarity of all pairs, given in place of its matrix:
 
@@ -175,8 +196,11 @@ def Pairs(x: Tensor, y: Tensor, *, cosine: bool = True, scale: Tensor | float = 
     that fuses never has the matrix in memory. A vector of length 0 is similar to nothing.
     """
     for name, each in (("x", x), ("y", y)):
-        if not isinstance(each, Tensor) or each.dim() != 2 or not each.is_floating_point():
+        if not isinstance(each, Tensor) or each.dim() != 2 or not each.is_floating_point() or unusable(each):
             found = shown(each) if isinstance(each, Tensor) else type(each).__name__
             raise fail("E722", f"`{name}` of pairs must be [rows, features] of real numbers", found=found)
+    an_instance("cosine", cosine, bool, "True or False", code="E722")
+    if x.shape[1] != y.shape[1]:
+        raise fail("E722", "the vectors of pairs must be of one length", found=f"x is {shown(x)}, y is {shown(y)}")
     left, right = (functional.normalize(each, dim=-1) for each in (x, y)) if cosine else (x, y)
     return Linear(left, right, scale=scale)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Collection, Mapping
 from fractions import Fraction
-from numbers import Real
 from os import PathLike
 from typing import Any
 
 from lossc.compiler.check import check_source
 from lossc.compiler.program import Program
 from lossc.compiler.prompt import prompt_file
-from lossc.compiler.zoo import is_reference, located
 from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.printer import print_text
 from lossc.grammar.source import Source
 from lossc.grammar.syntax import SECTIONS
+from lossc.runtime.arguments import an_instance, as_float
 from lossc.runtime.constraints import Constraint
 from lossc.runtime.files import read_source
 from lossc.runtime.messages import fail
@@ -40,8 +41,8 @@ def load(
     drawn. `constraints` says how each is enforced, `formulation` and `multiplier_lr` how all others are. `allow` names the
     modules from which an `extern` may be imported. LosscError holds every problem of the file.
     """
-    file = located(str(path))
-    source = read_source(str(path)) if is_reference(str(path)) else Source(str(file), file.read_text(encoding="utf-8"))
+    name = os.fsdecode(an_instance("path", path, str | PathLike, "the path of a file"))
+    source = read_source(name if name != "-" else "./-")
     return _objective(
         source, params, backend=backend, sizes=sizes, check_labels=check_labels, total_steps=total_steps, seed=seed,
         constraints=constraints, formulation=formulation, multiplier_lr=multiplier_lr, allow=allow,
@@ -55,10 +56,11 @@ def loads(
     multiplier_lr: float | None = None, allow: Collection[str] = (), **params: object,
 ) -> Objective:  # fmt: skip
     """The objective of a whole text, or of an expression in a setting: `loads("dpo + 0.2*sft", setting="pairs")`."""
+    an_instance("text", text, str, "a text", help="`lossc.load` takes the path of a file")
     name = "<text>.yaml" if _is_yaml(text) else "<text>"
     if setting is not None:
         problems = Diagnostics()
-        file = prompt_file(text, setting, problems)
+        file = prompt_file(text, an_instance("setting", setting, str, "the name of a setting"), problems)
         problems.raise_errors()
         name, text = "<prompt>", print_text(file)
     return _objective(
@@ -98,12 +100,12 @@ def _program(source: Source, overrides: Mapping[str, str]) -> Program:
 
 
 def _written(value: object) -> str | None:
-    """A scalar as the language writes it; None for what is no scalar."""
+    """A scalar as the language writes it; None for what it cannot write."""
     if isinstance(value, str):
         return value
     if isinstance(value, Fraction):
         return f"{value.numerator} / {value.denominator}"
-    if isinstance(value, bool) or not isinstance(value, Real):
+    number = None if isinstance(value, bool) else as_float(value)
+    if number is None or math.isnan(number):
         return None
-    number = float(value)
-    return "inf" if number == float("inf") else repr(number)
+    return "inf" if number == math.inf else repr(number)

@@ -44,4 +44,5 @@ def fail(
 
 def shown(tensor: Shaped) -> str:
     """A tensor's type and shape, for a message: `float32[4, 7]`."""
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+    type_ = str(tensor.dtype).removeprefix("torch.")
+    return f"{type_}, nested" if getattr(tensor, "is_nested", False) else f"{type_}{list(tensor.shape)}"

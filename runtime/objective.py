@@ -19,6 +19,7 @@ from lossc.compiler.renewal import renewals
 from lossc.compiler.settle import choices, settle
 from lossc.compiler.sparse import sparse_axes
 from lossc.grammar.diagnostics import LosscError
+from lossc.runtime.arguments import a_whole_number, an_instance, brief, by_name, extents, modules
 from lossc.runtime.assemble import assembled, weights
 from lossc.runtime.backends import BACKENDS, Value, Weigh
 from lossc.runtime.constraints import Constraint, chosen
@@ -35,6 +36,8 @@ from lossc.runtime.running import Running
 from lossc.runtime.states import States, follows_the_run
 from lossc.runtime.touched import renumbered, rows_of, touched
 from lossc.runtime.variants import Variant, counted, full
+
+BATCH = "a mapping from names to tensors"
 
 
 class Objective(Running):
@@ -58,15 +61,17 @@ class Objective(Running):
         multiplier_lr: float | None = None, allow: Collection[str] = (),
     ) -> None:  # fmt: skip
         super().__init__()
-        if backend not in BACKENDS:
-            raise fail("E716", f"there is no backend `{backend}`", help=f"one of {', '.join(BACKENDS)}")
+        an_instance("program", program, Program, "a checked program", help="`lossc.load` and `lossc.loads` make objectives")
+        if not isinstance(backend, str) or backend not in BACKENDS:
+            raise fail("E716", f"there is no backend {brief(backend)}", help=f"one of {', '.join(BACKENDS)}")
         if program.uncompiled:
             raise LosscError(program.uncompiled)
         self.backend = backend
-        self.sizes = dict(sizes or {})
-        self.check_labels = check_labels
-        self.allow = tuple(allow)
+        self.sizes = extents(sizes)
+        self.check_labels = an_instance("check_labels", check_labels, bool, "True or False")
+        self.allow = modules(allow)
         self.text = program.canonical
+        seed = a_whole_number("seed", seed)
         self._begin(program, total_steps, seed, chosen(program, constraints, formulation, multiplier_lr))
         self._build(program)
         self._hold(program)
@@ -127,7 +132,7 @@ class Objective(Running):
 
     def variant(self, *names: str) -> Variant:
         """The program that a call runs which is given these names in place of what they are computed from."""
-        return self._variant("full", names)
+        return self._variant("full", tuple(an_instance("names", name, str, "texts") for name in names))
 
     def set(self, **values: object) -> None:
         """Gives parameters new values, checked against their domains: `objective.set(beta=0.3)`."""
@@ -160,7 +165,7 @@ class Objective(Running):
 
         A tensor that is called as an option is (`values`, say) may be given by name too: what is no value of that option is it.
         """
-        given = {**(batch or {}), **tensors}
+        given = {**by_name("batch", batch, BATCH, code="E708"), **tensors}
         if not isinstance(values, bool):
             given, values = self._named(given, "values", values), False
         if not isinstance(per_term, bool):
@@ -192,7 +197,7 @@ class Objective(Running):
 
     def denominators(self, batch: Mapping[str, object] | None = None, /, **tensors: object) -> Denominators:
         """The denominators of a batch, from only the tensors that they need; those of several batches add up."""
-        given = {**(batch or {}), **tensors}
+        given = {**by_name("batch", batch, BATCH, code="E708"), **tensors}
         variant = self._variant("counted", tuple(given))
         admitted = self._admit(variant, given)
         self._draw(variant, admitted, None, training=self.training, counting=True)
@@ -239,13 +244,18 @@ class Objective(Running):
 
     def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
         admitted = self._door.admit(given, variant.required, native=variant.native, check_labels=self.check_labels)
-        for axis, least in variant.minima:
+        for axis, least, what in variant.minima:
             if admitted.sizes.get(axis, least) < least:
-                raise fail("E712", f"`topk` asks for {least} of the {admitted.sizes[axis]} entries of `{axis}`")
+                raise fail("E712", f"{what}, which has {admitted.sizes[axis]} entries")
         for row, column in variant.squares:
             extents = admitted.sizes.get(row), admitted.sizes.get(column)
             if None not in extents and extents[0] != extents[1]:
                 raise fail("E704", f"a square matrix has {extents[0]} entries along `{row}` and {extents[1]} along `{column}`")
+        for row, column in variant.diagonals:
+            rows, columns = admitted.sizes.get(row, 0), admitted.sizes.get(column)
+            if columns is not None and rows > columns:
+                message = f"a column of `{column}` is read for each row of `{row}`: {rows} rows, and {columns} columns"
+                raise fail("E704", message)
         if self._labels and not torch.compiler.is_compiling():
             self._touch(admitted)
         return admitted
@@ -329,8 +339,11 @@ class Objective(Running):
         return torch.frombuffer(bytearray(json.dumps(kept, ensure_ascii=True).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        kept = json.loads(bytes(state.tolist()))
-        if kept["text"] != self.text:
+        try:
+            kept = json.loads(bytes(state.tolist()))
+        except (AttributeError, RuntimeError, TypeError, ValueError):
+            kept = None
+        if not isinstance(kept, dict) or kept.get("text") != self.text:
             raise fail("E717", f"this state was saved by another objective than `{self.name}`")
         self._restore(kept["parameters"])
         self._follow_record(kept)

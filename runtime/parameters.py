@@ -12,6 +12,7 @@ from torch import Tensor
 from lossc.compiler.constants import constant_value
 from lossc.compiler.program import ParamInfo, Program
 from lossc.compiler.suggest import did_you_mean
+from lossc.runtime.arguments import as_float, brief, unusable
 from lossc.runtime.messages import fail
 
 
@@ -81,13 +82,13 @@ class Parameters:
             hint = did_you_mean(name, self.infos) or f"its parameters are {', '.join(self.infos) or 'none'}"
             raise fail("E406", f"this objective has no parameter `{name}`", help=hint)
         if info.kind.name == "choice":
-            if value not in info.kind.choices:
+            if not isinstance(value, str) or value not in info.kind.choices:
                 message = f"`{name}` must be one of {', '.join(info.kind.choices)}"
-                raise fail("E401", message, found=repr(value), declared=info.span)
+                raise fail("E401", message, found=brief(value), declared=info.span)
             return float(info.kind.choices.index(str(value)))
         numbers = _numbers(value)
         if numbers is None or (isinstance(numbers, list) and not info.order):
-            raise fail("E401", f"`{name}` must be a number", found=repr(value), declared=info.span)
+            raise fail("E401", f"`{name}` must be a number", found=brief(value), declared=info.span)
         for number in numbers if isinstance(numbers, list) else [numbers]:
             if number not in info.kind.bounds:
                 message = f"`{name}` must be {info.kind.name} in {info.kind.bounds}, and this is {number:g}"
@@ -98,11 +99,13 @@ class Parameters:
 def _numbers(value: object) -> float | list[float] | None:
     """A number, or the numbers of a vector; None for anything else."""
     if isinstance(value, Tensor):
+        if unusable(value) or value.is_complex():
+            return None
         value = value.detach().to(torch.float64).tolist()
     if isinstance(value, bool):
         return None
     if isinstance(value, Real):
-        return float(value)
+        return as_float(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         entries = [_numbers(entry) for entry in value]
         return [entry for entry in entries if isinstance(entry, float)] if all(isinstance(e, float) for e in entries) else None

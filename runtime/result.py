@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lossc.runtime.arguments import a_whole_number, an_instance, brief
 from lossc.runtime.messages import fail
 
 
@@ -78,6 +79,14 @@ class Denominators:
 
     values: dict[str, tuple[Tensor | None, ...]]
     calls: int = 1
+
+    def __post_init__(self) -> None:
+        an_instance("values", self.values, Mapping, "a mapping from terms to the denominators of their parts", code="E709")
+        for name, parts in self.values.items():
+            if not isinstance(parts, tuple) or not all(part is None or isinstance(part, Tensor) for part in parts):
+                raise fail("E709", f"the denominators of `{name}` must be a tuple of tensors", found=brief(parts))
+        if a_whole_number("calls", self.calls, code="E709") < 1:
+            raise fail("E709", "denominators are those of at least one call", found=str(self.calls))
 
     def __add__(self, other: Denominators) -> Denominators:
         if not isinstance(other, Denominators):

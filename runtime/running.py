@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
+from typing_extensions import Never, Self
 
 from lossc.compiler.core import RUN
 from lossc.compiler.draws import Drawn, WithDraws
 from lossc.compiler.emission import Extent
 from lossc.compiler.program import Program, StateInfo
 from lossc.grammar.source import Span
+from lossc.runtime.arguments import brief
 from lossc.runtime.clock import Clock, checked_total
 from lossc.runtime.constraints import Constraint, ascend, required
 from lossc.runtime.draws import Draws
@@ -56,7 +57,7 @@ class Running(nn.Module):
         self._calls = 0
         self._warned_coupled = False
         if total_steps is not None:
-            self.total_steps = total_steps
+            self.total_steps = checked_total(total_steps)
 
     def _hold(self, program: Program) -> None:
         """The first values of states, multipliers and penalties, which need the extents of their axes."""
@@ -123,12 +124,14 @@ class Running(nn.Module):
         """
         return dict(self._violations)
 
-    def advance(self) -> None:
+    def advance(self, *unexpected: Never) -> None:
         """Ends a step: to be called once behind each step of the optimiser, on every rank.
 
         States are renewed, and multipliers ascend, by what the calls of the step have seen: those in training mode, with
         gradient enabled.
         """
+        if unexpected:
+            raise fail("E726", "`advance` takes nothing: it is called once behind each step", found=brief(unexpected[0]))
         if self._states.needed:
             self._pending.over_ranks(self._states)
             device = next(iter((*self.state.buffers(), *self.multipliers.buffers()))).device

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from lossc.compiler.core import ONE, ZERO, Call, Input, Node, Reduce, StopGrad, apply, walk
+from lossc.compiler.core import ONE, ZERO, Call, Index, Input, Node, Reduce, Select, Size, Slice, StopGrad, apply, walk
 from lossc.compiler.draws import NAME
 from lossc.compiler.emission import emit
 from lossc.compiler.given import with_given
@@ -45,8 +45,9 @@ class Variant:
         self.required = (*(n for n in tensors if not n.startswith(NAME)), *models)
         self.drawn = tuple(name for name in tensors if name.startswith(NAME))
         self.bound = tuple((bound.kind, bound.name, bound.axes) for bound in runnable.bound)
-        self.minima = tuple(procedure.minima.items())
+        self.minima = (*_largest(procedure.minima), *_positions(roots))
         self.squares = procedure.squares
+        self.diagonals = tuple(_diagonals(roots))
         self.axes = {name: value.axes for name, value in procedure.outputs.items()}
         self.procedure = procedure
         signed = [*((term, int(term.sign)) for term in program.terms), *((entry, 0) for entry in program.monitors)]
@@ -56,6 +57,30 @@ class Variant:
             )
             for term, sign in signed
         )  # fmt: skip
+
+
+def _largest(minima: Mapping[str, int]) -> Iterator[tuple[str, int, str]]:
+    yield from ((axis, least, f"`topk` asks for {least} entries of `{axis}`") for axis, least in minima.items())
+
+
+def _positions(roots: Mapping[str, Node]) -> Iterator[tuple[str, int, str]]:
+    """Axes that are read at positions written as numbers, with the extent that it takes."""
+    for node in walk(*roots.values()):
+        if isinstance(node, Select) and isinstance(node.at, int):
+            yield node.axis, node.at + 1, f"position {node.at} is read of `{node.axis}`"
+        elif isinstance(node, Slice):
+            yield node.axis, node.stop, f"the positions {node.start} to {node.stop - 1} are read of `{node.axis}`"
+
+
+def _diagonals(roots: Mapping[str, Node]) -> Iterator[tuple[str, str]]:
+    """The axes of rows and columns of `s[j = index[b]]`, which reads a column for each row.
+
+    An expression with the extent of the columns may have seen to rows that have none.
+    """
+    nodes = list(walk(*roots.values()))
+    sized = {node.axis for node in nodes if isinstance(node, Size)}
+    found = {(node.at.axis, node.axis) for node in nodes if isinstance(node, Select) and isinstance(node.at, Index)}
+    yield from sorted((row, column) for row, column in found if column not in sized)
 
 
 def full(

@@ -113,6 +113,8 @@ class Provider:
             held = [value.detach().requires_grad_(value.is_floating_point()) for value in values]
             provided = self.of(held, dict(environment.sizes), environment.like)
         wanted = [(read, value) for read, value in zip(self.reads, held, strict=True) if value.requires_grad]
+        if not wanted:
+            return
         found = torch.autograd.grad(provided, [value for _, value in wanted], upstream.to(provided.dtype), allow_unused=True)
         for (read, _), gradient in zip(wanted, found, strict=True):
             if gradient is not None:

@@ -1,0 +1,98 @@
+"""What the functions of this package are given beside tensors of a batch: of the type that they take, or E726."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossc.runtime.messages import fail
+
+ALLOWED = '`allow=("package.module",)`'
+
+NAMES = (list, tuple, set, frozenset)
+
+MOST = 1 << 63
+"""Above the whole numbers that torch takes."""
+
+
+def an_instance(name: str, value: object, of: Any, what: str, *, code: str = "E726", help: str = "") -> Any:
+    """The value, which must be `what`, such as `a mapping from names to tensors`."""
+    if not isinstance(value, of):
+        raise fail(code, f"`{name}` must be {what}", found=type(value).__name__, help=help or ())
+    return value
+
+
+def as_float(value: object) -> float | None:
+    """A number as a float; None for what is none, or larger than a float can be."""
+    try:
+        return float(value) if isinstance(value, Real) else None
+    except OverflowError:
+        return None
+
+
+def brief(value: object) -> str:
+    """A value on one short line, for a message."""
+    try:
+        text = repr(value)
+    except Exception:  # what an object says of itself is its own affair
+        text = type(value).__name__
+    first, *rest = text.splitlines() or [""]
+    return f"{first[:60]}…" if rest or len(first) > 60 else first
+
+
+def a_whole_number(name: str, value: object, *, code: str = "E726") -> int:
+    """An int, or what Python takes for one."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError):
+        raise fail(code, f"`{name}` must be a whole number", found=type(value).__name__) from None
+    if not -MOST < number < MOST:
+        raise fail(code, f"`{name}` must be a whole number of at most 63 bits", found=f"one of {number.bit_length()} bits")
+    return number
+
+
+def a_number(name: str, value: object, *, code: str = "E726") -> float:
+    """A finite number."""
+    number = as_float(value)
+    if number is None or not math.isfinite(number):
+        raise fail(code, f"`{name}` must be a finite number", found=brief(value))
+    return number
+
+
+def by_name(name: str, value: object, what: str, *, code: str = "E726") -> dict[str, Any]:
+    """A mapping whose keys are texts, None being an empty one."""
+    given = an_instance(name, {} if value is None else value, Mapping, what, code=code)
+    for key in given:
+        an_instance(f"a key of {name}", key, str, "a text", code=code)
+    return dict(given)
+
+
+def extents(value: object) -> dict[str, int]:
+    """`sizes`: extents by axis."""
+    found = by_name("sizes", value, "a mapping from axes to extents")
+    sizes = {axis: a_whole_number(f"sizes[{axis!r}]", extent) for axis, extent in found.items()}
+    for axis, extent in sizes.items():
+        if extent < 0:
+            raise fail("E726", f"the extent of `{axis}` is negative", found=str(extent))
+    return sizes
+
+
+def modules(value: object) -> tuple[str, ...]:
+    """`allow`: names of modules; one alone may stand by itself."""
+    names = [value] if isinstance(value, str) else an_instance("allow", value, NAMES, "names of modules", help=ALLOWED)
+    return tuple(an_instance("an entry of allow", name, str, "the name of a module", help=ALLOWED) for name in names)
+
+
+def unusable(tensor: Tensor) -> str:
+    """Why a tensor cannot be computed with: it has no storage with one place for each entry. Empty where it can be."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.").removeprefix("_")
+    return "on the device meta" if tensor.is_meta else "quantized" if tensor.is_quantized else ""
