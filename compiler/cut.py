@@ -64,14 +64,24 @@ def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | 
     masks = seen or {}
     rest = dict(roots)
     found: list[Table] = []
+    made = made_extents((*roots.values(), *masks.values()))
     for axis in class_axes(program):
+        if _is_told(axis, made):
+            continue
         concerned = {name: root for name, root in rest.items() if _concerns(root, axis)}
         if concerned:
             shown = {f"{SEEN}{name}": masks[name] for name in concerned if name in masks}
             found.append(statistic_table({**concerned, **shown}, axis))
             rest = {name: root for name, root in rest.items() if name not in concerned}
-    made = made_extents((*roots.values(), *masks.values()))
     return Cut(tuple(found), rest, {name: mask for name, mask in masks.items() if name in rest}, made)
+
+
+def _is_told(axis: str, made: Mapping[str, Extent]) -> bool:
+    """Whether only a call of the caller's code tells how many classes there are: no table makes one."""
+    source: Extent = axis
+    while isinstance(source, str) and source in made:
+        source = made[source]
+    return isinstance(source, Node)
 
 
 def across(

@@ -8,6 +8,7 @@ from lossc.compiler import core
 from lossc.compiler import intervals as iv
 from lossc.compiler.core import Const, Node
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
+from lossc.compiler.elaborate.places import never_beyond, never_negative
 from lossc.compiler.kinds import REAL, Kind
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol
@@ -121,9 +122,10 @@ def _at_label(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: 
 
 
 def _gather(axis: str, value: Value, index: Value) -> Value:
-    """The entry at an index; what a *none* label reads is absent."""
-    never_none = index.node.domain.nonneg or _is_from_the_end(index.node)
-    exists = None if never_none else core.apply("le", core.ZERO, index.node)
+    """The entry at an index; what a *none* label reads is absent, and so is what lies outside the axis."""
+    exists = None if never_negative(index.node) else core.apply("le", core.ZERO, index.node)
+    if not index.is_label and not never_beyond(index.node):
+        exists = core.all_of(exists, core.apply("lt", index.node, core.Size(axis)))
     there = value.present
     if there is not None and axis in there.axes:
         there = core.Select(there, axis, index.node)
@@ -132,13 +134,6 @@ def _gather(axis: str, value: Value, index: Value) -> Value:
         _kind(value.kind, axis),
         core.all_of(exists, index.present, there),
     )
-
-
-def _is_from_the_end(node: Node) -> bool:
-    """Whether this is `size[t] - 1 - index[t]`, which is never negative."""
-    if not isinstance(node, core.Map) or node.function != "add":
-        return False
-    return any(set(node.arguments) == {core.const(-1), core.Size(axis), core.neg(core.Index(axis))} for axis in node.axes)
 
 
 def _kind(kind: Kind, axis: str) -> Kind:

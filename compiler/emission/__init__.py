@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lossc.compiler.core import Along, Call, Const, Input, Node, Param, Rename, Slice, walk
+from lossc.compiler.core import Along, Call, Const, Input, Local, Node, Param, Rename, Slice, walk
 from lossc.compiler.emission.builder import Builder, Extent
 from lossc.compiler.emission.emitter import Emitter
 from lossc.compiler.emission.guards import ALL, extended
@@ -79,10 +79,29 @@ def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
             case Call(function="svdvals" | "eigvals", order=order, produced=(new,)) if new not in own:
                 found.setdefault(new, order)
             case Call(function="model" | "extern", produced=made):
-                found.update({axis: node for axis in made if axis not in (*own, *found)})
+                kept = [axis for axis in made if axis not in own and (axis not in found or _is_open(found[axis]))]
+                found.update(dict.fromkeys(kept, node))
             case Call(function="leaf:svdvals", produced=(_, new)) if new not in own:
                 found.setdefault(new, node)
     return found
+
+
+def _is_open(extent: Extent) -> bool:
+    """Whether it is told by a call inside a search, whose variable has no value around it."""
+    return isinstance(extent, Node) and bool(_open_locals(extent))
+
+
+def _open_locals(root: Node) -> frozenset[Node]:
+    """The variables in a graph that no search in it binds."""
+    found: dict[Node, frozenset[Node]] = {}
+    for node in walk(root):
+        inside = frozenset[Node]().union(*(found[child] for child in node.children))
+        if isinstance(node, Call) and node.function in ("grad", "worst", "root") and isinstance(node.arguments[1], Local):
+            body, variable, *others = node.arguments
+            binds = node.function != "grad" or bool(others)
+            inside = (found[body] - {variable} if binds else inside).union(*(found[other] for other in others))
+        found[node] = frozenset((node,)) if isinstance(node, Local) else inside
+    return found[root]
 
 
 def _comes_from(axis: Extent, other: str, made: Mapping[str, Extent]) -> bool:

@@ -35,6 +35,7 @@ from lossc.compiler.core import (
     walk,
     where,
 )
+from lossc.compiler.table.itself import compares_itself
 
 MINUS_INFINITY = neg(core.INFINITY)
 
@@ -96,7 +97,9 @@ class Lowering:
     _done: dict[Node, Node] = field(default_factory=dict)
 
     def lower(self, root: Node) -> Node:
-        return core.rewrite(root, self._step, self._done)
+        kept: dict[Node, Node] = {node: self.compute(node, "compared with an entry of itself")
+                                  for node in walk(root) if compares_itself(node, self.axis)}  # fmt: skip
+        return core.rewrite(core.substitute(root, kept), self._step, self._done)
 
     def _has(self, node: Node | None) -> bool:
         return node is not None and self.axis in node.axes
