@@ -32,7 +32,7 @@ def test_the_scripts_run() -> None:
 
 def test_the_sizes_of_blocks() -> None:
     assert f"{heads.CPU_BYTES >> 20} MiB of scores on a CPU and {heads.DEVICE_BYTES >> 20} MiB" in " ".join(PAGE.split())
-    assert f"at least {heads.CPU_ROWS} or {heads.DEVICE_ROWS} rows" in " ".join(PAGE.split())
+    assert f"in multiples of {heads.CPU_ROWS} or {heads.DEVICE_ROWS} rows" in " ".join(PAGE.split())
 
 
 @pytest.fixture

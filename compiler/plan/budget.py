@@ -10,12 +10,17 @@ HEAD_BYTES = {"cpu": 64 << 20, "other devices": 512 << 20}
 """For the scores of a block of all linear heads together; their gradients take their place."""
 
 HEAD_ROWS = {"cpu": 256, "other devices": 1024}
-"""The least rows of a block of heads: products of fewer are slow."""
+"""What the rows of a block of heads are a multiple of: products of fewer are slow, and so are those with a rest."""
 
 
 def head_rows(row_bytes: int, device: str) -> int:
     """The rows of a block where scores come from linear heads."""
-    return max(HEAD_ROWS[device], HEAD_BYTES[device] // max(1, row_bytes))
+    return rows_within(HEAD_BYTES[device], row_bytes, HEAD_ROWS[device])
+
+
+def rows_within(budget: int, row_bytes: int, unit: int) -> int:
+    """As many units of rows as fit in a number of bytes, but at least one."""
+    return max(1, budget // (max(1, row_bytes) * unit)) * unit
 
 
 def block_rows(row_bytes: int, device: str) -> int:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lossc.compiler.emission import emit
-from lossc.compiler.plan.budget import HEAD_BYTES, HEAD_ROWS
+from lossc.compiler.plan.budget import HEAD_BYTES, HEAD_ROWS, rows_within
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.blocks import anchored, components, independent, mixed, needed
 from lossc.compiler.table.lowering import differentiable
@@ -196,12 +196,12 @@ class Headed:
 
 def _most_rows(component: Component, sizes: Mapping[str, int], heads: Mapping[str, Linear], keys: Iterable[Key]) -> int:
     device = next(iter(heads.values())).device.type
-    budget, least = (CPU_BYTES, CPU_ROWS) if device == "cpu" else (DEVICE_BYTES, DEVICE_ROWS)
+    budget, unit = (CPU_BYTES, CPU_ROWS) if device == "cpu" else (DEVICE_BYTES, DEVICE_ROWS)
     row, rows = row_bytes(heads), prod(sizes[axis] for axis in component.rows)
     spared = sum(_widening(head) for name, head in heads.items() if (name, "weight") in keys)
     if rows * row <= budget + spared:
         return max(1, rows)
-    return max(least, budget // max(1, row))
+    return rows_within(budget, row, unit)
 
 
 def _widening(head: Linear) -> int:

@@ -11,7 +11,10 @@ from lossc.runtime.backends.pool import empty_on
 from lossc.runtime.linear import Linear
 
 SLICE_BYTES = 8 << 20
-"""Of a product that is added to an accumulator of another type: it stays in the cache."""
+"""Of the rows of a block that are moved at once."""
+
+ADDED_BYTES = 1 << 20
+"""For each thread, of a product that is added to an accumulator of another type: it stays in the cache."""
 
 KEPT = 0.9
 """The share of needed rows above which all rows are multiplied."""
@@ -121,7 +124,7 @@ class Projection:
         if total.dtype == slope.dtype:
             torch.addmm(total, slope.T, hidden, beta=int(begun), alpha=self.scale, out=total)
             return
-        classes = max(1, SLICE_BYTES // (self.features * slope.element_size()))
+        classes = max(1, ADDED_BYTES * torch.get_num_threads() // (self.features * slope.element_size()))
         made = empty_on(slope.device, (min(classes, self.classes), self.features), slope.dtype)
         for start in range(0, self.classes, classes):
             part = slope[:, start : start + classes]

@@ -8,7 +8,7 @@ import pytest
 
 from lossc.compiler.check import check_source
 from lossc.compiler.plan import Plan, pairs_plans, plan
-from lossc.compiler.plan.budget import BLOCK_BYTES, block_rows
+from lossc.compiler.plan.budget import BLOCK_BYTES, block_rows, head_rows
 from lossc.compiler.simplify import simplify
 from lossc.compiler.table import class_axes
 from lossc.grammar.source import Source
@@ -85,6 +85,14 @@ def test_blocks_are_those_of_the_backend() -> None:
     text = plan_of("mean[b, t where mask](ce(logits, labels))", sizes={"b": 8, "t": 1024, "v": 128256}).render()
     assert "backend torch on the CPU: 512 blocks of 16 rows, 8 MiB a value" in text
     assert "logits given as lossc.Linear, on the CPU: 32 blocks of 256 rows, 125 MiB of scores" in text
+
+
+def test_rows_of_a_block_of_heads_come_in_multiples() -> None:
+    """261 rows of bf16 scores of 128256 classes would fit, and take longer than 256 by more than the five of them."""
+    assert head_rows(128256 * 2, "cpu") == head_rows(128256 * 4, "cpu") == 256
+    assert head_rows(32000 * 2, "cpu") == 1024
+    assert head_rows(32000 * 4, "cpu") == 512
+    assert head_rows(128256 * 2, "other devices") == 2048
 
 
 def test_heads_are_scores_that_take_gradient() -> None:
