@@ -19,6 +19,7 @@ from lossc.compiler.primitives import PRIMITIVES
 from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import WRONG, Value, is_true, mask
 from lossc.grammar import syntax
+from lossc.grammar.expressions import print_expr
 from lossc.grammar.source import Span
 
 _BUILD: dict[str, Callable[[Node, Node], Node]] = {
@@ -51,7 +52,18 @@ def logical_not(ctx: Context, expr: syntax.Unary) -> Value:
 def logical(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Binary) -> Value:
     if not need_mask(ctx, left, expr.left.span, f"`{op}`") or not need_mask(ctx, right, expr.right.span, f"`{op}`"):
         return WRONG
+    if op == "or":
+        _lint_lost(ctx, left, right, expr)
     return mask(core.apply(op, left.node, right.node), core.all_of(left.present, right.present))
+
+
+def _lint_lost(ctx: Context, left: Value, right: Value, expr: syntax.Binary) -> None:
+    """A side that may be absent where the other is there and true."""
+    for own, side, other in ((right.present, expr.right, left.present), (left.present, expr.left, right.present)):
+        if own is not None and own is not other:
+            ctx.warn("W305", "where this is absent, the whole `or` is absent, even if the other side is true", side.span,
+                     help=f"say what it counts as there: `fill({print_expr(side)}, 0)`")  # fmt: skip
+            return
 
 
 def arithmetic(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Binary) -> Value:
