@@ -246,10 +246,12 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
     given = take(ctx, name, call, ("x", *options), required=required)
     if given is None:
         return WRONG
-    if len(bracket.selectors) != 1:
-        return ctx.wrong("E306", f"`{name}` takes one axis", bracket.span, help=f"write `{name}[t](…)`")
     selector = bracket.selectors[0]
     value = given.values["x"]
+    if len(bracket.selectors) != 1 and name == "rank":
+        return _rank_of_all(ctx, bracket, value, given)
+    if len(bracket.selectors) != 1:
+        return ctx.wrong("E306", f"`{name}` takes one axis", bracket.span, help=f"write `{name}[{selector.name}](…)`")
     axis = ctx.axis(selector.name, selector.span)
     where = read_where(ctx, bracket)
     if axis is None or isinstance(where, bool) or not _numeric(ctx, value, given.span("x"), name):
@@ -281,6 +283,30 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
         return _shift(axis.name, value, admitted, group, given)
     node = core.Along(cast(core.AlongOp, name), axis.name, value.node, admitted, group, given.node("decay"))
     return _along_value(ctx, name, axis.name, value, node, admitted)
+
+
+def _rank_of_all(ctx: Context, bracket: syntax.Bracket, value: Value, given: Given) -> Value:
+    """The place of each entry among those of several axes together; of equal ones that of the first axis named decides."""
+    where = read_where(ctx, bracket)
+    if isinstance(where, bool) or not _numeric(ctx, value, given.span("x"), "rank"):
+        return WRONG
+    there = value.axes | (where.axes if where is not None else frozenset())
+    axes: list[str] = []
+    for selector in bracket.selectors:
+        axis = ctx.axis(selector.name, selector.span)
+        if axis is None:
+            return WRONG
+        if selector.form != "axis" or axis.name in axes:
+            return ctx.wrong("E306", "`rank` over several axes takes their names", selector.span, help="write `rank[b, t](…)`")
+        if axis.name not in there:
+            return ctx.wrong("E304", f"`rank` runs along `{selector.name}`, which is not an axis of its argument",
+                             selector.span, label=f"the argument has {axes_text(ctx, value.axes)}")  # fmt: skip
+        axes.append(axis.name)
+    admitted = core.all_of(where, value.present)
+    arguments = (value.node,) if admitted is None else (value.node, admitted)
+    node = core.Call("rank", arguments, tuple(axes), tuple(axes), iv.Interval(0, iv.INF, integer=True), order=tuple(axes),
+                     names=("", "where")[: len(arguments)])  # fmt: skip
+    return Value(core.StopGrad(node), REAL, admitted)
 
 
 def _along_by(ctx: Context, selector: syntax.Selector) -> Value | None:

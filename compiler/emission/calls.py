@@ -70,6 +70,19 @@ def _sinkhorn(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
     return builder.arranged(value, builder.sorted(axes))
 
 
+def _rank(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
+    """The place among the entries of several axes, which stand last."""
+    builder = emitter.builder
+    inner = projected(guard, axes_of(guard) - set(node.order))
+    where = node.given("where")
+    mask = None if where is None else emitter.emit(where, inner)
+    value = builder.expanded(emitter.number(node.arguments[0], extended(inner, where)), node.order)
+    rest = builder.sorted({*value.axes, *(() if mask is None else mask.axes)} - set(node.order))
+    axes = (*rest, *node.order)
+    places = [builder.arranged(value, axes).at, None if mask is None else builder.arranged(mask, axes).at]
+    return builder.arranged(builder.call("operations.rank_of_all", places, axes, count=len(node.order)), builder.sorted(axes))
+
+
 def whole(node: Node | None) -> int:
     """A whole number that is written in the spec."""
     assert isinstance(node, Const) and isinstance(node.value, Fraction)
@@ -83,4 +96,5 @@ _RULES: dict[str, Callable[[Emitter, Call, Guard], Emitted]] = {
     "logdet": _of_matrices,
     "solve": _of_matrices,
     "sinkhorn": _sinkhorn,
+    "rank": _rank,
 }

@@ -16,14 +16,12 @@ from lossc.runtime.operations.elementwise import logaddexp
 
 
 def log_softmax(x: Tensor, mask: Tensor | None, dim: int) -> Tensor:
-    """(x - m) - log sum exp(x - m), m the largest x."""
+    """(x - m) - log sum exp(x - m), m the largest x. On the CPU torch's own is that; on others it adds m to the logarithm."""
     if x.shape[dim] == 0:
         return x
-    admitted = x if mask is None else torch.where(mask, x, -torch.inf)
-    top = admitted.detach().amax(dim=dim, keepdim=True)
-    centred = admitted - torch.where(torch.isfinite(top), top, 0.0)
-    total = torch.exp(centred).sum(dim=dim, keepdim=True)
-    value = centred - torch.log(torch.where(total == 0, 1.0, total))
+    x = x if mask is None else torch.where(mask, x, -torch.inf)
+    centred = x if x.device.type == "cpu" else x - x.detach().amax(dim=dim, keepdim=True)
+    value = torch.log_softmax(centred, dim=dim)
     return value if mask is None else torch.where(mask, value, 0.0)
 
 
@@ -31,11 +29,8 @@ def softmax(x: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """exp(x - m) / sum exp(x - m), m the largest x; 0 where the mask excludes."""
     if x.shape[dim] == 0:
         return x
-    admitted = x if mask is None else torch.where(mask, x, -torch.inf)
-    top = admitted.detach().amax(dim=dim, keepdim=True)
-    powers = torch.exp(admitted - torch.where(torch.isfinite(top), top, 0.0))
-    total = powers.sum(dim=dim, keepdim=True)
-    return powers / torch.where(total == 0, 1.0, total)
+    value = torch.softmax(x if mask is None else torch.where(mask, x, -torch.inf), dim=dim)
+    return value if mask is None else torch.where(mask, value, 0.0)
 
 
 def cumsum(x: Tensor, mask: Tensor | None, label: Tensor | None, dim: int) -> Tensor:
@@ -154,6 +149,14 @@ def rank(x: Tensor, mask: Tensor | None, label: Tensor | None, dim: int) -> Tens
     place = torch.ones_like(segment).cumsum(dim=dim) - 1
     start = running(torch.where(before(segment, 1, -2, dim) == segment, 0, place), None, torch.maximum, 0, dim)
     return restored(place - start, permuted(by_value, inner, dim), dim).to(x.dtype)
+
+
+def rank_of_all(x: Tensor, mask: Tensor | None, count: int) -> Tensor:
+    """The number of entries before this one in ascending stable order of all those of the last `count` dimensions."""
+    if mask is not None:
+        x, mask = torch.broadcast_tensors(x, mask)  # type: ignore[no-untyped-call]
+    flat = x.flatten(-count)
+    return rank(flat, None if mask is None else mask.flatten(-count), None, flat.dim() - 1).reshape(x.shape)
 
 
 def sort(x: Tensor, mask: Tensor | None, key: Tensor, dim: int) -> Tensor:
