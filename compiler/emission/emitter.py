@@ -34,6 +34,7 @@ from lossc.compiler.core import (
     walk,
 )
 from lossc.compiler.emission.along import emit_along
+from lossc.compiler.emission.arithmetic import emit_quotient, emit_sum, product
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.calls import emit_call
 from lossc.compiler.emission.facts import leaf, may_be_infinite, may_vanish, safe_number
@@ -52,18 +53,16 @@ from lossc.compiler.emission.nested import Inner
 from lossc.compiler.emission.opaque import differentiated, emit_opaque
 from lossc.compiler.emission.procedure import Emitted, Slot, ValueType
 from lossc.compiler.emission.reduce import emit_reduce
-from lossc.compiler.emission.untaken import attached, is_hidden, perhaps_untaken
+from lossc.compiler.emission.untaken import perhaps_untaken, shielded
 from lossc.compiler.faults import InternalError
 from lossc.compiler.primitives import PRIMITIVES
-from lossc.compiler.steep import is_steep_at
+from lossc.compiler.steep import singular
+from lossc.compiler.table.lowering import differentiable_leaf
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.grammar.source import NOWHERE, Span
 
 COMPARISONS = {"lt": "torch.gt", "le": "torch.ge", "eq": "torch.eq", "ne": "torch.ne"}
 """Comparisons, with what they are when their operands are swapped."""
-
-SINGULAR = {"div": (1,), "pow": (0,), "xlogy": (1,), "mod": (1,), "atan2": (1,), "logaddexp": ()}
-"""The arguments that must be safe, where not every one that the table of primitives gives a safe point."""
 
 MAX_VALUES = 20_000
 """The values that one program computes, those in searches among them; those of a long paper are some hundreds."""
@@ -81,7 +80,7 @@ class Emitter:
     ) -> None:  # fmt: skip
         self.builder = builder
         self.guards = guards
-        self.untaken = untaken
+        self.untaken = set(untaken)
         self.attaches = 1 + len(tracked) if untaken else 0
         """How often what may go untaken has its slopes attached: once, and again for what differentiates inside."""
         self.spans = spans or {}
@@ -100,12 +99,26 @@ class Emitter:
         self._masks: dict[Guard, Emitted] = {}
         self._work = [0]
         self.has_numbers: Callable[[Node], bool] = cache(self._has_numbers)
+        self.passes: Callable[[Node], bool] = cache(self._passes)
+        self.is_steep: Callable[[Node], bool] = cache(self._is_steep)
 
     def _has_numbers(self, node: Node) -> bool:
         """Whether a number of the batch is somewhere in the value."""
         if isinstance(node, Input):
             return node.kind not in ("mask", "label")
         return isinstance(node, Draw | Call | Local) or any(self.has_numbers(child) for child in node.children)
+
+    def _passes(self, node: Node) -> bool:
+        """Whether a gradient may be asked for through a value, by a leaf or by what is differentiated inside."""
+        if node.is_mask or isinstance(node, StopGrad):
+            return False
+        if node in self.tracked or isinstance(node, Local | Call):
+            return True
+        return differentiable_leaf(node) or any(map(self.passes, node.children))
+
+    def _is_steep(self, node: Node) -> bool:
+        """Whether some function in a value may be infinite, or infinitely steep, where its leaves are finite."""
+        return (isinstance(node, Map) and bool(singular(node))) or any(map(self.is_steep, node.children))
 
     def _measured(self, node: Node, axis: str) -> Slot:
         """The extent of an axis that a call of the caller's code tells."""
@@ -245,6 +258,12 @@ class Emitter:
                 return emit_call(self, node, guard) or self.unsupported(node, f"`{_title(node)}`")
         return self.unsupported(node, f"`{_title(node)}`")
 
+    def instead(self, node: Node, other: Node) -> Node:
+        """A node that is emitted in place of another, and goes untaken where that does."""
+        if node in self.untaken:
+            self.untaken.add(other)
+        return other
+
     def number(self, node: Node, guard: Guard) -> Emitted:
         """The node as a tensor or a literal of the computation's type."""
         return self.builder.number(self.emit(node, guard))
@@ -276,6 +295,10 @@ class Emitter:
         function = node.function
         if function == "where":
             return self._where(node, guard)
+        if function == "add":
+            return emit_sum(self, node, guard)
+        if function == "div" and (quotient := emit_quotient(self, node, guard)) is not None:
+            return quotient
         values = [self.emit(argument, guard) for argument in node.arguments]
         if function in COMPARISONS:
             return self._comparison(function, values[0], values[1])
@@ -285,22 +308,14 @@ class Emitter:
         if all(value.literal for value in values):
             return Emitted(float(PRIMITIVES[function].value(*(value.at for value in values))))
         if function == "mul":
-            total = self._product(node, values)
-            return attached(self, node, values, total, guard) if is_hidden(self, node, singular=False) else total
-        if function == "add":
-            terms = _without(0.0, values)
-            return terms[0] if len(terms) == 1 else self.elementwise("operations.add", terms)
-        singular = dict(self._singular(node))
-        for at, safe in singular.items():
-            values[at] = self.guarded(values[at], guard, safe)
-        literals = {"div": (1,), "pow": (0, 1)}.get(function, ())
+            return shielded(self, node, values, self._product(node, values), guard)
+        safe = PRIMITIVES[function].safe or ()
+        for at in singular(node):
+            if self.has_numbers(node.arguments[at]):
+                values[at] = self.guarded(values[at], guard, safe[at])
+        literals = _literals(function, values)
         operands = [value if at in literals else self.builder.tensor(value) for at, value in enumerate(values)]
-        result = self.elementwise(PRIMITIVES[function].torch, operands)
-        return attached(self, node, values, result, guard) if is_hidden(self, node, singular=bool(singular)) else result
-
-    def product(self, values: Sequence[Emitted]) -> Emitted:
-        values = _without(1.0, values)
-        return values[0] if len(values) == 1 else self.elementwise("operations.mul", values)
+        return shielded(self, node, values, self.elementwise(PRIMITIVES[function].torch, operands), guard)
 
     def _where(self, node: Map, guard: Guard) -> Emitted:
         condition, then, otherwise = node.arguments
@@ -332,20 +347,11 @@ class Emitter:
         logs = [at for at, argument in enumerate(node.arguments) if may_be_infinite(argument)]
         vanishing = any(at not in logs and may_vanish(argument) for at, argument in enumerate(node.arguments))
         if not logs or not vanishing:
-            return self.product(values)
+            return product(self, values)
         weight = [value for at, value in enumerate(values) if at not in logs]
         log = [values[at] for at in logs]
-        factors = (self.builder.tensor(self.product(weight)), self.builder.tensor(self.product(log)))
+        factors = (self.builder.tensor(product(self, weight)), self.builder.tensor(product(self, log)))
         return self.elementwise("operations.weigh", factors)
-
-    def _singular(self, node: Map) -> Iterable[tuple[int, float]]:
-        """The arguments at which the function may not be finite, with a number at which it is."""
-        safe = PRIMITIVES[node.function].safe
-        if safe is None:
-            return
-        for at in SINGULAR.get(node.function, range(len(safe))):
-            if self.has_numbers(node.arguments[at]) and is_steep_at(node, at):
-                yield at, safe[at]
 
     # -------------------------------------------------------------------------------------- selections
 
@@ -390,10 +396,11 @@ class Emitter:
         raise LosscError([error("E601", message, self.spans.get(node, NOWHERE))])
 
 
-def _without(neutral: float, values: Sequence[Emitted]) -> Sequence[Emitted]:
-    """The operands without literals that change nothing; at least one is kept."""
-    kept = [value for value in values if value.at != neutral]
-    return kept or values[:1]
+def _literals(function: str, values: Sequence[Emitted]) -> tuple[int, ...]:
+    """The operands that may be literals."""
+    if function == "clip":
+        return (1, 2) if values[1].literal and values[2].literal else ()
+    return {"div": (1,), "pow": (0, 1)}.get(function, ())
 
 
 def _title(node: Node) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lossc.compiler.core import ZERO, Index, Map, Node, Reduce, all_of, apply
+from lossc.compiler.emission.arithmetic import product
 from lossc.compiler.emission.facts import may_be_infinite
 from lossc.compiler.emission.guards import Guard, extended, projected
 from lossc.compiler.emission.procedure import Emitted, ValueType
@@ -79,7 +80,7 @@ def _count(emitter: Emitter, node: Reduce, mask: Emitted | None) -> Emitted:
             factors.insert(0, builder.call("operations.masked_count", (mask.at, builder.like), kept, dims=dims))
         else:
             factors.insert(0, builder.number(mask))
-    return emitter.product(factors)
+    return product(emitter, factors)
 
 
 # ------------------------------------------------------------------------------------------------ contractions
@@ -104,12 +105,12 @@ def _contracted(emitter: Emitter, node: Reduce, factors: tuple[Node, ...], guard
     letters = dict(zip(builder.sorted(node.body.axes), _LETTERS, strict=False))
     present = {axis for value in tensors for axis in value.axes}
     if not set(node.over) <= present:
-        return reduced(emitter, node, emitter.product(values), None)
+        return reduced(emitter, node, product(emitter, values), None)
     kept = [axis for axis in builder.sorted(present) if axis not in node.over]
     inputs = ",".join("".join(letters[axis] for axis in value.axes) for value in tensors)
     equation = f"{inputs}->{''.join(letters[axis] for axis in kept)}"
     total = builder.call("torch.einsum", (equation, *(value.at for value in tensors)), kept)
-    return emitter.product((total, *scalars))
+    return product(emitter, (total, *scalars))
 
 
 # ------------------------------------------------------------------------------------------------ groups

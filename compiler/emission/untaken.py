@@ -2,6 +2,7 @@
 
 Autograd multiplies the 0 that comes back from `min(exp(x), 2)` by the slope of the exponential, which is infinite where
 the exponential is: 0 * inf. Functions below such a choice have their slopes attached to them instead, so that 0 stays 0.
+Only those are: a slope that is finite wherever the leaves are leaves 0 as it is, and so does one by what has no gradient.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lossc.compiler.core import ZERO, Along, Map, Node, Param, Reduce, mul, walk
+from lossc.compiler.core import ZERO, Along, Map, Node, Reduce, mul, walk
 from lossc.compiler.derivative import partial
 from lossc.compiler.emission.guards import Guard
 from lossc.compiler.emission.procedure import Emitted
-from lossc.compiler.steep import is_steep
+from lossc.compiler.steep import singular
 
 if TYPE_CHECKING:
     from lossc.compiler.emission.emitter import Emitter
@@ -38,29 +39,26 @@ def _is_choice(node: Node) -> bool:
     return False
 
 
-def is_hidden(emitter: Emitter, node: Map, *, singular: bool) -> bool:
-    """Whether a value may go untaken whose slope may be infinite: by itself, or since it is a multiple of what may be."""
-    if not emitter.attaches or node not in emitter.untaken:
-        return False
-    return singular or (node.function in ("mul", "pow") and any(map(is_steep, node.arguments)))
+def shielded(emitter: Emitter, node: Map, operands: list[Emitted], value: Emitted, guard: Guard) -> Emitted:
+    """The value of a function of operands, where a gradient of 0 reaches nothing.
 
-
-def attached(emitter: Emitter, node: Map, operands: list[Emitted], value: Emitted, guard: Guard) -> Emitted:
-    """The value with the slopes of the table of primitives by each operand, where a gradient of 0 reaches nothing."""
-    pairs = []
+    Where it may go untaken and one of its slopes may be infinite, all of them are attached to it, each by the table of
+    primitives.
+    """
+    if not emitter.attaches or node not in emitter.untaken or not (singular(node) or node.function in _MULTIPLES):
+        return value
+    slopes = {at: _slope(node, at) for at, part in enumerate(node.arguments) if emitter.passes(part)}
+    slopes = {at: slope for at, slope in slopes.items() if slope is not ZERO}
+    if not any(map(emitter.is_steep, slopes.values())):
+        return value
     emitter.attaches -= 1
-    for at, (operand, argument) in enumerate(zip(operands, node.arguments, strict=True)):
-        slope = _slope(node, at)
-        if slope is not ZERO and not operand.literal and _may_vary(emitter, argument):
-            emitted = emitter.emit(slope, guard)
-            pairs += [operand, emitter.builder.tensor(emitter.builder.number(emitted))]
+    pairs = [(operands[at], emitter.builder.tensor(emitter.number(slope, guard))) for at, slope in slopes.items()]
     emitter.attaches += 1
-    return emitter.elementwise("operations.attached", (value, *pairs)) if pairs else value
+    return emitter.elementwise("operations.attached", (value, *(part for pair in pairs for part in pair)))
 
 
-def _may_vary(emitter: Emitter, node: Node) -> bool:
-    """Whether a gradient may be asked for through a value: parameters may be learned."""
-    return emitter.has_numbers(node) or any(isinstance(part, Param) for part in walk(node))
+_MULTIPLES = frozenset({"mul", "div", "pow"})
+"""The functions whose slope by one operand may be infinite where another operand is."""
 
 
 def _slope(node: Map, at: int) -> Node:

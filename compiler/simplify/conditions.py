@@ -161,6 +161,7 @@ PREDICATES: dict[str, Callable[..., bool]] = {
     "not_negative": lambda node: node.domain.hi > 0,
     "nonneg": lambda node: node.domain.nonneg,
     "nonpos": lambda node: node.domain.nonpos,
+    "unsigned": lambda node: product_of(node).coefficient > 0,
     "positive": lambda node: node.domain.positive,
     "unit": lambda node: node.domain.lo >= 0 and node.domain.hi <= 1,
     "above_minus_one": lambda node: node.domain.lo > -1,

@@ -210,6 +210,8 @@ PIECES = (
     Rule("abs of a number that is not negative", "abs(x)", "x", ("nonneg(x)",), "one form"),
     Rule("abs of a number that is not positive", "abs(x)", "-x", ("nonpos(x)",), "one form"),
     Rule("relu of a positive number", "relu(x)", "x", ("positive(x)",), "one form"),
+    Rule("least of negatives", "min(-k, -j)", "-max(k, j)", ("unsigned(k)", "unsigned(j)"), "one form"),
+    Rule("largest of negatives", "max(-k, -j)", "-min(k, j)", ("unsigned(k)", "unsigned(j)"), "one form"),
     Rule("negated condition", "x if not m else y", "y if m else x", (), "one form"),
     Rule(
         "sum of masked values",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lossc.compiler.core import Input, Map, Node, Reduce, Select, Slice, add, mul
+from lossc.compiler.emission.arithmetic import product
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.emitter import Emitter
 from lossc.compiler.emission.facts import may_be_infinite, may_vanish
@@ -114,7 +115,7 @@ class SweepEmitter(Emitter):
             return super()._product(node, values)
         rows = [value for value in values if self.axis not in value.axes]
         wide = [value for value in values if self.axis in value.axes]
-        row = [self.product(rows)] if rows else []
+        row = [product(self, rows)] if rows else []
         total, *rest = (*row, *wide)
         for value in rest:
             total = value if total.at == 1.0 else self._times(value, total)

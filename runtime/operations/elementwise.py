@@ -64,10 +64,12 @@ def maximum(*values: Tensor) -> Tensor:
     return torch.stack(torch.broadcast_tensors(*values)).amax(dim=0)  # type: ignore[no-untyped-call]
 
 
-def clip(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def clip(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     """min(max(x, low), high); at the bounds the gradient goes to x."""
-    inside = torch.where(x < low, low, torch.where(x > high, high, x))
-    return torch.where(low > high, high, inside)
+    if isinstance(low, Tensor) and isinstance(high, Tensor) and (low.requires_grad or high.requires_grad):
+        inside = torch.where(x < low, low, torch.where(x > high, high, x))
+        return torch.where(low > high, high, inside)
+    return torch.clamp(x, low, high)  # type: ignore[arg-type]
 
 
 def sign(x: Tensor) -> Tensor:
@@ -77,13 +79,12 @@ def sign(x: Tensor) -> Tensor:
 
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
-    above = x > 0
-    return torch.where(above, x, 0.0) + torch.log1p(torch.exp(torch.where(above, -x, x)))
+    return -torch.nn.functional.logsigmoid(-x)
 
 
 def logsigmoid(x: Tensor) -> Tensor:
     """log(sigmoid(x)) = -softplus(-x)."""
-    return -softplus(-x)
+    return torch.nn.functional.logsigmoid(x)
 
 
 def logaddexp(x: Tensor, y: Tensor) -> Tensor:

@@ -65,11 +65,14 @@ def take(x: Tensor, at: Tensor) -> Tensor:
     if last < 0:
         x = torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], dim=-1)  # there is no entry 0 for *none* to read
     flat = at.unsqueeze(-1) if at.dim() == leading else at.flatten(leading)
-    rows = [given if have == 1 else have for have, given in zip(x.shape[:-1], flat.shape[:-1], strict=True)]
-    taken = torch.gather(x.expand(*rows, -1), -1, flat.clamp(0, max(last, 0)).expand(*rows, -1))
+    places = flat.clamp(0, max(last, 0))
+    if x.shape[:-1] != flat.shape[:-1]:
+        rows = [given if have == 1 else have for have, given in zip(x.shape[:-1], flat.shape[:-1], strict=True)]
+        x, places = x.expand(*rows, -1), places.expand(*rows, -1)
+    taken = torch.gather(x, -1, places)
     if x.is_floating_point():
         taken = torch.where(flat > last, torch.nan, taken)
-    return taken.reshape((*taken.shape[:-1], *at.shape[leading:]))
+    return taken.squeeze(-1) if at.dim() == leading else taken.reshape((*taken.shape[:-1], *at.shape[leading:]))
 
 
 def shifted_mask(mask: Tensor, dim: int, amount: int) -> Tensor:

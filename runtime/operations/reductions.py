@@ -6,6 +6,8 @@ logsumexp -inf with gradient 0, any false, all true, argmax -1, the others 0 wit
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,7 @@ def masked_sum(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> Tensor:
 
 def masked_count(mask: Tensor, like: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The number of admitted entries, in the type of `like`."""
-    return mask.sum(dim=dims).to(like.dtype)
+    return mask.sum(dim=dims, dtype=like.dtype)
 
 
 def admitted_count(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> Tensor:
@@ -30,8 +32,9 @@ def admitted_count(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> Ten
 
 def masked_mean(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> Tensor:
     """sum x / count."""
-    count = admitted_count(x, mask, dims)
-    return masked_sum(x, mask, dims) / torch.where(count == 0, 1.0, count)
+    if mask is None:
+        return x.sum(dim=dims) / max(math.prod([x.shape[dim] for dim in dims]), 1)
+    return masked_sum(x, mask, dims) / admitted_count(x, mask, dims).clamp(min=1)
 
 
 def masked_prod(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> Tensor:
@@ -73,9 +76,11 @@ def masked_logsumexp(x: Tensor, mask: Tensor | None, dims: tuple[int, ...]) -> T
 
 def masked_var(x: Tensor, mask: Tensor | None, ddof: Tensor | float, dims: tuple[int, ...]) -> Tensor:
     """sum (x - mean)^2 / (n - ddof), 0 where n <= ddof."""
+    if mask is None and not isinstance(ddof, Tensor) and math.prod([x.shape[dim] for dim in dims]) > ddof:
+        return torch.var(x, dim=dims, correction=ddof)
     x = x if mask is None else torch.where(mask, x, 0.0)
     count = admitted_count(x, mask, dims)
-    mean = masked_sum(x, mask, dims) / torch.where(count == 0, 1.0, count)
+    mean = x.sum(dim=dims) / count.clamp(min=1)
     for dim in sorted(dims):
         mean = mean.unsqueeze(dim)
     squares = masked_sum((x - mean) ** 2, mask, dims)

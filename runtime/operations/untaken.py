@@ -13,31 +13,43 @@ def attached(value: Tensor, *pairs: Tensor) -> Tensor:
 
     A gradient g passes to x as g * s, and to where s is infinite as 0 if g is 0.
     """
-    value, *parts = torch.broadcast_tensors(value, *pairs)  # type: ignore[no-untyped-call]
-    found: Tensor = Attached.apply(value, *parts)  # type: ignore[no-untyped-call]
+    sources = [x if x.shape == value.shape else x.expand(value.shape) for x in pairs[::2]]
+    single = torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active()
+    found: Tensor = (Attached if single else Transformed).apply(value.detach(), *sources, *pairs[1::2])  # type: ignore[no-untyped-call]
     return found
 
 
 class Attached(torch.autograd.Function):
     """A value with its slopes, which may be differentiated again."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(value: Tensor, *pairs: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[2::2])
+    def forward(ctx: Any, value: Tensor, *parts: Tensor) -> Tensor:
+        ctx.save_for_backward(*parts[len(parts) // 2 :])
         ctx.set_materialize_grads(False)
+        return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
         if gradient is None:
             return (None,) * (1 + 2 * len(ctx.saved_tensors))
-        found: list[Tensor | None] = [None]
-        for slope in ctx.saved_tensors:
-            unseen = (gradient == 0) & ~torch.isfinite(slope)
-            found += [gradient * torch.where(unseen, 0.0, slope), None]
-        return tuple(found)
+        still = gradient == 0
+        found = [gradient * torch.where(still & ~torch.isfinite(slope), 0.0, slope) for slope in ctx.saved_tensors]
+        return (None, *found, *(None for _ in found))
+
+
+class Transformed(torch.autograd.Function):
+    """The same in the form that the transforms of `torch.func` take, in which a call costs three times as much."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, *parts: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        parts = inputs[1:]
+        ctx.save_for_backward(*parts[len(parts) // 2 :])
+        ctx.set_materialize_grads(False)
+
+    backward = staticmethod(Attached.backward)

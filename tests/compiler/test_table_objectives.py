@@ -76,9 +76,9 @@ def test_is_quick(name: str) -> None:
     root = OBJECTIVES[name].root
     spent = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.thread_time()
         statistic_table({"loss": root}, "v")
-        spent.append(time.perf_counter() - start)
+        spent.append(time.thread_time() - start)
     assert min(spent) <= 0.2
 
 

@@ -97,7 +97,7 @@ def test_gradients_are_as_exact_as_those_of_the_reference(text: str, dtype: torc
         error, allowed = (
             float((each.gradients[name] - gradient).norm() / gradient.norm()) for each in (found, expected)
         )
-        assert error <= max(1e-6, 1.5 * allowed), name
+        assert error <= max(2e-6, 1.5 * allowed), name
 
 
 def test_no_offset_costs_accuracy() -> None:
