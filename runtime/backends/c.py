@@ -142,7 +142,7 @@ class Compiled:
                 found |= calls.statistics(calls.given(known.having(found)))
             return found
         device = known.like.device
-        given = {f"@weight {name}": torch.tensor(value, dtype=torch.float64, device=device)
+        given = {f"@weight {name}": torch.full((), value, dtype=torch.float64, device=device)
                  for name, value in visit.expected.items()}  # fmt: skip
         for calls in plan:
             values, gradients = calls.visit(calls.given(known.having(given)), wanted)
@@ -214,22 +214,24 @@ class Values(torch.autograd.Function):
         owner: Compiled = ctx.owner
         names = owner.seam.procedure.outputs
         upstream = {name: g for name, g in zip(names, gradients, strict=True) if g is not None}
+        early = _early(owner, ctx.visit, upstream)
+        if early is not None and not torch.is_grad_enabled() and owner.streams.keys() >= set(ctx.keys):
+            return (None, None, None, None, *[early.get(owner.streams[key].name) for key in ctx.keys])
         saved = iter(ctx.saved_tensors)
         tensors = {name: next(saved) for name in ctx.tensors}
         known = Environment(tensors, {name: next(saved) for name in ctx.params}, ctx.sizes, ctx.like)
         with torch.no_grad():
-            found = _gradients(owner, known, ctx.visit, upstream, ctx.keys, ctx.wanted, ctx.graph)
+            found = _gradients(owner, known, early, upstream, ctx.keys, ctx.wanted, ctx.graph)
         results = once((found.get(key) for key in ctx.keys), *upstream.values(), *saved)
         return (None, None, None, None, *results)
 
 
 def _gradients(
-    owner: Compiled, known: Environment, visit: Visit, upstream: Mapping[str, Tensor], keys: tuple[Key, ...],
-    wanted: frozenset[str], graph: Differentiable | None,
+    owner: Compiled, known: Environment, early: Mapping[str, Tensor] | None, upstream: Mapping[str, Tensor],
+    keys: tuple[Key, ...], wanted: frozenset[str], graph: Differentiable | None,
 ) -> dict[Key, Tensor]:  # fmt: skip
-    """The gradient of each input that has one."""
+    """The gradient of each input that has one; `early` are those of streams that were formed already."""
     rows = [key for key in keys if key not in owner.streams]
-    early = _early(owner, visit, upstream)
     if early is not None and not rows:
         return {key: early[stream.name] for key, stream in owner.streams.items() if stream.name in early}
     if graph is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import prod
 from typing import Literal
 
@@ -16,12 +15,13 @@ from lossc.compiler.kernels import Argument, Kernel
 from lossc.compiler.kernels.c import Function, Slot
 from lossc.compiler.table import Statistic, Stream
 from lossc.runtime.backends.environment import Environment
-from lossc.runtime.backends.native import MOST, TYPES, Native, Operand
+from lossc.runtime.backends.native import MOST, TYPES, Native
 from lossc.runtime.backends.places import Built, Layout, Place, StreamForm, in_form
 from lossc.runtime.backends.pool import empty_on
 from lossc.runtime.backends.row_arguments import Arguments
 
 Axes = tuple[str, ...]
+CPU = torch.device("cpu")
 STORED = {"argmax": torch.int64, "any": torch.bool}
 
 
@@ -38,11 +38,7 @@ class Given:
     double: bool
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @cached_property
-    def device(self) -> torch.device:
-        read = (*self.streams.values(), *self.arguments.values())
-        return next((tensor.device for tensor, _ in read), torch.device("cpu"))
+    device: torch.device = CPU
 
 
 @dataclass
@@ -96,7 +92,7 @@ class KernelCalls:
         streams = {stream.name: self._stream(stream, known) for stream in self.kernel.streams}
         arguments = (self._arguments if self._awaited <= known.tensors.keys() else self._first(known)).run(known)
         kept = {name: tensor for name, tensor in known.tensors.items() if name in self._statistics}
-        return Given(streams, arguments, known.sizes, known.like.dtype == torch.float64, kept)
+        return Given(streams, arguments, known.sizes, known.like.dtype == torch.float64, kept, device=known.like.device)
 
     def _first(self, known: Environment) -> Arguments:
         """Without those that only gradients read, and that are made of statistics of later kernels."""
@@ -129,8 +125,8 @@ class KernelCalls:
         """Runs a function over all rows."""
         layout = self._layout(function, given, wants)
         written = Written()
-        operands = [Operand(self._tensor(place, given, written), place.strides) for place in layout.places]
-        layout.native.run(layout.extents, layout.classes, operands, layout.bytes_written)
+        tensors = [self._tensor(place, given, written) for place in layout.places]
+        layout.native.run(layout.extents, layout.classes, tensors, layout.strides, layout.bytes_written)
         return written
 
     def _layout(self, function: Function, given: Given, wants: tuple[str, ...]) -> Layout:
@@ -148,7 +144,8 @@ class KernelCalls:
         native, sizes = self._native(function, given, wants), given.sizes
         places = tuple(self._place(slot, given) for slot in native.slots)
         bytes_ = sum(prod(place.shape) * place.dtype.itemsize for place in places if place.slot.kind == "gradient")
-        return Layout(native, places, [sizes[axis] for axis in self.kernel.rows], sizes[self.kernel.axis], bytes_)
+        strides, extents = tuple(place.strides for place in places), tuple(sizes[axis] for axis in self.kernel.rows)
+        return Layout(native, places, strides, extents, sizes[self.kernel.axis], bytes_)
 
     def _native(self, function: Function, given: Given, wants: Sequence[str]) -> Built:
         types = {name: TYPES[tensor.dtype] for name, (tensor, _) in given.streams.items()}

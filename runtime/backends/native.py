@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ TYPES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16", tor
          torch.int64: "i64"}  # fmt: skip
 """Storage types as kernels name them."""
 
-WORTH_A_THREAD = 1 << 14
-"""Entries of scores for which a thread is woken up."""
+WORTH_A_THREAD = 1 << 16
+"""Entries of scores for which a thread is woken up: some 40 us of work, where waking and awaiting it costs 10 to 20."""
 
 MOST = 1000
 """Shapes of which frames are kept."""
@@ -39,11 +39,8 @@ class _Call(ctypes.Structure):
     )  # fmt: skip
 
 
-class Operand(NamedTuple):
-    """What a slot points to, with the strides of its row axes where a row has its own entries."""
-
-    tensor: Tensor
-    strides: tuple[int, ...] | None = None
+Strides: TypeAlias = "tuple[tuple[int, ...] | None, ...]"
+"""Of what each slot points to, those of its row axes where a row has its own entries."""
 
 
 class Frame(NamedTuple):
@@ -56,7 +53,7 @@ class Frame(NamedTuple):
     pointers: Any
 
 
-def _framed(extents: tuple[int, ...], strides: tuple[tuple[int, ...] | None, ...]) -> Frame:
+def _framed(extents: tuple[int, ...], strides: Strides) -> Frame:
     kept, steps = merged(extents, [each or (0,) * len(extents) for each in strides])
     return Frame(prod(extents), len(kept), (ctypes.c_int64 * len(kept))(*kept),
                  (ctypes.c_int64 * len(steps))(*steps), ctypes.c_void_p * len(strides))  # fmt: skip
@@ -77,20 +74,22 @@ class Native:
         self._function.argtypes = (ctypes.POINTER(_Call),)
         self._frames: dict[object, Frame] = {}
 
-    def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None:
-        """Runs over all rows; operands in the order of the source's slots."""
-        frame = self._frame(tuple(extents), tuple([operand.strides for operand in operands]))
+    def run(
+        self, extents: tuple[int, ...], classes: int, tensors: Sequence[Tensor], strides: Strides, bytes_written: int
+    ) -> None:
+        """Runs over all rows; what slots point to in the order of the source's."""
+        frame = self._frame(extents, strides)
         threads = min(torch.get_num_threads(), 1 + frame.rows * classes // WORTH_A_THREAD)
         scratch = self._scratch(classes)
         workspace = POOL.empty((scratch * threads,), torch.uint8) if scratch else None
         call = _Call(
             frame.rows, classes, frame.dimensions, threads, int(bytes_written > STREAMING_BYTES), scratch,
-            frame.extents, frame.pointers(*[operand.tensor.data_ptr() for operand in operands]), frame.strides,
+            frame.extents, frame.pointers(*[tensor.data_ptr() for tensor in tensors]), frame.strides,
             workspace.data_ptr() if workspace is not None else None,
         )  # fmt: skip
         self._function(ctypes.byref(call))
 
-    def _frame(self, extents: tuple[int, ...], strides: tuple[tuple[int, ...] | None, ...]) -> Frame:
+    def _frame(self, extents: tuple[int, ...], strides: Strides) -> Frame:
         """What calls over these rows have in common."""
         found = self._frames.get((extents, strides))
         if found is None:

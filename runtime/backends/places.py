@@ -11,7 +11,7 @@ from torch import Tensor
 from lossc.compiler.kernels import Kernel
 from lossc.compiler.kernels.c import Slot
 from lossc.runtime.backends.environment import shaped
-from lossc.runtime.backends.native import Operand
+from lossc.runtime.backends.native import Strides
 
 Axes = tuple[str, ...]
 
@@ -22,7 +22,9 @@ class Built(Protocol):
     @property
     def slots(self) -> tuple[Slot, ...]: ...
 
-    def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None: ...
+    def run(
+        self, extents: tuple[int, ...], classes: int, tensors: Sequence[Tensor], strides: Strides, bytes_written: int
+    ) -> None: ...
 
 
 class StreamForm:
@@ -56,11 +58,14 @@ class Place(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A function with the places of its slots, the extents of rows and classes, and the bytes of its gradients."""
+    """A function with the places of its slots and their strides, the extents of rows and classes, and the bytes of its
+    gradients.
+    """
 
     native: Built
     places: tuple[Place, ...]
-    extents: list[int]
+    strides: Strides
+    extents: tuple[int, ...]
     classes: int
     bytes_written: int
 

@@ -148,11 +148,13 @@ class Seam:
 
     def final(self, environment: Environment) -> dict[str, Tensor]:
         """Every root in the type of the computation, without graph."""
-        with torch.no_grad():
-            found = self._rows.values(environment) if self._on_rows(environment) else None
-            if found is not None:
-                return found
-            values = self.values(in_double(environment))
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.final(environment)
+        found = self._rows.values(environment) if self._on_rows(environment) else None
+        if found is not None:
+            return found
+        values = self.values(in_double(environment))
         return {name: in_type(root, environment.like) for name, root in values.items()}
 
     def _on_rows(self, environment: Environment) -> bool:

@@ -28,7 +28,7 @@ from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.cache import kept
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.kernel_calls import KernelCalls
-from lossc.runtime.backends.native import Operand, merged
+from lossc.runtime.backends.native import Strides, merged
 from lossc.runtime.backends.seam import Weights
 from lossc.runtime.backends.toolchain import ToolchainError
 
@@ -68,21 +68,23 @@ class TritonFunction:
         self._kernels: dict[int, Any] = {}
         self._chosen: dict[int, tuple[int, int]] = {}
 
-    def run(self, extents: Sequence[int], classes: int, operands: Sequence[Operand], bytes_written: int) -> None:
+    def run(
+        self, extents: tuple[int, ...], classes: int, tensors: Sequence[Tensor], strides: Strides, bytes_written: int
+    ) -> None:
         """Runs over all rows."""
         rows = prod(extents)
         if not rows or not classes:
             return
-        kept_, strides = merged(extents, [operand.strides or (0,) * len(extents) for operand in operands])
+        kept_, merged_ = merged(extents, [each or (0,) * len(extents) for each in strides])
         kernel = self._kernel(len(kept_))
         named = [at for at, slot in enumerate(self.slots) if slot.kind in ("stream", "argument")]
-        steps = [stride for at in named for stride in strides[at * len(kept_) : (at + 1) * len(kept_)]]
-        arguments = [*(_pointer(operand.tensor) for operand in operands), *steps, classes, *kept_]
+        steps = [stride for at in named for stride in merged_[at * len(kept_) : (at + 1) * len(kept_)]]
+        arguments = [*map(_pointer, tensors), *steps, classes, *kept_]
 
         def launch(block: int, warps: int) -> None:
             kernel[(rows,)](*arguments, BLOCK=block, num_warps=warps, enable_fp_fusion=not self._sharp)
 
-        with _current(operands[0].tensor.device):
+        with _current(tensors[0].device):
             launch(*self._configuration(classes, launch))
 
     def _kernel(self, dimensions: int) -> Any:
