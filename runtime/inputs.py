@@ -278,7 +278,8 @@ class Door:
                 name, other = first[axis], first[of]
                 message = f"`{name}` has {sizes[axis]} along `{axis}`, which is `{of}`, and `{other}` has {sizes[of]}"
                 problems.append(problem("E704", message, declared=self.expected[name].span))
-        return {**{axis: len(names or ()) for axis, names in self.positions.items()}, **self.sizes, **sizes}
+        known = {**{axis: len(names or ()) for axis, names in self.positions.items()}, **self.sizes, **sizes}
+        return {**{axis: known[of] for axis, of in self.copies.items() if of in known}, **known}
 
     def _leaves(
         self, given: Mapping[str, object], sizes: dict[str, int], problems: list[Diagnostic]

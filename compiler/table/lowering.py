@@ -36,6 +36,7 @@ from lossc.compiler.core import (
     where,
 )
 from lossc.compiler.table.itself import compares_itself
+from lossc.compiler.table.roots import kept_from_below
 
 MINUS_INFINITY = neg(core.INFINITY)
 
@@ -99,7 +100,7 @@ class Lowering:
     def lower(self, root: Node) -> Node:
         kept: dict[Node, Node] = {node: self.compute(node, "compared with an entry of itself")
                                   for node in walk(root) if compares_itself(node, self.axis)}  # fmt: skip
-        return core.rewrite(core.substitute(root, kept), self._step, self._done)
+        return core.rewrite(core.substitute(root, kept | kept_from_below(root, self.axis)), self._step, self._done)
 
     def _has(self, node: Node | None) -> bool:
         return node is not None and self.axis in node.axes

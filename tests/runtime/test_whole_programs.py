@@ -97,3 +97,26 @@ def test_each_loop_agrees_on_where_a_computed_value_is_largest(body: str, dtype:
     lossc.loads(text, backend="c")(z=z, u=u).loss.backward()
     assert u.grad is not None
     assert (u.grad != 0).sum(dim=1).eq(1).all()
+
+
+COMPUTED = ("z * a", "z + bias", "z * tau", "(z - a) * tau", "z / 1.3 + bias", "2 * z - bias")
+
+
+@pytest.mark.parametrize("backend", ["torch", "c"])
+@pytest.mark.parametrize("scores", COMPUTED)
+def test_no_root_is_taken_of_a_probability_rounded_to_more_than_one(scores: str, backend: str) -> None:
+    """(1 - p)^gamma of rows that are all but sure, where scores are computed in each loop anew."""
+    text = "axis b : batch\naxis v\ninput z : logits[b, v]\ninput a : real[b]\ninput bias : real[v]\ndata y : label[b] in v\n"
+    text += f"param gamma : nonneg = 1.5\nlearn tau : real = 1.3\nlet p = softmax[v]({scores})\n"
+    text += "minimize\n  f : mean[b]((1 - p[v = y])^gamma * (1 - log(p)[v = y])) + mean[b](sum[v]((1 - p)^gamma * p))\n"
+    source = torch.Generator().manual_seed(0)
+    z, a, bias = (torch.randn(shape, generator=source) for shape in ((64, 7), (64,), (7,)))
+    batch = {"z": 40 * z, "a": a, "bias": bias, "y": z.argmax(1)}
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        objective = lossc.loads(text, backend=backend)
+        own = {name: x.to(dtype) if name != "y" else x for name, x in batch.items() if name in objective.program.tensors}
+        loss = objective(own | {"z": own["z"].requires_grad_()}).loss
+        loss.backward()
+        assert loss.isfinite()
+        assert own["z"].grad is not None
+        assert own["z"].grad.isfinite().all()
