@@ -28,12 +28,20 @@ class Draws:
         """The next call in evaluation, and with `training` every next call, is the first one."""
         self.calls = {} if training else {key: number for key, number in self.calls.items() if key[0]}
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def draw(
         self, wanted: Mapping[str, Drawn], sizes: Mapping[str, int], like: Tensor, step: int, *, training: bool,
         counting: bool = False,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """The tensors of one call."""
+        """The tensors of one call, at which the graph of a trace breaks."""
+        if torch.compiler.is_compiling():
+            draw = torch.compiler.disable(self._drawn)  # type: ignore[no-untyped-call]
+            found: dict[str, Tensor] = draw(wanted, sizes, like, step, training, counting)
+            return found
+        return self._drawn(wanted, sizes, like, step, training, counting)
+
+    def _drawn(
+        self, wanted: Mapping[str, Drawn], sizes: Mapping[str, int], like: Tensor, step: int, training: bool, counting: bool
+    ) -> dict[str, Tensor]:
         call = self.calls.get((training, counting), 0)
         self.calls[training, counting] = call + 1
         found = {}

@@ -35,6 +35,7 @@ from lossc.runtime.result import Denominators, Result
 from lossc.runtime.running import Running
 from lossc.runtime.states import States, follows_the_run
 from lossc.runtime.touched import renumbered, rows_of, touched
+from lossc.runtime.tracing import constant_in_traces
 from lossc.runtime.variants import Variant, counted, full
 
 BATCH = "a mapping from names to tensors"
@@ -228,7 +229,7 @@ class Objective(Running):
         self._prepare(key)
         return self._variants[key]
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    @constant_in_traces
     def _prepare(self, key: str) -> bool:
         """Builds what runs a call, on first use; also where the first use is being traced."""
         if key not in self._variants:

@@ -28,6 +28,7 @@ from lossc.runtime.backends.operators import RowOperators, row_operators
 from lossc.runtime.backends.seam import Differentiable, Gradients, Seam, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
+from lossc.runtime.tracing import constant_in_traces
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Compiled:
             self.give_up(reason)
             return self.other.run(environment)
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    @constant_in_traces
     def _prepare(self) -> bool:
         """Makes the operators that a traced call runs, before it is traced."""
         if not self._operators:

@@ -32,6 +32,7 @@ from lossc.runtime.backends.seam import Seam, Weigh, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import LosscWarning
+from lossc.runtime.tracing import constant_in_traces
 
 FILE = Path(__file__).parent / "measured.json"
 
@@ -65,13 +66,13 @@ def thresholds() -> dict[str, tuple[Threshold, ...]]:
     return {device: tuple(Threshold(**entry) for entry in record[device]) for device in DEVICES}
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_traces
 def candidates(device: str) -> list[tuple[str, int, int, int]]:
     """The thresholds of a device; what a trace needs of them is a constant of it."""
     return [(each.backend, each.entries, each.classes, each.sums) for each in thresholds()[device]]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_traces
 def is_available(backend: str) -> bool:
     """Whether a backend can run here; one that cannot is reported once."""
     return _is_available(backend)

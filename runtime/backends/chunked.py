@@ -24,6 +24,7 @@ from lossc.runtime.backends.once import once
 from lossc.runtime.backends.passes import Call, GradientPass, Source, StatisticPass, Target
 from lossc.runtime.backends.reference import Executable
 from lossc.runtime.backends.seam import Seam
+from lossc.runtime.tracing import constant_in_traces
 
 CPU_BYTES = 8 << 20
 """Of one value over a block on the CPU: a few of them stay in the cache."""
@@ -117,7 +118,7 @@ class Chunked:
         self._prepare_stages(gradient, exact)
         return self._stages[gradient, exact]
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    @constant_in_traces
     def _prepare_stages(self, gradient: bool, exact: bool) -> bool:
         if (gradient, exact) not in self._stages:
             found = statistic_stages(self.table, gradient=gradient, exact=exact)
@@ -143,7 +144,7 @@ class Chunked:
         self._prepare_passes(key)
         return self._passes[key]
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    @constant_in_traces
     def _prepare_passes(self, key: str) -> bool:
         if key not in self._passes:
             wanted, statistics, exact, compiling = key.split("\n")

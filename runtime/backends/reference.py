@@ -51,9 +51,15 @@ class Executable:
         """The outputs; a tensor that nothing reads any more is let go at once. Nothing is formed early: `weigh` is unused."""
         return self._differentiating(values) if self._differentiates else self._run(values)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _differentiating(self, values: Sequence[Value]) -> dict[str, Tensor]:
-        """The same of a program that takes gradients inside, which it does wherever it is called, evaluation too."""
+        """The same of a program that takes gradients inside, at which the graph of a trace breaks."""
+        if torch.compiler.is_compiling():
+            found: dict[str, Tensor] = torch.compiler.disable(self._differentiated)(values)  # type: ignore[no-untyped-call]
+            return found
+        return self._differentiated(values)
+
+    def _differentiated(self, values: Sequence[Value]) -> dict[str, Tensor]:
+        """It takes them wherever it is called, evaluation too."""
         attached = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             outputs = self._run([v.clone() if isinstance(v, Tensor) and v.is_inference() else v for v in values])

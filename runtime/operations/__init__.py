@@ -5,6 +5,10 @@ differentiable and give finite gradients wherever the mathematics does. A `mask`
 excludes has neither value nor gradient.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from lossc.runtime.operations.along import (
     cumlogsumexp,
     cummax,
@@ -73,10 +77,22 @@ from lossc.runtime.operations.reductions import (
     masked_sum,
     masked_var,
 )
-from lossc.runtime.operations.searches import found_or, implicit, root, root_slope, worst
 from lossc.runtime.operations.statistics import centre, exponential, ties
 from lossc.runtime.operations.transport import sinkhorn
 from lossc.runtime.operations.untaken import attached
+
+if TYPE_CHECKING:
+    from lossc.runtime.operations.searches import found_or, implicit, root, root_slope, worst
+
+
+def __getattr__(name: str) -> Any:
+    """Searches are imported where one is needed: what keeps them out of traces imports the tracer of torch."""
+    if name not in ("found_or", "implicit", "root", "root_slope", "worst"):
+        raise AttributeError(name)
+    from lossc.runtime.operations import searches
+
+    return getattr(searches, name)
+
 
 __all__ = [
     "add",

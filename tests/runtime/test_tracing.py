@@ -1,0 +1,47 @@
+"""What `torch.compile` is told: as by its own functions, and without importing it before anybody compiles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import lossc
+from lossc.runtime.tracing import constant_in_traces
+
+CALL = """
+import sys, torch, lossc
+objective = lossc.loads("axis b : batch\\ninput x : real[b]\\nminimize\\n  loss : mean[b](x^2)\\n", backend="{}")
+objective(x=torch.ones(3, requires_grad=True)).loss.backward()
+print("torch._dynamo" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_the_tracer_is_not_imported(backend: str) -> None:
+    run = subprocess.run([sys.executable, "-c", CALL.format(backend)], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_a_constant_is_marked_as_torch_marks_it() -> None:
+    def marked(mark: Callable[..., object]) -> dict[str, object]:
+        def function() -> int:
+            return 1
+
+        mark(function)
+        return vars(function)
+
+    assert marked(constant_in_traces) == marked(torch.compiler.assume_constant_result)
+
+
+def test_a_graph_breaks_at_draws_and_goes_on() -> None:
+    text = "axis b : batch\ninput x : real[b]\nminimize\n  loss : mean[b](normal(b) * x)\n"
+    x = torch.arange(4.0)
+    objective, compiled = lossc.loads(text), lossc.loads(text)
+    result = torch.compile(compiled, backend="eager")(x=x)
+    assert result.loss == pytest.approx(objective(x=x).loss)
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(lossc.loads(text), backend="eager", fullgraph=True)(x=x)
