@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from pyarrow import parquet
 
 from lossc.grammar.diagnostics import LosscError
+from lossc.runtime.backends import cache
 from lossc.runtime.training.planning import plan_run
 from lossc.runtime.training.preparation import prepare
-from lossc.runtime.training.sources import read_rows
+from lossc.runtime.training.sources import python_docs, read_rows
 
 from .training_runs import CLASSES, start
 
@@ -141,3 +143,22 @@ def test_nothing_optional_is_imported_unless_asked_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+
+
+def test_docstrings_are_kept_between_processes_and_read_anew_where_the_file_is_damaged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "docstrings.json"
+
+    def kept(_: str, make: Callable[[Path], None]) -> Path:
+        if not file.exists():
+            make(file)
+        return file
+
+    monkeypatch.setattr(cache, "kept", kept)
+    monkeypatch.setattr(python_docs, "_parsed", lambda root: iter([("ast", "Nodes — and \ud800.")]))
+    read = python_docs._docstrings.__wrapped__
+    assert read() == read() == (("ast", "Nodes — and \ud800."),)
+    for damage in ("[", "[1]", '{"ast": 3}', ""):
+        file.write_text(damage)
+        assert read() == (("ast", "Nodes — and \ud800."),)

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
+import json
 import random
 import re
+import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
@@ -114,14 +117,27 @@ def _prose(text: str) -> Iterator[str]:
 
 @functools.cache
 def _docstrings() -> tuple[tuple[str, str], ...]:
-    """The package and the text of each."""
+    """The package and the text of each; kept between processes, since thousands of files are parsed for them."""
+    from lossc.runtime.backends.cache import kept
+
     root = Path(sysconfig.get_path("stdlib"))
-    found: list[tuple[str, str]] = []
+    place = f"{sys.version} {root} {root.stat().st_mtime_ns}"
+
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(list(_parsed(root))), encoding="ascii")
+
+    try:
+        file = kept(f"docstrings_{hashlib.blake2b(place.encode(), digest_size=16).hexdigest()}.json", write)
+        return tuple((str(package), str(text)) for package, text in json.loads(file.read_text(encoding="ascii")))
+    except (OSError, ValueError, TypeError):
+        return tuple(_parsed(root))
+
+
+def _parsed(root: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
         if _SKIPPED.isdisjoint(parts):
-            found += ((parts[0].removesuffix(".py"), text) for text in _docstrings_of(path))
-    return tuple(found)
+            yield from ((parts[0].removesuffix(".py"), text) for text in _docstrings_of(path) if text)
 
 
 def _docstrings_of(path: Path) -> Iterator[str]:
