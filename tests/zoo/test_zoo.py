@@ -41,8 +41,12 @@ CASES = [
     for variant in one.variants
     for number, params in enumerate(one.params)
 ]  # fmt: skip
-WARNED = {"zoo/rlhf_policy/epo": ["W303"]}
-"""Works of which a part moves nothing, as published."""
+WARNED = {
+    "zoo/rlhf_policy/epo": ["W303"],
+    "zoo/survival/cox_efron": ["W201"],
+    "zoo/survival/deephit": ["W201"],
+}
+"""Works of which a part moves nothing or has no bound, as published."""
 FUSED = [reference for reference, one in oracles().items() if one.family in FUSED_FAMILIES]
 
 
@@ -113,7 +117,7 @@ def test_the_file_is_in_order(reference: str) -> None:
     entry = zoo_entry(reference)
     assert entry.title and entry.cite and entry.about
     assert entry.certainty in ("checked", "recalled", "reconstruction")
-    assert entry.id.isdecimal()
+    assert entry.id.isdecimal() or not entry.id
     assert found.program.name == entry.name
 
 
@@ -122,12 +126,15 @@ def test_every_work_has_an_oracle() -> None:
 
 
 def test_no_work_is_there_twice() -> None:
-    numbers = [entry.id for entry in zoo_entries()]
+    """By its number, if it is of the catalogue, and by its title."""
+    entries = zoo_entries()
+    numbers = [entry.id for entry in entries if entry.id]
     assert len(numbers) == len(set(numbers))
+    assert len(entries) == len({entry.title for entry in entries})
 
 
 def test_every_probe_is_there() -> None:
-    assert not set(PROBES) - {int(entry.id) for entry in zoo_entries()}
+    assert not set(PROBES) - {int(entry.id) for entry in zoo_entries() if entry.id}
 
 
 @pytest.mark.parametrize("reference", named(list(zoo_files())))

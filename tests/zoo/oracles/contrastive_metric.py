@@ -186,3 +186,67 @@ def threshold(s: Tensor, k: float, alpha: float) -> Tensor:
     weight = v / v.sum()
     assert math.isclose(float(torch.sigmoid(alpha * (s.detach() + t)).sum()), k, rel_tol=1e-12)
     return t - (weight * (s - s.detach())).sum()
+
+
+# ---------------------------------------------------------------------------------------------------- proxies, all pairs, units
+
+
+def circled(seed: int, variant: str) -> Tensors:
+    b, d = size(variant, 6, 3), size(variant, 4, 2)
+    y = torch.arange(b) % 3 if variant != "odd" else torch.tensor([0, 0, 1])
+    x = uniform(b, d, seed=seed)
+    if variant == "masked":
+        y[1] = -1
+        x = hide_rows(x, y < 0)
+    return {"x": x, "y": y}
+
+
+@oracle("circle", batch=circled, params=[{}, {"m": 0.4, "gamma": 4}])
+def circle(tensors: Tensors, m: float = 0.25, gamma: float = 32) -> Tensor:
+    """log(1 + sum exp(gamma a_n (s_n - m)) sum exp(-gamma a_p (s_p - 1 + m))) over the pairs of the batch."""
+    x, y = (tensors[name][tensors["y"] >= 0] for name in ("x", "y"))
+    s = cosines(x, x)
+    near, far = [], []
+    for i in range(len(y)):
+        for j in range(i + 1, len(y)):
+            if y[i] == y[j]:
+                near.append(torch.exp(-gamma * torch.relu(1 + m - s[i, j]).detach() * (s[i, j] - 1 + m)))
+            else:
+                far.append(torch.exp(gamma * torch.relu(s[i, j] + m).detach() * (s[i, j] - m)))
+    return torch.log1p(sum(near) * sum(far))
+
+
+def proxied(seed: int, variant: str) -> Tensors:
+    b, d, c = size(variant, 6, 1), size(variant, 4, 2), size(variant, 4, 3)
+    return {"x": uniform(b, d, seed=seed), "proxy": uniform(c, d, seed=seed + 1), "y": integers(b, high=c - 1, seed=seed + 2)}
+
+
+@oracle("proxy_anchor", batch=proxied, params=[{}, {"alpha": 4, "delta": 0.3}], variants=("plain", "odd"))
+def proxy_anchor(tensors: Tensors, alpha: float = 32, delta: float = 0.1) -> Tensor:
+    """The mean over classes that are there of log(1 + sum exp(-alpha (s - delta))), and over all of the others' part."""
+    x, proxy, y = tensors.values()
+    s, draw, repel = cosines(x, proxy), [], []
+    for c in range(len(proxy)):
+        if bool((y == c).any()):
+            draw.append(torch.log1p(torch.exp(-alpha * (s[y == c, c] - delta)).sum()))
+        repel.append(torch.log1p(torch.exp(alpha * (s[y != c, c] + delta)).sum()))
+    return torch.stack(draw).mean() + torch.stack(repel).mean()
+
+
+def paired(seed: int, variant: str) -> Tensors:
+    b, d = size(variant, 6, 2), size(variant, 4, 1)
+    return {"x": uniform(b, d, seed=seed), "y": uniform(b, d, seed=seed + 1)}
+
+
+@oracle("vicreg", batch=paired, params=[{}, {"lam": 1, "mu": 2, "nu": 3}], variants=("plain", "odd"))
+def vicreg(tensors: Tensors, lam: float = 25, mu: float = 25, nu: float = 1, eps: float = 1e-4) -> Tensor:
+    """lambda |Z - Z'|^2 + mu (v(Z) + v(Z')) + nu (c(Z) + c(Z')), unit by unit."""
+    x, y = tensors.values()
+    loss = lam * ((x - y) ** 2).mean()
+    for z in (x, y):
+        n, d = z.shape
+        columns = [z[:, at] - z[:, at].mean() for at in range(d)]
+        spread = [torch.relu(1 - ((column @ column) / (n - 1) + eps).sqrt()) for column in columns]
+        mixed = [((columns[i] @ columns[j]) / (n - 1)) ** 2 for i in range(d) for j in range(d) if i != j]
+        loss = loss + mu * sum(spread) / d + nu * sum(mixed) / d
+    return loss

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from tests.oracles.batches import uniform
 from tests.zoo.harness import Tensors, oracle
@@ -54,3 +56,34 @@ def singular_pinn(tensors: Tensors, l: float = 2.0) -> Tensor:  # noqa: E741
     m_r, m_b = (float(tensors.get(name, 1.0)) for name in ("m_r", "m_b"))
     losses = (residual[~given] ** 2).mean(), ((u - tensors["g"])[given] ** 2).mean()
     return 2 * (m_r * losses[0] + m_b * losses[1]) / (m_r + m_b)
+
+
+class Surface(nn.Module):
+    """A function of two numbers: sum_k c_k tanh(a_k t + s_k x)."""
+
+    def __init__(self, seed: int, width: int = 4) -> None:
+        super().__init__()
+        a, s, c = uniform(3, width, seed=seed)
+        self.a, self.s, self.c = nn.Parameter(a), nn.Parameter(2 * s), nn.Parameter(c)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.tanh(t[..., None] * self.a + x[..., None] * self.s) @ self.c
+
+
+def flow(seed: int, variant: str) -> Tensors:
+    b, i = (1, 1) if variant == "odd" else (6, 4)
+    return {"t": (uniform(b, seed=seed) + 1) / 2, "x": uniform(b, seed=seed + 1), "start": uniform(i, seed=seed + 2),
+            "end_t": (uniform(i, seed=seed + 3) + 1) / 2, "end_x": uniform(i, seed=seed + 4).sign(),
+            "net": Surface(seed + 5)}  # fmt: skip
+
+
+@oracle("burgers", batch=flow, variants=("plain", "odd"), rate=0.02)
+def burgers(tensors: Tensors) -> Tensor:
+    """|u_t + u u_x - nu u_xx|^2 + |u(0, x) + sin(pi x)|^2 + |u(t, +-1)|^2, with the slopes of a sum of tanh written out."""
+    net, t, x, start = (tensors[name] for name in ("net", "t", "x", "start"))
+    h = torch.tanh(t[:, None] * net.a + x[:, None] * net.s)
+    bend = 1 - h**2
+    u, u_t, u_x, u_xx = h @ net.c, (bend * net.a) @ net.c, (bend * net.s) @ net.c, (-2 * h * bend * net.s**2) @ net.c
+    residual = u_t + u * u_x - 0.01 / math.pi * u_xx
+    initial = net(torch.zeros_like(start), start) + torch.sin(math.pi * start)
+    return (residual**2).mean() + (initial**2).mean() + (net(tensors["end_t"], tensors["end_x"]) ** 2).mean()

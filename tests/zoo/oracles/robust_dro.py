@@ -71,3 +71,56 @@ def done(tensors: Tensors, r: float = 1, eps: float = 0.03) -> Tensor:
 
     attacked = loss(ascended(loss, torch.zeros_like(x), eps, steps=10))
     return r * (attacked / r).exp().mean().log()
+
+
+@oracle("mart", batch=attackable, params=[{"eps": 0.5, "lam": 1}], steps=5)
+def mart(tensors: Tensors, eps: float = 0.03, lam: float = 5) -> Tensor:
+    """-log p_y - log(1 - max_{k != y} p_k) of the attacked example + lambda KL(clean, attacked) (1 - p_y(clean))."""
+    rows = tensors["labels"] >= 0
+    x, y, net = tensors["x"][rows], tensors["labels"][rows], tensors["net"]
+
+    def loss(e: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(net(x + e), y, reduction="none")
+
+    point = ascended(loss, torch.zeros_like(x), eps, steps=10)
+    losses = []
+    for clean, attacked, k in zip(net(x).softmax(-1), net(x + point).softmax(-1), y.tolist(), strict=True):
+        others = torch.cat([attacked[:k], attacked[k + 1 :]])
+        divergence = (clean * (clean / attacked).log()).sum()
+        losses.append(-attacked[k].log() - (1 - others.max()).log() + lam * divergence * (1 - clean[k]))
+    return torch.stack(losses).mean()
+
+
+def with_groups(tensors: Tensors, seed: int) -> Tensors:
+    """Two of three groups have members."""
+    return {"g": 2 * (torch.arange(len(tensors["labels"])) % 2), "q": torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)}
+
+
+@oracle("group_dro", batch=of_setting("classes", with_groups), params=[{}, {"eta": 1}], load={"sizes": {"group": 3}})
+def group_dro(tensors: Tensors, eta: float = 0.01) -> Tensor:
+    """sum_g q_g L_g,  q_g exp(eta L_g) normalised."""
+    y, z, g = tensors["labels"], tensors["logits"], tensors["g"]
+    members = [[i for i in range(len(y)) if g[i] == k and y[i] >= 0] for k in range(3)]
+    risks = [torch.stack([-z[i].log_softmax(-1)[y[i]] for i in rows]).mean() if rows else None for rows in members]
+    grown = [q if risk is None else q * (eta * risk.detach()).exp() for q, risk in zip(tensors["q"], risks, strict=True)]
+    return sum((w * risk for w, risk in zip(grown, risks, strict=True) if risk is not None), torch.zeros(())) / sum(grown)
+
+
+def environments(seed: int, variant: str) -> Tensors:
+    env, b, v = (1, 1, 3) if variant == "odd" else (2, 4, 3)
+    labels = integers(env, b, high=v, seed=seed + 1)
+    if variant == "masked":
+        labels[1, 1] = -1
+    return {"logits": 2 * uniform(env, b, v, seed=seed), "labels": labels, "w": torch.ones(env, dtype=torch.float64)}
+
+
+@oracle("irm", batch=environments, params=[{}, {"lam": 10}])
+def irm(tensors: Tensors, lam: float = 1) -> Tensor:
+    """sum_e R_e + lambda (dR_e(w z) / dw at w = 1)^2; the slope of -log softmax(w z)_y is sum_v p_v z_v - z_y."""
+    loss = torch.zeros((), dtype=torch.float64)
+    for z, y in zip(tensors["logits"], tensors["labels"], strict=True):
+        z, y = z[y >= 0], y[y >= 0]
+        own = z[torch.arange(len(y)), y]
+        slope = ((z.softmax(-1) * z).sum(-1) - own).mean()
+        loss = loss + (z.logsumexp(-1) - own).mean() + lam * slope**2
+    return loss

@@ -1,0 +1,115 @@
+"""Closed forms of the family `generative_diffusion`, each from the formula of its paper."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from tests.oracles.batches import integers, uniform
+from tests.zoo.harness import Tensors, oracle
+from torch import Tensor, nn
+
+
+class Field(nn.Module):
+    """A function of a vector and a number: out tanh(in [x, t])."""
+
+    def __init__(self, seed: int, d: int, *, timed: bool = True, scalar: bool = False) -> None:
+        super().__init__()
+        self.inner = nn.Parameter(uniform(d + timed, 4, seed=seed))
+        self.outer = nn.Parameter(uniform(4, 1 if scalar else d, seed=seed + 1))
+        self.scalar = scalar
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        full = x if t is None else torch.cat([x, t.to(x.dtype)[:, None]], dim=1)
+        y = torch.tanh(full @ self.inner) @ self.outer
+        return y[:, 0] if self.scalar else y
+
+
+def shape(variant: str) -> tuple[int, int]:
+    return (1, 1) if variant == "odd" else (5, 3)
+
+
+def judged(seed: int, variant: str) -> Tensors:
+    b, d = shape(variant)
+    return {"x": uniform(b, d, seed=seed), "fake": uniform(b, d, seed=seed + 1), "u": (uniform(b, seed=seed + 2) + 1) / 2,
+            "critic": Field(seed + 3, d, timed=False, scalar=True)}  # fmt: skip
+
+
+@oracle("wgan_gp", batch=judged, params=[{}, {"lam": 1}], variants=("plain", "odd"))
+def wgan_gp(tensors: Tensors, lam: float = 10) -> Tensor:
+    """E f(fake) - E f(x) + lambda E (|grad f(between)| - 1)^2."""
+    x, fake, u, critic = tensors.values()
+    between = (u[:, None] * x + (1 - u[:, None]) * fake).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return critic(fake).mean() - critic(x).mean() + lam * ((slope.norm(dim=1) - 1) ** 2).mean()
+
+
+def noised(seed: int, variant: str) -> Tensors:
+    b, d = shape(variant)
+    return {"x": uniform(b, d, seed=seed), "noise": uniform(b, d, seed=seed + 1), "z": uniform(b, seed=seed + 2),
+            "F": Field(seed + 3, d)}  # fmt: skip
+
+
+@oracle("edm", batch=noised, params=[{}, {"s": 1, "P_mean": 0}], variants=("plain", "odd"))
+def edm(tensors: Tensors, s: float = 0.5, P_mean: float = -1.2, P_std: float = 1.2) -> Tensor:  # noqa: N803
+    """lambda(sigma) |c_skip y + c_out F(c_in y, c_noise) - x|^2, row by row."""
+    losses = []
+    for x, noise, z in zip(tensors["x"], tensors["noise"], tensors["z"], strict=True):
+        sigma = math.exp(P_mean + P_std * float(z))
+        skip, out = s**2 / (sigma**2 + s**2), sigma * s / math.sqrt(sigma**2 + s**2)
+        y, level = x + sigma * noise, torch.tensor([math.log(sigma) / 4], dtype=torch.float64)
+        denoised = skip * y + out * tensors["F"](y[None] / math.sqrt(sigma**2 + s**2), level)[0]
+        losses.append((sigma**2 + s**2) / (sigma * s) ** 2 * ((denoised - x) ** 2).sum())
+    return torch.stack(losses).mean()
+
+
+def diffused(seed: int, variant: str) -> Tensors:
+    b, d = shape(variant)
+    abar = torch.cumprod(torch.linspace(0.99, 0.7, 9, dtype=torch.float64), 0)
+    return {"x0": uniform(b, d, seed=seed), "eps": uniform(b, d, seed=seed + 1), "t": integers(b, high=9, seed=seed + 2),
+            "abar": abar, "net": Field(seed + 3, d)}  # fmt: skip
+
+
+@oracle("min_snr", batch=diffused, params=[{}, {"gamma": 1}], variants=("plain", "odd"))
+def min_snr(tensors: Tensors, gamma: float = 5) -> Tensor:
+    """min(SNR, gamma) / (SNR + 1) |v(x_t, t) - v|^2, row by row."""
+    losses = []
+    for x, eps, t in zip(tensors["x0"], tensors["eps"], tensors["t"], strict=True):
+        a = float(tensors["abar"][t])
+        noisy, v = math.sqrt(a) * x + math.sqrt(1 - a) * eps, math.sqrt(a) * eps - math.sqrt(1 - a) * x
+        weight = min(a / (1 - a), gamma) * (1 - a)
+        losses.append(weight * ((tensors["net"](noisy[None], t[None])[0] - v) ** 2).mean())
+    return torch.stack(losses).mean()
+
+
+def levels(seed: int, variant: str) -> Tensors:
+    b, d = shape(variant)
+    low = 0.2 + (uniform(b, seed=seed + 2) + 1) / 2
+    return {"x": uniform(b, d, seed=seed), "noise": uniform(b, d, seed=seed + 1),
+            "high": low + 0.5 + uniform(b, seed=seed + 3) / 4, "low": low, "f": Field(seed + 4, d)}  # fmt: skip
+
+
+@oracle("consistency", batch=levels, variants=("plain", "odd"))
+def consistency(tensors: Tensors) -> Tensor:
+    """(sqrt(|f(x + high n) - f-(x + low n)|^2 + c^2) - c) / (high - low),  c = 0.00054 sqrt(d)."""
+    x, noise, high, low, f = tensors.values()
+    c = 0.00054 * math.sqrt(x.shape[1])
+    gap = f(x + high[:, None] * noise, high) - f(x + low[:, None] * noise, low).detach()
+    return (((gap**2).sum(1) + c**2).sqrt().sub(c) / (high - low)).mean()
+
+
+def coded(seed: int, variant: str) -> Tensors:
+    b, d = shape(variant)
+    return {"z": uniform(b, d, seed=seed), "book": uniform(6, d, seed=seed + 1), "decoder": uniform(d, 4, seed=seed + 2),
+            "x": uniform(b, 4, seed=seed + 3)}  # fmt: skip
+
+
+@oracle("vq_vae", batch=coded, params=[{}, {"beta": 2}], variants=("plain", "odd"))
+def vq_vae(tensors: Tensors, beta: float = 0.25) -> Tensor:
+    """|decoder(z + sg(q - z)) - x|^2 + |sg(z) - q|^2 + beta |z - sg(q)|^2, q the nearest entry."""
+    losses = []
+    for z, x in zip(tensors["z"], tensors["x"], strict=True):
+        q = min(tensors["book"], key=lambda entry, z=z: float(((z - entry) ** 2).sum().detach()))
+        recon = (z + (q - z).detach()) @ tensors["decoder"]
+        losses.append(((recon - x) ** 2).sum() + ((z.detach() - q) ** 2).sum() + beta * ((z - q.detach()) ** 2).sum())
+    return torch.stack(losses).mean()
