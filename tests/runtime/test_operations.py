@@ -299,3 +299,33 @@ def test_functions_have_one_name_each() -> None:
             if callable(found) and getattr(found, "__module__", "").startswith(operations.__name__):
                 homes.setdefault(name, set()).add(found.__module__)
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
+@pytest.mark.parametrize("size", [7, 4096, 4097, 131072])
+@pytest.mark.parametrize("masked", [False, True])
+def test_softmax_is_as_exact_for_many_entries(size: int, masked: bool) -> None:
+    """The mean is that of the errors of the normaliser: those of the entries, which are rounded by themselves, cancel."""
+    x = _sample(3, 5, size) * 3 + 1e4
+    x = x.float().double()
+    mask = torch.rand(5, size, generator=torch.Generator().manual_seed(0)) > 0.3 if masked else None
+    seen = x if mask is None else x.masked_fill(~mask, -torch.inf)
+    log, plain = operations.log_softmax(x.float(), mask, 1), operations.softmax(x.float(), mask, 1)
+    there = torch.ones(5, size, dtype=torch.bool) if mask is None else mask
+    error = torch.where(there, log - torch.log_softmax(seen, 1), 0.0)
+    assert error.mean(dim=1).abs().max() < 1.5e-6
+    torch.testing.assert_close(plain.double(), torch.softmax(seen, 1), rtol=1e-5, atol=0.0)
+    assert plain.double().sum(dim=1) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [3, 5000])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_of_rows_without_entries(name: str, size: int) -> None:
+    x = _sample(0, 2, size).requires_grad_()
+    mask = torch.zeros(2, size, dtype=torch.bool)
+    mask[0, 1] = True
+    value = getattr(operations, name)(x, mask, 1)
+    assert value.tolist()[1] == [0.0] * size
+    (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    assert torch.equal(first, torch.zeros_like(x))
+    (second,) = torch.autograd.grad((value * value + first).sum(), x)
+    assert torch.isfinite(second).all()
