@@ -11,6 +11,9 @@ from lossc.grammar.source import Span
 _WIDEST = 160
 """Columns of a source line that are shown; a longer one is cut around the place."""
 
+STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of characters that steer a terminal, turn the direction of writing or end a line."""
+
 
 def render_text(diagnostic: Diagnostic) -> str:
     """The message with its place, the source line, a caret under the span, declarations and help."""
@@ -26,13 +29,13 @@ def render_text(diagnostic: Diagnostic) -> str:
         lines += [f"{gutter} = found: {diagnostic.label}"]
     lines += [f"{gutter} = {note.text}: {note.span}" for note in diagnostic.notes]
     lines += [f"{gutter} = help: {text}" for text in diagnostic.help]
-    return "\n".join(_visible(line) for line in lines)
+    return "\n".join(visible(line.replace("\n", "\ufffd")) for line in lines)
 
 
 def _excerpt(span: Span) -> tuple[str, str]:
     """The line where a span begins, and the caret line under it."""
     first, last = span.source.position(span.start), span.source.position(span.end)
-    line = _visible(span.source.line(first.line).replace("\t", " "))
+    line = visible(span.source.line(first.line).replace("\t", " "))
     start, stop = first.column - 1, last.column - 1 if last.line == first.line else len(line)
     if len(line) > _WIDEST:
         cut = max(0, start - _WIDEST // 4)
@@ -40,9 +43,11 @@ def _excerpt(span: Span) -> tuple[str, str]:
     return line, " " * _width(line[:start]) + "^" * max(1, _width(line[start:stop].rstrip()))
 
 
-def _visible(text: str) -> str:
-    """Control and formatting characters shown as a box: what a file holds must not steer the terminal."""
-    return "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)
+def visible(text: str) -> str:
+    """Control and formatting characters shown as a box: what a file holds must not steer the terminal. Lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join("\ufffd" if char != "\n" and unicodedata.category(char) in STEERING else char for char in text)
 
 
 def _width(text: str) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError
+from lossc.grammar.diagnostics.render import visible
 from lossc.runtime.cli.options import SetOption, SpecsArgument, check_path, overrides
 from lossc.runtime.cli.report import print_problems, problems_as_json, summary
 
@@ -34,7 +35,7 @@ def check(
         problems += found
         if format is Format.text:
             print_problems(found)
-            typer.echo(f"{path}: {summary(found)}{uncompiled}")
+            typer.echo(f"{visible(path)}: {summary(found)}{uncompiled}")
     if format is Format.json:
         typer.echo(problems_as_json(problems))
     if any(problem.severity == "error" for problem in problems):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError
+from lossc.grammar.diagnostics.render import visible
 from lossc.runtime.cli.options import SpecsArgument
 from lossc.runtime.files import read_source, write_text
 
@@ -40,12 +41,12 @@ def fmt(
             problems += failure.diagnostics
             continue
         if to or (path == "-" and not check):
-            typer.echo(text, nl=False)
+            typer.echo(visible(text), nl=False)
         elif text != source.text:
             changed = True
             if not check:
                 write_text(Path(path), text)
-            typer.echo(f"{path}: {'would be formatted' if check else 'formatted'}", err=True)
+            typer.echo(f"{visible(path)}: {'would be formatted' if check else 'formatted'}", err=True)
     if problems:
         raise LosscError(problems)
     if check and changed:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from lossc.grammar.diagnostics.render import visible
 from lossc.runtime.cli.options import SetOption, SpecArgument, extents_of, program_of
+from lossc.runtime.cli.report import as_json
 
 
 def register(application: typer.Typer) -> None:
@@ -33,4 +34,4 @@ def plan(
     extents = extents_of(program, sizes)
     settled = settle(program)
     table = replace(planned(simplify(settled).program, extents), pairs=tuple(pairs_plans(settled)))
-    typer.echo(json.dumps(table.to_record(), indent=2, ensure_ascii=False) if json_output else table.render())
+    typer.echo(as_json(table.to_record()) if json_output else visible(table.render()))

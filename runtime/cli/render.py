@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from lossc.grammar.diagnostics.render import visible
 from lossc.runtime.cli.options import SetOption, SpecArgument, program_of
 
 
@@ -13,4 +14,4 @@ def register(application: typer.Typer) -> None:
 
 def render(file: SpecArgument, set: SetOption = None) -> None:
     """Print the fully resolved spec: library terms, settings and defaults written out."""
-    typer.echo(program_of(file, set).canonical.rstrip("\n"))
+    typer.echo(visible(program_of(file, set).canonical).rstrip("\n"))

@@ -7,9 +7,10 @@ import re
 import sys
 from collections.abc import Iterable
 from typing import IO
+from unicodedata import category
 
 from lossc.grammar.diagnostics import Diagnostic
-from lossc.grammar.diagnostics.render import render_text, to_record
+from lossc.grammar.diagnostics.render import STEERING, render_text, to_record
 
 _PAINT = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "caret": "\x1b[1;34m", "end": "\x1b[0m"}
 
@@ -24,7 +25,17 @@ def print_problems(problems: Iterable[Diagnostic], *, stream: IO[str] | None = N
 
 def problems_as_json(problems: Iterable[Diagnostic]) -> str:
     """The records of `--format json`: one object with the list `problems`."""
-    return json.dumps({"problems": [to_record(problem) for problem in problems]}, indent=2, ensure_ascii=False)
+    return as_json({"problems": [to_record(problem) for problem in problems]})
+
+
+def as_json(value: object) -> str:
+    """A value as JSON; letters stand as they are, characters that would steer a terminal as escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(_escaped(char) if char != "\n" and category(char) in STEERING else char for char in text)
+
+
+def _escaped(char: str) -> str:
+    return json.dumps(char)[1:-1]
 
 
 def summary(problems: Iterable[Diagnostic]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossc.grammar.diagnostics.render import visible
 from lossc.runtime.cli.options import SetOption, SpecArgument, program_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def show(
         console.width = _PIPE_WIDTH
     console.print(program.name, style="bold")
     if "about" in program.meta:
-        console.print(program.meta["about"])
+        console.print(visible(program.meta["about"]))
     console.print(f"\n{plain_equation(program)}\n")
     console.print(_table(simplified.program))
     for line in _remarks(program, simplified):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossc.grammar.diagnostics import LosscError, error
+from lossc.grammar.diagnostics.render import visible
 from lossc.runtime.cli.options import AllowOption, SetOption, command_span, overrides
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ def _start(plan: Plan, allow_python: bool, allow: Sequence[str]) -> None:
     from lossc.runtime.training.session import Session, train
     from lossc.runtime.training.summary import print_heading, print_summary
 
-    console = Console(quiet=not is_main())
+    console = Console(quiet=not is_main(), markup=False)
     print_problems(plan.spec.warnings)
     if plan.run.objective.minimize is not None:
-        typer.echo(plan.spec.source.text)
+        typer.echo(visible(plan.spec.source.text))
     print_heading(console, plan)
     session = Session(
         plan.run, plan.spec, plan.base, plan.folder, plan.text, console, resume=plan.resume, allow_python=allow_python,

@@ -71,13 +71,20 @@ def _find(reference: str | None) -> _Given:
     if reference is None:
         return _Given({}, Places(Source("<command line>", "")), "prompt", Path(), "")
     path = Path(reference)
-    if (path / "manifest.json").is_file():
+    if _exists(path / "manifest.json"):
         base = read_manifest(path / "manifest.json").get("base", ".")
         return _read(read_source(str(path / "run.yaml")), path.name, Path(str(base)), folder=path)
-    if not path.exists() and reference in embedded_runs():
+    if not _exists(path) and reference in embedded_runs():
         with as_file(files("lossc.specs").joinpath("runs")) as runs:
             return _read(read_source(str(runs / f"{reference}.yaml")), reference, runs)
     return _read(_source(reference), path.name.removesuffix(".yaml").removesuffix(".run"), path.parent)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no file can have this name
+        return False
 
 
 def _source(reference: str) -> Source:

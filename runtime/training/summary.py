@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from lossc.grammar.diagnostics.render import visible
 from lossc.runtime.training.journal import Reading
 from lossc.runtime.training.planning import Plan
 from lossc.runtime.training.session import Outcome
@@ -13,9 +15,9 @@ from lossc.runtime.training.session import Outcome
 def print_heading(console: Console, plan: Plan) -> None:
     run = plan.run
     about = " ".join(plan.spec.program.meta.get("about", "").split())
-    console.print(f"[bold]{plan.spec.program.name}[/bold]  {about}", soft_wrap=True)
+    console.print(Text.assemble((plan.spec.program.name, "bold"), f"  {visible(about)}"), soft_wrap=True)
     place = f"data {run.data.source}, folder {plan.folder.path}, objective sha256 {plan.spec.digest[:12]}"
-    console.print(place, highlight=False, soft_wrap=True)
+    console.print(visible(place), highlight=False, soft_wrap=True)
 
 
 def print_summary(console: Console, outcome: Outcome) -> None:
@@ -29,9 +31,9 @@ def print_summary(console: Console, outcome: Outcome) -> None:
         readings = outcome.journal.of("train")
         console.print("training batches, first and last step")
     console.print(_table(readings[0], readings[-1]))
-    console.print(f"picture  {outcome.folder.curves}", highlight=False)
+    console.print(visible(f"picture  {outcome.folder.curves}"), highlight=False)
     if not outcome.interrupted:
-        console.print(f"model    {outcome.folder.model}", highlight=False)
+        console.print(visible(f"model    {outcome.folder.model}"), highlight=False)
 
 
 def _table(before: Reading, after: Reading) -> Table:

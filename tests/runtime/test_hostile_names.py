@@ -1,19 +1,24 @@
 """No text and no name of a spec is code: with other names and texts the emitted module differs in strings only.
 
-(And in the order of equal operations, which follows a hash of the whole expression.)
+(And in the order of equal operations, which follows a hash of the whole expression.) Nor do they steer the terminal that
+they are printed on.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import json
+import re
 import tokenize
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 
 import lossc
+from lossc.runtime.cli.boundary import run
 from lossc.runtime.standalone import standalone
 
 PLAIN = {"row": "row", "first": "first", "second": "second", "weight": "weight", "fit": "fit", "text": "A title"}
@@ -68,3 +73,42 @@ def test_values_are_those_of_plain_names(title: str) -> None:
     first, second = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, 0.0, 0.25])
     expected = lossc.loads(spec(**PLAIN))(first=first, second=second).loss
     assert lossc.loads(spec(**names))({names["first"]: first, names["second"]: second}).loss == expected
+
+
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+TEXTS = {
+    "a colour": "\x1b[31mred\x1b]0;title\x07\x9b31m", "from right to left": "a\u202eb\u2066c\u2028d",
+    "the begin of the line": "a\rb\0c", "a surrogate": "a\ud800b", "markup": "[/x] [bold] [link=file:///]y[/link]",
+    "a page": "</script><script>alert(1)</script> $\\input{x}$ % a\\\"b'c`d", "long": "x" * 20_000,
+}  # fmt: skip
+
+
+COMMANDS = (
+    ["check"], ["show"], ["show", "--latex"], ["plan"], ["plan", "--json"], ["render"], ["fmt", "--to", "text"],
+    ["fmt", "--to", "yaml"], ["check", "--format", "json"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("title", TEXTS)
+def test_no_text_of_a_file_or_of_a_command_steers_the_terminal(
+    title: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a comment, a docstring, names of laws, keys of YAML, names of files and parameters."""
+    text = TEXTS[title]
+    held = json.dumps(text)
+    plain = f"objective o\ntitle {held}\ncite {held}\naxis b : batch # {text}\ninput x : real[b]\n"
+    plain = f'"""{text}"""\n{plain}law {held} : x == x for x : real\nminimize\n  f : mean[b](x)\n'
+    yaml = f"lossc: 1\nabout: {held}\n{held}: 3\naxes:\n  b: batch\ninputs:\n  {held}: real[b]\nminimize:\n  f: 1\n"
+    texts = {"a.loss": plain, "b.loss": plain.replace("x", text), "c.yaml": yaml}
+    for name, content in texts.items():
+        (tmp_path / name).write_bytes(content.encode("utf-8", "surrogatepass"))
+    calls = [[*command, str(tmp_path / "a.loss")] for command in COMMANDS]
+    calls += [["check", "--format", form, str(tmp_path / name)] for name in texts for form in ("text", "json")]
+    calls += [["check", text], ["train", text], ["explain", text], ["check", "--set", f"{text}=1", str(tmp_path / "a.loss")]]
+    for call in calls:
+        status = run(call)
+        printed = "".join(capsys.readouterr())
+        assert status in (0, 1, 2), call
+        assert not STEERING.search(printed), call
+        assert "Traceback" not in printed
