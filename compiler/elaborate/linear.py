@@ -23,7 +23,7 @@ from lossc.grammar import syntax
 class Form:
     """Arguments, how many of them are required, how many axes the bracket names, and whether the last makes a new one.
 
-    `masked`: a `where` says which entries exist.
+    `masked`: a `where` says which entries exist. `more`: further axes may be named.
     """
 
     arguments: tuple[str, ...]
@@ -32,11 +32,12 @@ class Form:
     example: str
     makes: bool = False
     masked: bool = True
+    more: bool = False
 
 
 FORMS = {
-    "dot": Form(("x", "y"), 2, 1, "dot[d](x, y)"),
-    "norm": Form(("x",), 1, 1, "norm[d](x)"),
+    "dot": Form(("x", "y"), 2, 1, "dot[d](x, y)", more=True),
+    "norm": Form(("x",), 1, 1, "norm[d](x)", more=True),
     "cov": Form(("x", "ddof"), 1, 2, "cov[b, d -> e](x)", makes=True),
     "svdvals": Form(("x",), 1, 2, "svdvals[b, d -> k](x)", makes=True),
     "eigvals": Form(("c",), 1, 2, "eigvals[d, e -> k](c)", makes=True, masked=False),
@@ -79,7 +80,8 @@ def _numbers(ctx: Context, name: str, given: Given) -> bool:
 
 
 def _read(ctx: Context, name: str, form: Form, bracket: syntax.Bracket, given: Given) -> Bracketed | None:
-    if len(bracket.selectors) != form.axes or (bracket.where is not None and not form.masked):
+    named = len(bracket.selectors)
+    if named < form.axes or (named > form.axes and not form.more) or (bracket.where is not None and not form.masked):
         ctx.wrong("E306", f"`{name}` names {form.axes} ax{'es' if form.axes > 1 else 'is'}", bracket.span,
                   help=f"write `{form.example}`")  # fmt: skip
         return None
@@ -132,7 +134,7 @@ def _dot(ctx: Context, said: Bracketed, given: Given) -> Value:
 def _norm(ctx: Context, said: Bracketed, given: Given) -> Value:
     x = given.values["x"]
     present = None if x.present is None else _some(x.present, said.axes)
-    inside = x.present if x.present is not None and said.axes[0] in x.present.axes else None
+    inside = x.present if x.present is not None and frozenset(said.axes) & x.present.axes else None
     node = core.where(core.all_of(said.where, inside), x.node, core.ZERO)
     return Value(core.Call("norm", (node,), said.axes, (), iv.NONNEG, order=said.axes), REAL, present)
 

@@ -201,7 +201,7 @@ def circled(seed: int, variant: str) -> Tensors:
     return {"x": x, "y": y}
 
 
-@oracle("circle", batch=circled, params=[{}, {"m": 0.4, "gamma": 4}])
+@oracle("circle", batch=circled, params=[{"m": 0.4, "gamma": 4}])
 def circle(tensors: Tensors, m: float = 0.25, gamma: float = 32) -> Tensor:
     """log(1 + sum exp(gamma a_n (s_n - m)) sum exp(-gamma a_p (s_p - 1 + m))) over the pairs of the batch."""
     x, y = (tensors[name][tensors["y"] >= 0] for name in ("x", "y"))
@@ -221,7 +221,7 @@ def proxied(seed: int, variant: str) -> Tensors:
     return {"x": uniform(b, d, seed=seed), "proxy": uniform(c, d, seed=seed + 1), "y": integers(b, high=c - 1, seed=seed + 2)}
 
 
-@oracle("proxy_anchor", batch=proxied, params=[{}, {"alpha": 4, "delta": 0.3}], variants=("plain", "odd"))
+@oracle("proxy_anchor", batch=proxied, params=[{"alpha": 4, "delta": 0.3}], variants=("plain", "odd"), steps=6)
 def proxy_anchor(tensors: Tensors, alpha: float = 32, delta: float = 0.1) -> Tensor:
     """The mean over classes that are there of log(1 + sum exp(-alpha (s - delta))), and over all of the others' part."""
     x, proxy, y = tensors.values()
@@ -238,7 +238,7 @@ def paired(seed: int, variant: str) -> Tensors:
     return {"x": uniform(b, d, seed=seed), "y": uniform(b, d, seed=seed + 1)}
 
 
-@oracle("vicreg", batch=paired, params=[{}, {"lam": 1, "mu": 2, "nu": 3}], variants=("plain", "odd"))
+@oracle("vicreg", batch=paired, params=[{"lam": 1, "mu": 2, "nu": 3}], variants=("plain", "odd"))
 def vicreg(tensors: Tensors, lam: float = 25, mu: float = 25, nu: float = 1, eps: float = 1e-4) -> Tensor:
     """lambda |Z - Z'|^2 + mu (v(Z) + v(Z')) + nu (c(Z) + c(Z')), unit by unit."""
     x, y = tensors.values()

@@ -35,7 +35,7 @@ def judged(seed: int, variant: str) -> Tensors:
             "critic": Field(seed + 3, d, timed=False, scalar=True)}  # fmt: skip
 
 
-@oracle("wgan_gp", batch=judged, params=[{}, {"lam": 1}], variants=("plain", "odd"))
+@oracle("wgan_gp", batch=judged, params=[{"lam": 1}], variants=("plain", "odd"))
 def wgan_gp(tensors: Tensors, lam: float = 10) -> Tensor:
     """E f(fake) - E f(x) + lambda E (|grad f(between)| - 1)^2."""
     x, fake, u, critic = tensors.values()
@@ -50,7 +50,7 @@ def noised(seed: int, variant: str) -> Tensors:
             "F": Field(seed + 3, d)}  # fmt: skip
 
 
-@oracle("edm", batch=noised, params=[{}, {"s": 1, "P_mean": 0}], variants=("plain", "odd"))
+@oracle("edm", batch=noised, params=[{"s": 1, "P_mean": 0}], variants=("plain", "odd"))
 def edm(tensors: Tensors, s: float = 0.5, P_mean: float = -1.2, P_std: float = 1.2) -> Tensor:  # noqa: N803
     """lambda(sigma) |c_skip y + c_out F(c_in y, c_noise) - x|^2, row by row."""
     losses = []
@@ -70,7 +70,7 @@ def diffused(seed: int, variant: str) -> Tensors:
             "abar": abar, "net": Field(seed + 3, d)}  # fmt: skip
 
 
-@oracle("min_snr", batch=diffused, params=[{}, {"gamma": 1}], variants=("plain", "odd"))
+@oracle("min_snr", batch=diffused, params=[{"gamma": 1}], variants=("plain", "odd"))
 def min_snr(tensors: Tensors, gamma: float = 5) -> Tensor:
     """min(SNR, gamma) / (SNR + 1) |v(x_t, t) - v|^2, row by row."""
     losses = []
@@ -104,7 +104,7 @@ def coded(seed: int, variant: str) -> Tensors:
             "x": uniform(b, 4, seed=seed + 3)}  # fmt: skip
 
 
-@oracle("vq_vae", batch=coded, params=[{}, {"beta": 2}], variants=("plain", "odd"))
+@oracle("vq_vae", batch=coded, params=[{"beta": 2}], variants=("plain", "odd"))
 def vq_vae(tensors: Tensors, beta: float = 0.25) -> Tensor:
     """|decoder(z + sg(q - z)) - x|^2 + |sg(z) - q|^2 + beta |z - sg(q)|^2, q the nearest entry."""
     losses = []

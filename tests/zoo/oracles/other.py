@@ -17,7 +17,7 @@ def subsets(seed: int, variant: str) -> Tensors:
     return {"f": uniform(b, i, d, seed=seed), "chosen": chosen}
 
 
-@oracle("dpp", batch=subsets, params=[{}, {"jitter": 0.5}])
+@oracle("dpp", batch=subsets, params=[{"jitter": 0.5}])
 def dpp(tensors: Tensors, jitter: float = 0.1) -> Tensor:
     """log det(L + I) - log det(L_Y), L_Y the rows and columns of the chosen items."""
     losses = []

@@ -24,7 +24,7 @@ def lists(seed: int, variant: str) -> Tensors:
     return {"s": s, "rel": rel, "mask": mask}
 
 
-@oracle("lambdarank", batch=lists, params=[{}, {"sigma": 2}])
+@oracle("lambdarank", batch=lists, params=[{"sigma": 2}], steps=6)
 def lambdarank(tensors: Tensors, sigma: float = 1) -> Tensor:
     """sum_{i above j} |G_i - G_j| |1/D_i - 1/D_j| / IDCG log(1 + exp(-sigma (s_i - s_j)))."""
     losses = []

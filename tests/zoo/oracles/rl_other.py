@@ -76,7 +76,7 @@ def steps(seed: int, variant: str) -> Tensors:
             "taken": integers(b, high=a, seed=seed + 2), "r": 2 * uniform(b, seed=seed + 3), "done": done}  # fmt: skip
 
 
-@oracle("c51", batch=steps, params=[{"low": -2, "high": 2}, {"low": -1, "high": 3, "gamma": 0.5}], variants=("plain", "odd"))
+@oracle("c51", batch=steps, params=[{"low": -1, "high": 3, "gamma": 0.5}], variants=("plain", "odd"), steps=6)
 def c51(tensors: Tensors, low: float = -10, high: float = 10, gamma: float = 0.99) -> Tensor:
     """The projection of the paper's algorithm: each atom's mass goes to the two atoms beside where it moves."""
     losses = []
@@ -106,7 +106,7 @@ def soft(seed: int, variant: str) -> Tensors:
             "log_alpha": torch.tensor(0.3, dtype=torch.float64)}  # fmt: skip
 
 
-@oracle("sac", batch=soft, params=[{}, {"gamma": 0.5, "target": -1}])
+@oracle("sac", batch=soft, params=[{"gamma": 0.5, "target": -1}])
 def sac(tensors: Tensors, gamma: float = 0.99, target: float = -3) -> Tensor:
     """sum_i E (Q_i - y)^2 / 2 + E(alpha log pi - min Q) - E alpha (log pi + target)."""
     alpha = tensors["log_alpha"].exp()
@@ -127,7 +127,7 @@ def advantages(seed: int, variant: str) -> Tensors:
     return {"logp": uniform(b, seed=seed), "advantage": uniform(b, seed=seed + 1), "eta": eta}
 
 
-@oracle("v_mpo", batch=advantages, params=[{}, {"eps": 0.5}], variants=("plain", "odd"))
+@oracle("v_mpo", batch=advantages, params=[{"eps": 0.5}], variants=("plain", "odd"))
 def v_mpo(tensors: Tensors, eps: float = 0.02) -> Tensor:
     """-sum psi log pi + eta eps + eta log mean exp(A / eta) over the better half."""
     logp, advantage, eta = tensors.values()

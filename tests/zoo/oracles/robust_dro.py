@@ -96,7 +96,7 @@ def with_groups(tensors: Tensors, seed: int) -> Tensors:
     return {"g": 2 * (torch.arange(len(tensors["labels"])) % 2), "q": torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)}
 
 
-@oracle("group_dro", batch=of_setting("classes", with_groups), params=[{}, {"eta": 1}], load={"sizes": {"group": 3}})
+@oracle("group_dro", batch=of_setting("classes", with_groups), params=[{"eta": 1}], load={"sizes": {"group": 3}}, steps=6)
 def group_dro(tensors: Tensors, eta: float = 0.01) -> Tensor:
     """sum_g q_g L_g,  q_g exp(eta L_g) normalised."""
     y, z, g = tensors["labels"], tensors["logits"], tensors["g"]
@@ -114,7 +114,7 @@ def environments(seed: int, variant: str) -> Tensors:
     return {"logits": 2 * uniform(env, b, v, seed=seed), "labels": labels, "w": torch.ones(env, dtype=torch.float64)}
 
 
-@oracle("irm", batch=environments, params=[{}, {"lam": 10}])
+@oracle("irm", batch=environments, params=[{"lam": 10}], steps=6)
 def irm(tensors: Tensors, lam: float = 1) -> Tensor:
     """sum_e R_e + lambda (dR_e(w z) / dw at w = 1)^2; the slope of -log softmax(w z)_y is sum_v p_v z_v - z_y."""
     loss = torch.zeros((), dtype=torch.float64)

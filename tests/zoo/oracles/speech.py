@@ -40,7 +40,7 @@ def utterances(seed: int, variant: str) -> Tensors:
     return {"e": uniform(speaker, u, d, seed=seed), **values}
 
 
-@oracle("ge2e", batch=utterances, variants=("plain", "odd"))
+@oracle("ge2e", batch=utterances, variants=("plain", "odd"), steps=6)
 def ge2e(tensors: Tensors) -> Tensor:
     """-S_ji,j + log sum_k exp S_ji,k,  S = w cos(e_ji, c_k) + b, the own centroid without e_ji."""
     e = tensors["e"] / tensors["e"].norm(dim=-1, keepdim=True)

@@ -36,7 +36,7 @@ def bins(seed: int, variant: str) -> Tensors:
     return {"z": scores(b, n, seed=seed), "k": integers(b, high=n - 1, seed=seed + 1), "event": event}
 
 
-@oracle("deephit", batch=bins, params=[{}, {"alpha": 1, "sigma": 1}], variants=("plain", "odd"))
+@oracle("deephit", batch=bins, params=[{"alpha": 1, "sigma": 1}], variants=("plain", "odd"), steps=6)
 def deephit(tensors: Tensors, alpha: float = 0.2, sigma: float = 0.1) -> Tensor:
     """-log p_k or -log of what follows k, and exp(-(F_i(k_i) - F_j(k_i)) / sigma) of the pairs that can be ordered."""
     p, k, event = tensors["z"].softmax(-1), tensors["k"], tensors["event"]

@@ -71,7 +71,7 @@ def instances(seed: int, variant: str) -> Tensors:
     return {"e": e, "inst": inst}
 
 
-@oracle("discriminative_instance", batch=instances, params=[{}, {"delta_v": 0.1, "gamma": 0.5}])
+@oracle("discriminative_instance", batch=instances, params=[{"delta_v": 0.1, "gamma": 0.5}])
 def discriminative_instance(
     tensors: Tensors, delta_v: float = 0.5, delta_d: float = 1.5, gamma: float = 0.001
 ) -> Tensor:
@@ -95,7 +95,7 @@ def rays(seed: int, variant: str) -> Tensors:
             "near": ends[:, :-1].clone(), "far": ends[:, 1:].clone(), "pixel": uniform(ray, 3, seed=seed + 3)}  # fmt: skip
 
 
-@oracle("mip_nerf_360", batch=rays, params=[{}, {"lam": 1}], variants=("plain", "odd"))
+@oracle("mip_nerf_360", batch=rays, params=[{"lam": 1}], variants=("plain", "odd"))
 def mip_nerf_360(tensors: Tensors, lam: float = 0.01) -> Tensor:
     """Charbonnier's error of the rendered pixel and the distortion of the weights, ray by ray."""
     losses = []
@@ -123,7 +123,7 @@ def anchors(seed: int, variant: str) -> Tensors:
             "matched": uniform(b, anchor, 4, seed=seed + 4)}  # fmt: skip
 
 
-@oracle("ssd", batch=anchors, params=[{}, {"ratio": 1}])
+@oracle("ssd", batch=anchors, params=[{"ratio": 1}], steps=6)
 def ssd(tensors: Tensors, ratio: float = 3) -> Tensor:
     """Cross-entropy of the matched and of the hardest others, Huber's loss of the matched, over the number of these."""
     total, number = torch.zeros((), dtype=torch.float64), 0
