@@ -100,7 +100,7 @@ def test_no_text_of_a_file_or_of_a_command_steers_the_terminal(
     plain = f"objective o\ntitle {held}\ncite {held}\naxis b : batch # {text}\ninput x : real[b]\n"
     plain = f'"""{text}"""\n{plain}law {held} : x == x for x : real\nminimize\n  f : mean[b](x)\n'
     yaml = f"lossc: 1\nabout: {held}\n{held}: 3\naxes:\n  b: batch\ninputs:\n  {held}: real[b]\nminimize:\n  f: 1\n"
-    texts = {"a.loss": plain, "b.loss": plain.replace("x", text), "c.yaml": yaml}
+    texts = {"a.loss": plain, "b.loss": plain.replace("  f :", f"  {text} :"), "c.yaml": yaml}
     for name, content in texts.items():
         (tmp_path / name).write_bytes(content.encode("utf-8", "surrogatepass"))
     calls = [[*command, str(tmp_path / "a.loss")] for command in COMMANDS]
