@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import lossc
-from lossc.runtime.backends import heads
+from lossc.runtime.backends import both_ways, heads
 from lossc.runtime.bench import Row
 from lossc.runtime.bench.record import Record
 
@@ -33,6 +33,10 @@ def test_the_scripts_run() -> None:
 def test_the_sizes_of_blocks() -> None:
     assert f"{heads.CPU_BYTES >> 20} MiB of scores on a CPU and {heads.DEVICE_BYTES >> 20} MiB" in " ".join(PAGE.split())
     assert f"in multiples of {heads.CPU_ROWS} or {heads.DEVICE_ROWS} rows" in " ".join(PAGE.split())
+
+
+def test_the_features_from_which_both_directions_share_their_products() -> None:
+    assert f"fewer than {both_ways.LEAST_FEATURES} features" in " ".join(PAGE.split())
 
 
 @pytest.fixture

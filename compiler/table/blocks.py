@@ -23,6 +23,7 @@ from lossc.compiler.core import (
     substitute,
     walk,
 )
+from lossc.compiler.primitives import PRIMITIVES
 from lossc.compiler.table.extract import across
 from lossc.compiler.table.model import Computed, Scalar, Slope, Statistic, Stream, Table
 
@@ -30,6 +31,11 @@ Entry = Stream | Scalar | Statistic | Computed
 
 Path = frozenset[Node]
 """Masks that all hold."""
+
+CORNERS = frozenset(
+    name for name, each in PRIMITIVES.items() if each.mask or any(not slope or " if " in slope for slope in each.derivatives)
+) - {"where", "and", "or", "not"}
+"""Functions that compare, or whose slope leaps."""
 
 MOST_PATHS = 64
 """Ways from a root to a statistic beyond which every row counts as needed."""
@@ -167,6 +173,21 @@ def replaced(table: Table, found: dict[Node, Node]) -> Table:
         computed=tuple(replace(entry, node=new(entry.node)) for entry in table.computed),
         seam=tuple(replace(root, value=new(root.value)) for root in table.seam),
     )
+
+
+def is_smooth(table: Table) -> bool:
+    """Whether the gradients of entries that are rounded otherwise than those of the statistics are as good.
+
+    Nothing compares entries, as the slope of a largest one does, or has a corner at which one may lie.
+    """
+    moved = {stream.leaf for stream in table.streams if stream.differentiable}
+    parts: list[Node] = []
+    for statistic in table.statistics:
+        if statistic.purpose != "merge":
+            parts += [statistic.body, *(slope.value for slope in (*statistic.gradients, *statistic.sensitivities))]
+            parts += [] if statistic.mask is None else [statistic.mask]
+    corners = (node for node in walk(*parts) if isinstance(node, Map) and node.function in CORNERS)
+    return not any(moved & set(walk(corner)) for corner in corners)
 
 
 def mixed(table: Table) -> frozenset[str]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 from torch import Tensor
 
 from lossc.runtime.backends.seam import Weights
 
+Key = TypeVar("Key", bound=Hashable)
+
 CLOSE = 2.0**-20
 """The largest relative difference between an upstream gradient that was expected and the one that came."""
+
+
+def scaled(gradients: dict[Key, Tensor], ratio: float) -> dict[Key, Tensor]:
+    """Gradients that were formed for other dL/d root by this ratio, in their memory."""
+    return gradients if abs(ratio - 1.0) <= CLOSE else {key: value.mul_(ratio) for key, value in gradients.items()}
 
 
 def ratio_of(expected: Weights, upstream: Mapping[str, Tensor]) -> float | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from lossc.compiler.emission import emit
 from lossc.compiler.plan.budget import HEAD_BYTES, HEAD_ROWS, rows_within
 from lossc.compiler.table import Stream, Table
-from lossc.compiler.table.blocks import anchored, components, independent, mixed, needed
+from lossc.compiler.table.blocks import anchored, components, independent, is_smooth, mixed, needed
 from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.engines import Engine, Kernels
 from lossc.runtime.backends.environment import Environment
@@ -53,7 +54,7 @@ class Component:
     ) -> None:
         self.table = table
         self._seam = seam
-        self._sharded: dict[object, Engine] = {}
+        self._sharded: dict[object, Sharded] = {}
         self.engine = engine
         self.axes = axes
         named = {stream.name for stream in table.streams} | {entry.name for entry in table.computed}
@@ -76,9 +77,21 @@ class Component:
         """Whether a gradient may reach it; what it never reaches is known before the gradients of others are formed."""
         return bool(self.streams or self.delivered)
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the gradients of a part of the classes can be formed from the statistics and products in another order."""
+        return not self.providers and is_smooth(self.table)
+
     def heads(self, heads: Mapping[str, Linear]) -> dict[str, Linear]:
         """The heads that make its streams."""
         return {name: head for name, head in heads.items() if name in self._read}
+
+    def of_parts(self) -> Sharded:
+        """What forms gradients over a part of the classes, from the statistics of all."""
+        if None not in self._sharded:
+            compiled = self.engine.compiled if isinstance(self.engine, Kernels) else None
+            self._sharded[None] = Sharded(self.table, self._seam, None, compiled)
+        return self._sharded[None]
 
     def engine_for(self, heads: Mapping[str, Linear]) -> Engine:
         """What computes with blocks: of all classes, or of one rank's."""
@@ -140,15 +153,24 @@ class Headed:
         self, environment: Environment, heads: Mapping[str, Linear], weights: Mapping[str, float]
     ) -> dict[str, Tensor]:
         """The roots of the table; `weights` are the dL/d root that are expected."""
+        call, inputs = self.passage(environment, heads, weights)
+        return self.named(Rooted.apply(call, tuple(inputs), *inputs.values()))  # type: ignore[no-untyped-call]
+
+    def passage(
+        self, environment: Environment, heads: Mapping[str, Linear], weights: Mapping[str, float]
+    ) -> tuple[Passage, dict[Key, Tensor]]:
+        """One call that has not begun, and what a gradient may be asked for."""
         if 0 < sum(head.shard is not None for head in heads.values()) < len(heads):
             raise fail("E723", "one head is split over ranks and another is whole", help="split both over the same ranks")
         inputs = dict(_inputs(environment, heads)) if torch.is_grad_enabled() else {}
         plain = {name: x.detach() for name, x in environment.tensors.items()}
         params = {name: x.detach() for name, x in environment.params.items()}
         known = replace(environment, tensors={**plain, **self._anchors(environment)}, params=params)
-        call = Passage(self, known, {name: head.detach() for name, head in heads.items()}, tuple(inputs),
-                       dict(weights) if inputs and self._hopeful else {})  # fmt: skip
-        values = Rooted.apply(call, *inputs.values())  # type: ignore[no-untyped-call]
+        expected = dict(weights) if inputs and self._hopeful else {}
+        return Passage(self, known, {name: head.detach() for name, head in heads.items()}, tuple(inputs), expected), inputs
+
+    def named(self, values: Iterable[Tensor]) -> dict[str, Tensor]:
+        """The roots by name, from their values in order."""
         return dict(zip(self.seam.procedure.outputs, values, strict=True))
 
     def _anchors(self, environment: Environment) -> dict[str, Tensor]:
@@ -160,6 +182,11 @@ class Headed:
             else like.new_tensor(float(sizes[axis]))
             for name, axis in self._places.items()
         }
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether other gradients than expected never came."""
+        return self._hopeful
 
     def give_up_hope(self) -> None:
         """Other gradients than expected came: those of the next calls are not formed early."""

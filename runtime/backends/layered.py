@@ -11,6 +11,7 @@ from lossc.compiler.cut import Cut
 from lossc.compiler.emission import Bound, Procedure, emit
 from lossc.compiler.table import Table
 from lossc.grammar.source import Span
+from lossc.runtime.backends.both_ways import Way, together
 from lossc.runtime.backends.engines import Engine
 from lossc.runtime.backends.environment import Environment, shaped
 from lossc.runtime.backends.fused import Fused, Operator, turned
@@ -43,16 +44,44 @@ class Layered(Fused):
         heads = {**heads, **{new: heads[name].transposed() for name, new in self._transposed.items() if name in heads}}
         expected = {made: weight for name, weight in weights.items() for made in self._sums.get(name, (name,))}
         found: dict[str, Tensor] = {}
-        for step in self._steps:
-            if isinstance(step, int):
-                made = self._operate(step, environment, expected, heads)
-            else:
+        steps = list(self._steps)
+        while steps:
+            step = steps.pop(0)
+            if not isinstance(step, int):
                 made = step.run(environment.bind(step.bound))
+            else:
+                both = self._together(step, steps[:1], environment, expected, heads)
+                del steps[: 0 if both is None else 1]
+                made = self._operate(step, environment, expected, heads) if both is None else both
             leaves = {name: shaped(made[name], self._axes[name], axes, environment.sizes)
                       for name, axes in self._leaves.items() if name in made}  # fmt: skip
             environment = environment.having(leaves)
             found |= {name: value for name, value in made.items() if name not in leaves}
         return dict(self._added(found))
+
+    def _together(
+        self, step: int, following: Sequence[int | Executable], environment: Environment, weights: Weights,
+        heads: Mapping[str, Linear],
+    ) -> dict[str, Tensor] | None:  # fmt: skip
+        """The roots of a table and of the one that follows, where these go through a matrix and its transpose together."""
+        numbers = [step, *(other for other in following if isinstance(other, int))]
+        ways = [way for at in numbers for way in self._way(at, weights, heads)]
+        if len(ways) < 2 or ways[1].name not in (self._transposed.get(ways[0].name), *self._turning(ways[0].name)):
+            return None
+        there, back = ways
+        return together(there, back, environment) or together(back, there, environment)
+
+    def _turning(self, name: str) -> Iterator[str]:
+        """The matrices that are transposed into one of this name."""
+        return (whole for whole, new in self._transposed.items() if new == name)
+
+    def _way(self, at: int, weights: Weights, heads: Mapping[str, Linear]) -> Iterator[Way]:
+        """A table over one matrix alone, no root of which another table reads."""
+        names = [name for name in heads if name in self._reads(at)]
+        roots = self._seams[at].procedure.outputs.keys()
+        if len(names) == 1 and not roots & self._leaves.keys() and self.headed(at).takes(names):
+            expected = {name: weight for name, weight in weights.items() if name in self.operators[at].roots}
+            yield Way(self.headed(at), names[0], heads[names[0]], expected)
 
     def _added(self, found: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The roots, from those that they are sums of."""

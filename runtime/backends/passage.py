@@ -7,15 +7,15 @@ to hidden states and weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lossc.runtime.backends.blocks import Block, cut, part
-from lossc.runtime.backends.early import CLOSE, ratio_of
+from lossc.runtime.backends.early import ratio_of, scaled
 from lossc.runtime.backends.environment import Environment, in_double, shaped
 from lossc.runtime.backends.once import apart, once
 from lossc.runtime.backends.projection import Projection, needed_rows
@@ -50,7 +50,14 @@ class Passage:
         self.owner, self.known, self.heads, self.keys, self.expected = owner, known, heads, keys, expected
         self.needed = owner.needed(known)
         self.early: dict[Key, Tensor] | None = None
+        self.beside: Callable[[Tensor, Block], Tensor] | None = None
+        """What is added to the gradients of the scores of a block that stands in the place named: those of another table."""
         self._projections: dict[str, Projection] = {}
+
+    @property
+    def moving(self) -> frozenset[str]:
+        """The roots that pass gradient."""
+        return frozenset(self.owner.moving)
 
     def projection(self, name: str, *, fresh: bool = False) -> Projection:
         """The products of a head; `fresh` ones have added nothing yet."""
@@ -78,6 +85,11 @@ class Passage:
             self.known = known.having(found)
         return owner.seam.final(self.known)
 
+    @property
+    def is_early(self) -> bool:
+        """Whether gradients come with the blocks."""
+        return any(self._schedule(component, self.expected).early for component in self.owner.components)
+
     def _schedule(self, component: Component, expected: Mapping[str, float]) -> Schedule:
         return self.owner.schedule(component, self.known.sizes, component.heads(self.heads), self.keys, expected)
 
@@ -95,10 +107,10 @@ class Passage:
         upstream = {name: like.new_tensor(weight) for name, weight in self.expected.items()}
         axis = self.owner.table.axis
         rows = replace(visit.known, sizes={**visit.known.sizes, axis: self.known.sizes[axis]})
-        weights = self._coefficients(rows, upstream, visit.block, total)
+        weights = self.coefficients(rows, upstream, visit.block, total)
         visit.spread({name: x for name, x in weights.items() if f"@{name}" in visit.component.values}, total)
 
-    def _coefficients(
+    def coefficients(
         self, known: Environment, upstream: Mapping[str, Tensor], block: Block, total: Total
     ) -> dict[str, Tensor]:
         """dL/d statistic and dL/d delivered value; what reaches rows otherwise is added to the total."""
@@ -116,7 +128,11 @@ class Passage:
 
     def backward(self, upstream: Mapping[str, Tensor]) -> dict[Key, Tensor]:
         """The gradient of each input, in its type, from dL/d root."""
-        return {key: rounded(value, self._type(key)) for key, value in self._gradients(upstream).items()}
+        return self.in_types(self._gradients(upstream))
+
+    def in_types(self, gradients: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+        """Gradients in the types of their inputs, in the memory that they have."""
+        return {key: rounded(value, self._type(key)) for key, value in gradients.items()}
 
     def _type(self, key: Key) -> torch.dtype:
         kind, name = key
@@ -129,14 +145,14 @@ class Passage:
         if taken is not None:
             ratio = ratio_of(self.expected, upstream)
             if ratio is not None:
-                return taken if abs(ratio - 1.0) <= CLOSE else {key: value.mul_(ratio) for key, value in taken.items()}
+                return scaled(taken, ratio)
             self.owner.give_up_hope()
             del taken
         plans = {component: self._schedule(component, {}) for component in self.owner.components if component.is_moved}
         blocks = {each: list(cut(plan.axes, self.known.sizes, plan.rows)) for each, plan in plans.items()}
         total = Total(self, whole=all(len(found) == 1 for found in blocks.values()))
         exact = {name: gradient.double() for name, gradient in upstream.items()}
-        weights = self._coefficients(self.known, exact, {}, total)
+        weights = self.coefficients(self.known, exact, {}, total)
         for component, plan in plans.items():
             for block in blocks[component]:
                 visit = Visit(self, component, plan.axes, block)
@@ -240,7 +256,11 @@ class Visit:
             else:
                 total.add(key, gradient, block)
         for name in self.heads:
-            self._replace(name, of_scores.get(name), piece)
+            slope = of_scores.get(name)
+            if self.call.beside is not None:
+                other = self.call.beside(part(self.scores[name], self.axes[name], piece), block)
+                slope = other if slope is None else slope.add_(other)
+            self._replace(name, slope, piece)
 
     def _counts(self, name: str, block: Block) -> bool:
         """Whether the gradient of a value is taken here: one that lacks an axis is made in every block along it."""
@@ -280,11 +300,12 @@ def _through(
 class Total:
     """Gradients while blocks are added to them; `whole` where there is one block."""
 
-    def __init__(self, call: Passage, *, whole: bool) -> None:
+    def __init__(self, call: Passage, *, whole: bool, heads: Iterable[str] | None = None) -> None:
+        """`heads` are those whose parts are added up, all unless it is given."""
         self.call = call
         self.sums: dict[Key, Tensor] = {}
         self.parts: dict[str, dict[str, Tensor]] = {}
-        for name in call.heads:
+        for name in call.heads if heads is None else heads:
             wanted = frozenset(key for kind, key in call.keys if kind == name)
             self.parts[name] = call.projection(name, fresh=True).start(wanted, whole=whole)
 
@@ -321,17 +342,28 @@ class Total:
         return found
 
 
+class Rootable(Protocol):
+    """A call: its roots, of which those that are `moving` pass gradient, and dL/d input by key from dL/d root."""
+
+    @property
+    def moving(self) -> frozenset[str]: ...
+
+    def forward(self) -> dict[str, Tensor]: ...
+
+    def backward(self, upstream: Mapping[str, Tensor]) -> Mapping[Any, Tensor]: ...
+
+
 class Rooted(torch.autograd.Function):
-    """The roots of a table as functions of the inputs of a call."""
+    """The roots of a call as functions of its inputs, which its `keys` name in their order."""
 
     @staticmethod
-    def forward(ctx: Any, call: Passage, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: Rootable, keys: tuple[Any, ...], *inputs: Tensor) -> tuple[Tensor, ...]:
         found = call.forward()
         roots = dict(zip(found, apart(found.values()), strict=True))
-        ctx.call, ctx.names = call, tuple(roots)
+        ctx.call, ctx.keys, ctx.names = call, keys, tuple(roots)
         ctx.save_for_backward(*inputs)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(value for name, value in roots.items() if name not in call.owner.moving))
+        ctx.mark_non_differentiable(*(value for name, value in roots.items() if name not in call.moving))
         return tuple(roots.values())
 
     @staticmethod
@@ -340,4 +372,4 @@ class Rooted(torch.autograd.Function):
         inputs = ctx.saved_tensors
         with torch.no_grad():
             found = ctx.call.backward(upstream)
-        return (None, *once((found.get(key) for key in ctx.call.keys), *upstream.values(), *inputs))
+        return (None, None, *once((found.get(key) for key in ctx.keys), *upstream.values(), *inputs))

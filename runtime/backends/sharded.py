@@ -32,8 +32,11 @@ from lossc.runtime.messages import fail
 class Sharded:
     """An `Engine` for one rank's part of the classes: by compiled kernels where they can be had, else in closed form."""
 
-    def __init__(self, whole: Table, seam: Seam, part: Shard, compiled: Compiled | None) -> None:
-        """`seam` is that of the whole table, and nothing of it is run here; `compiled` says how kernels are called."""
+    def __init__(self, whole: Table, seam: Seam, part: Shard | None, compiled: Compiled | None) -> None:
+        """`seam` is that of the whole table, and nothing of it is run here; `compiled` says how kernels are called.
+
+        Without a `part` there is no rank, and the statistics of all classes are known beforehand.
+        """
         self._part = part
         self._compiled = compiled
         for entry in whole.computed:
@@ -81,10 +84,9 @@ class Sharded:
 
     def _statistics(self, known: Environment, kernels: ShardKernels | None) -> dict[str, Tensor]:
         """The same; those of kernels, and row values between them, are in double precision."""
-        part, like = self._part, known.like if kernels is None else known.like.double()
-        call = self._call(replace(known, like=like))
-        call.tensors |= {"@offset": like.new_tensor(float(part.offset)), "@classes": like.new_tensor(float(part.classes))}
-        call.tensors |= self._places(call)
+        part = self._part
+        assert part is not None
+        call = self._placed(known, part.offset, part.classes, kernels)
         level = 0
         for at, largest, sums in self._stages:
             while level < at:
@@ -98,6 +100,24 @@ class Sharded:
             self._merge_sums(found, call, part)
         for after in range(level, self._levels + 1):
             call.tensors |= self._row_values.known(after, call)
+        if kernels is not None:
+            call.tensors |= kernels.irregular(known)
+        return {name: value for name, value in call.tensors.items() if name not in known.tensors}
+
+    def _placed(self, known: Environment, offset: int, classes: int, kernels: ShardKernels | None) -> Call:
+        """What is known, and where a part of the classes begins."""
+        like = known.like if kernels is None else known.like.double()
+        call = self._call(replace(known, like=like))
+        call.tensors |= {"@offset": like.new_tensor(float(offset)), "@classes": like.new_tensor(float(classes))}
+        call.tensors |= self._places(call)
+        return call
+
+    def beside(self, known: Environment, offset: int, classes: int) -> dict[str, Tensor]:
+        """What `gradients` of a part that begins at `offset` reads beside the statistics of all `classes`, which are known."""
+        kernels = self._serving(known)
+        call = self._placed(known, offset, classes, kernels)
+        for level in range(self._levels + 1):
+            call.tensors |= self._row_values.known(level, call)
         if kernels is not None:
             call.tensors |= kernels.irregular(known)
         return {name: value for name, value in call.tensors.items() if name not in known.tensors}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lossc
-from lossc.runtime.backends import heads, passage
+from lossc.runtime.backends import both_ways, heads, passage
 from lossc.runtime.backends.projection import Projection
 
 HEAD = """objective o
@@ -53,6 +53,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads, "CPU_BYTES", 1)
     monkeypatch.setattr(heads, "CPU_ROWS", 3)
     monkeypatch.setattr(passage, "SLICE_BYTES", 1)
+    monkeypatch.setattr(both_ways, "LEAST_FEATURES", 1)
 
 
 def batch(rows: int = 7) -> dict[str, Tensor]:
@@ -118,6 +119,88 @@ def test_gradients_come_with_the_block(text: str, times: int, made: list[int]) -
     x, y = embeddings()
     outcome(TEXTS[text], "c", lossc.Pairs(x, y), [x, y])
     assert sum(made) == 7 * times
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each block whose gradients are taken to the vectors on either side."""
+    blocks: list[int] = []
+    kept = Projection.add
+
+    def counting(self: Projection, total: Mapping[str, Tensor], hidden: Tensor, *rest: Any) -> None:
+        blocks.append(hidden.shape[0])
+        kept(self, total, hidden, *rest)
+
+    monkeypatch.setattr(Projection, "add", counting)
+    return blocks
+
+
+@pytest.mark.parametrize(("text", "times"), [("both", 1), ("two means", 1), ("two terms", 1), ("positives by mask", 1),
+                                             ("hardest", 2), ("both, weighed and masked", 2)])  # fmt: skip
+def test_both_directions_share_their_gradient(text: str, times: int, made: list[int], taken: list[int]) -> None:
+    """Four products for a symmetric loss: scores twice, and each of the two of one gradient once.
+
+    The largest entry is found again where it was found, and rows that do not count are not multiplied: those go apart.
+    """
+    x, y = embeddings()
+    outcome(TEXTS[text], "torch", lossc.Pairs(x, y), [x, y])
+    assert (sum(made), sum(taken)) == (14, 7 * times)
+
+
+def test_few_features_are_multiplied_rather_than_turned(
+    monkeypatch: pytest.MonkeyPatch, made: list[int], taken: list[int]
+) -> None:
+    monkeypatch.setattr(both_ways, "LEAST_FEATURES", 5)
+    x, y = embeddings()
+    outcome(TEXTS["both"], "c", lossc.Pairs(x, y), [x, y])
+    assert sum(taken) == 14
+
+
+@pytest.mark.parametrize("frozen", ["none", "x", "y", "scale"])
+def test_both_directions_of_a_head_with_all_parts(frozen: str, made: list[int], taken: list[int]) -> None:
+    """A bias for each column, a learned scale, a cap; and without the gradient of one part."""
+    text = "minimize\n  a : mean[b](info_nce(s)) + mean[j](logsumexp[b](s) - s[b = index[j]])\n"
+    found = []
+    for backend in ("c", "reference"):
+        x, y = embeddings()
+        bias = torch.linspace(-1, 1, 7, dtype=torch.float64, requires_grad=True)
+        scale = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+        parts = {"x": x, "y": y, "bias": bias, "scale": scale}
+        leaves = [part for name, part in parts.items() if name != frozen]
+        for name, part in parts.items():
+            part.requires_grad_(name != frozen)
+        head = lossc.Linear(x, y, bias, scale=scale, softcap=3.0)
+        s = head if backend == "c" else 3 * torch.tanh(scale * (x @ y.T + bias) / 3)
+        loss = lossc.loads(HEAD + text, backend=backend).double()(s=s).loss
+        found.append([loss, *torch.autograd.grad(5 * loss, leaves)])
+    assert_equal(*found)
+    assert sum(taken) == 7
+
+
+def test_both_directions_again(made: list[int], taken: list[int]) -> None:
+    """A second backward pass over the same graph, whose gradients are gone with the first."""
+    x, y = embeddings()
+    loss = lossc.loads(HEAD + TEXTS["both"], backend="c").double()(s=lossc.Pairs(x, y)).loss
+    first = torch.autograd.grad(loss, [x, y], retain_graph=True)
+    assert sum(taken) == 7
+    assert_equal(list(torch.autograd.grad(loss, [x, y])), list(first))
+    assert sum(taken) == 21
+
+
+def test_both_directions_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients as near to the exact ones as those of the matrix."""
+    monkeypatch.setattr(heads, "CPU_ROWS", 32)
+    exact = embeddings(96)
+    objective = lossc.loads(HEAD + TEXTS["both"], backend="reference")
+    truth = torch.autograd.grad(objective.double()(s=lossc.Pairs(*exact).logits()).loss, exact)
+    errors = []
+    for backend in ("c", "reference"):
+        x, y = embeddings(96, torch.bfloat16)
+        pairs = lossc.Pairs(x, y)
+        loss = lossc.loads(HEAD + TEXTS["both"], backend=backend)(s=pairs if backend == "c" else pairs.logits()).loss
+        found = torch.autograd.grad(loss, [x, y])
+        errors.append(max(float((g.double() - t).norm() / t.norm()) for g, t in zip(found, truth, strict=True)))
+    assert errors[0] <= 1.5 * errors[1]
 
 
 def test_terms_apart_and_other_gradients_than_expected(made: list[int]) -> None:

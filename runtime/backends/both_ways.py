@@ -1,0 +1,165 @@
+"""Two tables over one matrix of all pairs, one along its rows and one along its columns, with one gradient of its entries.
+
+| blocks of | what is done | products |
+|---|---|---|
+| rows | the statistics of the first table | 1 |
+| columns | the statistics of the second; dL/d entry by both tables, taken to the vectors on either side | 3 |
+
+Table after table takes 3 for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lossc.runtime.backends.blocks import Block, part
+from lossc.runtime.backends.early import ratio_of, scaled
+from lossc.runtime.backends.environment import Environment
+from lossc.runtime.backends.heads import Headed
+from lossc.runtime.backends.passage import Key, Passage, Rooted, Total
+from lossc.runtime.backends.pool import empty_on
+from lossc.runtime.linear import Linear
+
+LEAST_FEATURES = 128
+"""Of vectors: with fewer, two products cost less than turning each block of entries round."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A table, the head that makes its matrix, by its name there, and the dL/d root that are expected of its roots."""
+
+    headed: Headed
+    name: str
+    head: Linear
+    expected: Mapping[str, float]
+
+    def passage(self, environment: Environment, *, early: bool) -> tuple[Passage, dict[Key, Tensor]]:
+        """A call that forms gradients with its blocks, or only statistics."""
+        return self.headed.passage(environment, {self.name: self.head}, self.expected if early else {})
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the gradients of its roots are known beforehand."""
+        return self.headed.is_hopeful and bool(self.headed.moving & self.expected.keys())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its gradients can be formed for a part of the classes, and reach its matrix alone."""
+        (component, *others) = self.headed.components
+        reached = {stream.name for stream in component.streams.values() if stream.provider != "centred"}
+        return not others and component.is_plain and reached == {self.name}
+
+
+def together(first: Way, second: Way, environment: Environment) -> dict[str, Tensor] | None:
+    """The roots of both; None where each goes its own way.
+
+    `second` reads the transposed matrix, and neither table reads a root of the other.
+    """
+    if not (torch.is_grad_enabled() and first.is_expected and second.is_expected and first.is_plain):
+        return None
+    if first.head.shard is not None or first.head.hidden.shape[-1] < LEAST_FEATURES:
+        return None
+    (one, inputs), (other, more) = first.passage(environment, early=False), second.passage(environment, early=True)
+    call = BothWays(one, other, first.expected)
+    if not call.is_possible:
+        return None
+    keys = (*((0, key) for key in inputs), *((1, key) for key in more))
+    values = list(Rooted.apply(call, keys, *inputs.values(), *more.values()))  # type: ignore[no-untyped-call]
+    count = len(first.headed.seam.procedure.outputs)
+    return {**first.headed.named(values[:count]), **second.headed.named(values[count:])}
+
+
+class BothWays:
+    """One call of both tables; `expected` are the dL/d root of the first."""
+
+    def __init__(self, first: Passage, second: Passage, expected: Mapping[str, float]) -> None:
+        self.calls = (first, second)
+        self._first_expected = expected
+        self._component = first.owner.components[0]
+        self._weights: dict[str, Tensor] = {}
+        self._early: dict[tuple[int, Key], Tensor] | None = None
+
+    @property
+    def moving(self) -> frozenset[str]:
+        """The roots that pass gradient."""
+        return self.calls[0].moving | self.calls[1].moving
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether every row and column counts, and a gradient is wanted that comes with the blocks of the second table."""
+        first, second = self.calls
+        wanted = any(kind in first.heads for kind, _ in first.keys)
+        return wanted and first.needed is None and second.needed is None and second.is_early
+
+    def forward(self) -> dict[str, Tensor]:
+        """The roots of both tables; gradients are there from then on."""
+        first, second = self.calls
+        found = first.forward()
+        like = first.known.like.double()
+        total = Total(first, whole=True, heads=())
+        upstream = {name: like.new_tensor(weight) for name, weight in self._first_expected.items()}
+        weights = first.coefficients(first.known, upstream, {}, total)
+        self._weights = {name: weight for name, weight in weights.items() if f"@{name}" in self._component.values}
+        second.beside = self._slope
+        found |= second.forward()
+        second.beside, self._weights = None, {}
+        formed = (total.finish(), second.early or {})
+        second.early = None
+        self._early = {(at, key): value for at, own in enumerate(formed) for key, value in own.items()}
+        return found
+
+    def _slope(self, scores: Tensor, block: Block) -> Tensor:
+        """dL/d entry by the first table, for the entries [columns, rows] of a block of columns."""
+        first, axis = self.calls[0], self._component.table.axis
+        start, length = block.get(axis, (0, first.known.sizes[axis]))
+        engine = self._component.of_parts()
+        known = self._narrowed(first.known, {axis: (start, length)}, _turned(scores))
+        known = known.having(engine.beside(known, start, first.known.sizes[axis]))
+        (name,) = first.heads
+        slope = engine.gradients(known, self._weights, frozenset((name,))).get(name)
+        return torch.zeros_like(scores) if slope is None else _turned(slope)
+
+    def _narrowed(self, known: Environment, block: Block, scores: Tensor) -> Environment:
+        """What the first table knows of some of its classes."""
+        axes, (name,) = self.calls[0].owner.axes, self.calls[0].heads
+        tensors = {key: part(x, axes.get(("tensor", key), ()), block) for key, x in known.tensors.items()}
+        params = {key: part(x, axes.get(("param", key), ()), block) for key, x in known.params.items()}
+        sizes = {**known.sizes, **{axis: length for axis, (_, length) in block.items()}}
+        return replace(known, tensors={**tensors, name: scores}, params=params, sizes=sizes)
+
+    # -------------------------------------------------------------------------------------- backward
+
+    def backward(self, upstream: Mapping[str, Tensor]) -> dict[tuple[int, Key], Tensor]:
+        """The gradient of each input of either call; both tables again where other dL/d root come than were expected."""
+        taken, self._early = self._early, None
+        if taken is not None:
+            ratio = ratio_of({**self._first_expected, **self.calls[1].expected}, upstream)
+            if ratio is not None:
+                return self._in_types(scaled(taken, ratio))
+            for call in self.calls:
+                call.owner.give_up_hope()
+        found: dict[tuple[int, Key], Tensor] = {}
+        for at, call in enumerate(self.calls):
+            own = {name: gradient for name, gradient in upstream.items() if name in call.owner.seam.procedure.outputs}
+            found |= _numbered(at, call.backward(own))
+        return found
+
+    def _in_types(self, gradients: Mapping[tuple[int, Key], Tensor]) -> dict[tuple[int, Key], Tensor]:
+        found: dict[tuple[int, Key], Tensor] = {}
+        for at, call in enumerate(self.calls):
+            found |= _numbered(at, call.in_types({key: value for (number, key), value in gradients.items() if number == at}))
+        return found
+
+
+def _turned(block: Tensor) -> Tensor:
+    """The transposed block, in its own memory: entries that lie together are read faster, and added faster."""
+    turned = empty_on(block.device, block.T.shape, block.dtype)
+    return turned.copy_(block.T)
+
+
+def _numbered(at: int, gradients: Mapping[Key, Tensor]) -> dict[tuple[int, Key], Tensor]:
+    return {(at, key): value for key, value in gradients.items()}
