@@ -246,3 +246,29 @@ def test_a_standalone_module_has_them(tmp_path: Path) -> None:
 def test_matrices_that_are_not_square_are_reported(form: str) -> None:
     with pytest.raises(lossc.LosscError, match="a square matrix has 7 entries along `b` and 3 along `d`"):
         lossc.loads(f"{HEAD}\nminimize\n  f : {form}")(given())
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+def test_norm_and_dot_over_several_axes(backend: str) -> None:
+    """Frobenius' norm of what a mask admits, with slope 0 where that is 0, and the sum of all products."""
+    text = """
+axis b : batch
+axis i
+axis j
+input x : real[b, i, j]
+data  m : mask[b, i]
+minimize
+  norm : sum[b](norm[i, j where m](x))
+  dot  : sum[b](dot[i, j](x if m else 0, x if m else 1) / 2)
+"""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 2, 4, generator=draw, dtype=torch.float64)
+    m = torch.tensor([[True, False], [True, True], [False, False]])
+    x[~m] = torch.nan
+    x.requires_grad_()
+    loss = lossc.loads(text, backend=backend)(x=x, m=m).loss
+    rows = [x[b][m[b]] for b in range(2)]
+    wanted = sum(row.pow(2).sum().sqrt() + row.pow(2).sum() / 2 for row in rows)
+    torch.testing.assert_close(loss, wanted)
+    found, right = (torch.autograd.grad(value, x)[0] for value in (loss, wanted))
+    torch.testing.assert_close(found, right)
