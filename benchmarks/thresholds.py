@@ -44,8 +44,9 @@ COMPILED = ((64, 1000), (256, 1000), (1024, 1000), (256, 32000))
 BACKENDS = ("reference", "torch", "c")
 ALONE = "c alone"
 
-CLASSES = 8
-"""Below this number of classes what is computed on rows counts as much as what is computed on classes."""
+CLASSES = (64, 8)
+"""The fewest classes of an entry of the table. A row of few classes costs a kernel almost as much as one of many, so that
+those are told apart; below the last what is computed on rows counts as much as what is computed on classes."""
 
 FEWEST = 64_000
 """Entries below which no backend is built: a kernel takes half a second, which so small a batch never earns."""
@@ -130,13 +131,18 @@ def measured(repeats: int, *, compiled: bool) -> list[Point]:
 
 def thresholds(points: list[Point]) -> list[Point]:
     """The table of `auto`: the fastest first, from the sizes on from which nothing slower stands before it."""
-    found = []
+    found: list[Point] = []
     for backend, others in (("c", ("reference", "torch")), ("torch", ("reference",))):
-        for sums in (2, 1):
-            entries = _threshold([p for p in points if p["classes"] >= CLASSES], backend, others, sums)
+        for sums, classes in ((2, CLASSES[0]), (1, CLASSES[0]), (2, CLASSES[1]), (1, CLASSES[1])):
+            entries = _threshold([p for p in points if p["classes"] >= classes], backend, others, sums)
             if entries is not None:
-                found.append({"backend": backend, "entries": entries, "classes": CLASSES, "sums": sums})
-    return found
+                found.append({"backend": backend, "entries": entries, "classes": classes, "sums": sums})
+    return [each for each in found if not any(_covers(other, each) for other in found if other is not each)]
+
+
+def _covers(wide: Point, narrow: Point) -> bool:
+    """Whether one entry of the table admits all that another of the same backend does."""
+    return wide["backend"] == narrow["backend"] and all(wide[key] <= narrow[key] for key in ("entries", "classes", "sums"))
 
 
 def _threshold(points: list[Point], backend: str, others: tuple[str, ...], sums: int) -> int | None:

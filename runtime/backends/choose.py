@@ -178,6 +178,14 @@ class Automatic:
 
 def _form(values: list[Value | Linear]) -> object | None:
     """The shapes of tensors and the extents of a call; None where it has heads, or is traced."""
-    if torch.compiler.is_compiling() or any(isinstance(value, Linear) for value in values):
+    if torch.compiler.is_compiling():
         return None
-    return tuple([(x.shape, x.device) if isinstance(x, Tensor) else x if isinstance(x, int) else None for x in values])
+    form: list[object] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            form += (value.shape, value.is_cpu)
+        elif isinstance(value, Linear):
+            return None
+        else:
+            form.append(value if isinstance(value, int) else None)
+    return tuple(form)

@@ -69,7 +69,7 @@ def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: 
 
 def in_type(tensor: Tensor, like: Tensor) -> Tensor:
     """Numbers in the type of the computation; masks and labels as they are."""
-    return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
+    return tensor if tensor.dtype == like.dtype or not tensor.is_floating_point() else tensor.to(like.dtype)
 
 
 def in_double(known: Environment) -> Environment:

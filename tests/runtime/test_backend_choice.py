@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,26 @@ def test_more_sums_are_worth_a_kernel_sooner(monkeypatch: pytest.MonkeyPatch) ->
     assert choice("cpu", 100_000, 1000, sums=3, kernels=False) == "reference"
     assert choice("cpu", 500_000, 1000, sums=1, kernels=False) == "reference"
     assert choice("cpu", 500_000, 1000, sums=3, kernels=False) == "torch"
+
+
+def test_few_classes_are_told_apart_from_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`c` is slower at 16 classes up to 64k entries, and faster at all others."""
+    spec = importlib.util.spec_from_file_location("benchmarks_thresholds", BENCHMARKS / "thresholds.py")
+    assert spec is not None
+    assert spec.loader is not None
+    measure = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(measure)
+    monkeypatch.setattr(measure, "sums_of", SUMS.__getitem__)
+    points = [
+        {"objective": name, "entries": entries, "classes": classes, "reference": 100.0, "torch": 200.0,
+         "c": 120.0 if (name, classes, entries) == ("o1_ce", 16, 65_536) else 60.0}
+        for name in SUMS for classes, entries in ((1000, 64_000), (16, 65_536), (1000, 128_000), (16, 262_144))
+    ]  # fmt: skip
+    assert measure.thresholds(points) == [
+        {"backend": "c", "entries": 64_000, "classes": 64, "sums": 1},
+        {"backend": "c", "entries": 64_000, "classes": 8, "sums": 2},
+        {"backend": "c", "entries": 128_000, "classes": 8, "sums": 1},
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing does so
