@@ -298,7 +298,16 @@ def _bare_not(place: _Place) -> Diagnostic | None:
     return error("E001", message, place.span, help="write `x * (not mask)`")
 
 
+def _axes_behind_bounds(place: _Place) -> Diagnostic | None:
+    """`real in [0, 1][b]`: the axes of a kind stand before its bounds."""
+    words = [token.word for token in place.stuck.tokens[: place.stuck.index]]
+    if place.word != "[" or words[-1:] != ["]"] or "in" not in words or END not in place.expected:
+        return None
+    return error("E001", "the axes of a kind stand before its bounds", place.span, help="write `real[b] in [0, 1]`")
+
+
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
     _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
-    _axis_with_extent, _choice, _misplaced_where, _late_by, _bare_not, _axes_apart, _adjacent, _position,
+    _axis_with_extent, _choice, _misplaced_where, _late_by, _bare_not, _axes_behind_bounds, _axes_apart, _adjacent,
+    _position,
 )  # fmt: skip
