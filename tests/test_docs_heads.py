@@ -74,17 +74,21 @@ def record(*rows: Record) -> Record:
 
 def test_a_page_of_results(heads_of_benchmarks: ModuleType) -> None:
     orpo = {"objective": "o10_orpo", "dtype": "fp32", "ignored": 0.4}
+    dpo = {"objective": "o11_dpo_reference", "peak_bytes": 250 << 20}
     text = heads_of_benchmarks.page(
         record(
             row("c"), row("again", ms=140.0, peak_bytes=310 << 20), row("c", **orpo, loss_error=1e-6),
             row("liger", **orpo, ms=220.0, peak_bytes=600 << 20, loss_error=3e-2), row("c", rows=512, ms=90.0),
+            row("c", **dpo), row("given", **dpo, ms=80.0), row("liger", **dpo, ms=160.0),
         ),
         "x.json",
     )  # fmt: skip
     assert text.startswith("2026-11-21, P, AVX2, 2 threads, torch 2.13; load average of the 2 cores 0.1 before and 1.5 after")
     assert "| 32000, 2048 | bf16 | 100 | 1.10 x | 1.40 x |  | 100, 110 |" in text
     assert "| 32000, 512 | bf16 | 100 | 0.90 x |  |  | 100 |" in text
-    assert "| ORPO, Liger | 32000, 2048, 40% ignored | fp32 | 110 | 220 | 2.00 | 100, 400 | 1e-06, 3e-02 |" in text
+    assert "| ORPO, Liger | 32000, 2048, 40% ignored | fp32 |  | 110 | 220 | 2.00 |  | 100, 400 | 1e-06, 3e-02 |" in text
+    assert "| DPO, a reference head, Liger | 32000, 2048 | bf16 | 100 | 110 | 160 | 1.45 | 1.60 | 50, 50 |  |" in text
+    assert "given to lossc, Liger | 32000, 2048 | bf16 |  | 80 | 160 | 2.00 |  | 50, 50 |  |" in text
 
 
 def test_what_is_measured_exists(heads_of_benchmarks: ModuleType, scaling: ModuleType, tmp_path: Path) -> None:
