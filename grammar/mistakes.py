@@ -264,6 +264,18 @@ def _position(place: _Place) -> Diagnostic | None:
     return error("E001", "expected the name of an axis after `[`", place.span, help=help)
 
 
+def _moved_by(place: _Place) -> Diagnostic | None:
+    """`x[t + 1]`: an axis is no number, its index is."""
+    if place.word not in ("+", "-") or place.before is None or place.before.kind != NAME:
+        return None
+    opened = place.stuck.at(-2)
+    if opened is None or opened.word != "[" or not {"->", "="} <= place.expected:
+        return None
+    axis = place.before.text
+    help = f"another step is `shift[{axis}](x, 1)`, any other position `x[{axis} -> u][u = index[{axis}] + 1]`"
+    return error("E001", "an axis is a name, not a number to calculate with", place.span, help=help)
+
+
 def _indicator(place: _Place) -> Diagnostic | None:
     """`1[p > 0]`, as papers write it."""
     words = [token.word for token in place.stuck.tokens[: place.stuck.index]]
@@ -308,6 +320,6 @@ def _axes_behind_bounds(place: _Place) -> Diagnostic | None:
 
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
     _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
-    _axis_with_extent, _choice, _misplaced_where, _late_by, _bare_not, _axes_behind_bounds, _axes_apart, _adjacent,
-    _position,
+    _axis_with_extent, _choice, _misplaced_where, _late_by, _bare_not, _axes_behind_bounds, _moved_by, _axes_apart,
+    _adjacent, _position,
 )  # fmt: skip

@@ -56,6 +56,7 @@ CASES = [
     ("let x = a && b", "E014", 10, "write `and`"),
     ("subject to x : a = b", "E014", 17, "write `==`"),
     ("let x = 2(a)", "E015", 8, "only a name can be called"),
+    ("let x = q[t + 1]", "E001", 12, "`shift[t](x, 1)`"),
     ("data a : real in [0, 1][b]", "E001", 23, "write `real[b] in [0, 1]`"),
     ("input f : real(b)  -> real", "E015", 10, "`real[b, d]`"),
     ("minimize", "E016", 0, "nothing below it"),
