@@ -28,9 +28,9 @@ _ELSEWHERE: Final = {
     "arcosh": "log(x + sqrt(x^2 - 1))", "asinh": "log(x + sqrt(x^2 + 1))", "arcsinh": "log(x + sqrt(x^2 + 1))",
     "atanh": "log((1 + x) / (1 - x)) / 2", "arctanh": "log((1 + x) / (1 - x)) / 2", "cosh": "(exp(x) + exp(-x)) / 2",
     "sinh": "(exp(x) - exp(-x)) / 2", "eye": "index[d] == index[e]", "identity": "index[d] == index[e]",
-    "argsort": "sort[v -> r](u, by = x)", "inverse": "solve[d, e](c, x)", "inv": "solve[d, e](c, x)", "det": "exp(logdet[d, e](c))",
-    "cat": "side{chosen: x, rejected: y}", "concat": "side{chosen: x, rejected: y}",
-    "stack": "side{chosen: x, rejected: y}", "outer": "x * y[b -> j]",
+    "argsort": "sort[v -> r](u, by = x)", "inverse": "solve[d, e](c, x)", "inv": "solve[d, e](c, x)",
+    "det": "exp(logdet[d, e](c))", "cat": "side{chosen: x, rejected: y}",
+    "concat": "side{chosen: x, rejected: y}", "stack": "side{chosen: x, rejected: y}", "outer": "x * y[b -> j]",
     "reciprocal": "1 / x", "rsqrt": "1 / sqrt(x)", "int": "floor(x)", "nan_to_num": "x if x == x else 0",
     "cumulative_sum": "cumsum[t](x)", "relu6": "clip(x, 0, 6)", "logit": "log(p) - log(1 - p)", "sgn": "sign(x)",
 }  # fmt: skip
