@@ -162,3 +162,43 @@ def test_docstrings_are_kept_between_processes_and_read_anew_where_the_file_is_d
     for damage in ("[", "[1]", '{"ast": 3}', ""):
         file.write_text(damage)
         assert read() == (("ast", "Nodes — and \ud800."),)
+
+
+def damaged(path: Path, table: Any, old: bytes, new: bytes, **options: Any) -> Path:
+    """A Parquet file whose pages have other bytes than were written."""
+    parquet.write_table(table, path, compression="none", use_dictionary=False, row_group_size=50, **options)
+    data = path.read_bytes()
+    at = data.index(old)
+    path.write_bytes(data[:at] + new + data[at + len(old) :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options"),
+    [
+        (b"word 7 ", b"w\xffrd 7 ", {}),  # no UTF-8
+        (b"word 7 ", b"\0\0\0\0 7 ", {}),  # before the least
+        (b"word 7 ", b"zord 7 ", {}),  # behind the largest
+        (b"word 7 ", b"word 8 ", {"write_page_checksum": True}),
+        ((70).to_bytes(8, "little"), (2**40).to_bytes(8, "little"), {}),
+    ],
+)
+def test_damaged_pages_of_parquet(tmp_path: Path, old: bytes, new: bytes, options: dict[str, Any]) -> None:
+    table = pyarrow.table({"text": [f"word {i} of some" for i in range(100)], "label": list(range(100))})
+    path = damaged(tmp_path / "a.parquet", table, old, new, **options)
+    with pytest.raises(LosscError, match="E820"):
+        read_rows(str(path), tmp_path)
+
+
+def test_columns_of_every_kind_agree_with_their_footer(tmp_path: Path) -> None:
+    columns = {
+        "text": ["é", "z", None, ""], "label": [3, None, -1, 0], "x": [float("nan"), 0.0, -0.0, float("inf")],
+        "flag": [True, False, None, True], "list": [[1], [], None, [2, 3]], "record": [{"a": 1}, None, {"a": 2}, {"a": 3}],
+        "large": [2**63, 2**64 - 1, 0, 1], "nothing": [None] * 4, "bytes": [b"\xff", b"", None, b"a"],
+    }  # fmt: skip
+    types = {"large": pyarrow.uint64(), "nothing": pyarrow.int32()}
+    table = pyarrow.table({name: pyarrow.array(values, types.get(name)) for name, values in columns.items()})
+    for size in (1, 3, 4):
+        parquet.write_table(table, tmp_path / "a.parquet", row_group_size=size)
+        found = read_rows("a.parquet", tmp_path)
+        assert [row.values["label"] for row in found.rows] == columns["label"]

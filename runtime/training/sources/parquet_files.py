@@ -10,6 +10,7 @@ from lossc.grammar.diagnostics import LosscError, error
 from lossc.runtime.files import value_span
 from lossc.runtime.training.extras import require
 from lossc.runtime.training.rows import Row, Rows
+from lossc.runtime.training.sources.damage import DamagedError, check_against
 
 if TYPE_CHECKING:
     import pyarrow
@@ -19,15 +20,19 @@ _MARKERS = ("state.json", "dataset_dict.json", "dataset_info.json")
 
 
 def read_parquet(path: Path) -> Rows:
-    """The rows of a Parquet file; E820 where it is none."""
+    """The rows of a Parquet file; E820 where it is none, or its pages are not those that it was written with."""
     require("pyarrow", "data", f"reading `{path}`")
     import pyarrow
     from pyarrow import parquet
 
     try:
         with path.open("rb") as file:
-            return _rows(parquet.read_table(file), str(path))
-    except pyarrow.ArrowException as failure:
+            found = parquet.ParquetFile(file, page_checksum_verification=True)
+            table = found.read()
+            table.validate(full=True)
+            check_against(found.metadata, table)
+            return _rows(table, str(path))
+    except (pyarrow.ArrowException, ValueError, OverflowError, DamagedError) as failure:
         raise _unreadable(path, failure) from None
 
 
@@ -46,8 +51,10 @@ def read_dataset(path: Path, split: str) -> Rows:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         files = [folder / Path(entry["filename"]).name for entry in state["_data_files"]]
         parts = [pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all() for file in files]
-        return _rows(pyarrow.concat_tables(parts), str(folder))
-    except (pyarrow.ArrowException, ValueError, KeyError, TypeError) as failure:
+        table = pyarrow.concat_tables(parts)
+        table.validate(full=True)
+        return _rows(table, str(folder))
+    except (pyarrow.ArrowException, ValueError, OverflowError, KeyError, TypeError) as failure:
         raise _unreadable(folder, failure) from None
 
 
