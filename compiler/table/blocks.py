@@ -48,14 +48,20 @@ def components(table: Table) -> tuple[Table, ...]:
     """
     groups: list[frozenset[str]] = []
     for axes in (stream.leaf.axes for stream in table.streams):
-        rows = axes - {table.axis}
-        joined = [group for group in groups if group & rows]
-        groups = [group for group in groups if group not in joined]
-        if rows:
-            groups.append(rows.union(*joined))
+        groups = _joined(groups, axes - {table.axis}, alone=True)
+    for entry in (*table.scalars, *table.statistics, *table.computed):
+        groups = _joined(groups, entry.leaf.axes - {table.axis}, alone=False)
     if len(groups) <= 1:
         return frozen_apart(table)
     return tuple(part for group in sorted(groups, key=sorted) for part in frozen_apart(_within(table, group)))
+
+
+def _joined(groups: list[frozenset[str]], rows: frozenset[str], *, alone: bool) -> list[frozenset[str]]:
+    """The groups, those that have some of these row axes as one; axes that meet no group are one of their own or in none."""
+    met = [group for group in groups if group & rows]
+    if not rows or not (met or alone):
+        return groups
+    return [*(group for group in groups if group not in met), rows.union(*met)]
 
 
 def _within(table: Table, rows: frozenset[str]) -> Table:

@@ -1,4 +1,5 @@
-"""A head that no gradient reaches and that is read with no other: its statistics come first, and its scores are made once."""
+"""Streams that are read together stay together. A head that no gradient reaches and that is read with no other comes first:
+its scores are made once."""
 
 from __future__ import annotations
 
@@ -102,3 +103,21 @@ def test_a_reference_is_multiplied_once(backend: str, rows: int, made: int, monk
     assert count == made
     assert torch.allclose(loss, expected(x), rtol=1e-12)
     assert all(torch.allclose(mine, own, rtol=1e-9, atol=1e-12) for mine, own in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("name", ["distillation/nd", "ot/sinkd"])
+@pytest.mark.parametrize("backend", ["torch", "c"])
+def test_a_statistic_of_the_rows_of_two_streams(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of one stream read at the labels of the other, and distances of all pairs of their rows."""
+    monkeypatch.setattr(heads, "CPU_ROWS", 3)
+    file = Path(__file__).parents[2] / "specs" / "zoo" / f"{name}.loss"
+    generator = torch.Generator().manual_seed(5)
+    hidden, weight = (torch.randn(rows, 4, generator=generator, dtype=torch.float64, requires_grad=True) for rows in (7, 9))
+    found = []
+    for each in (backend, "reference"):
+        objective = lossc.load(file, backend=each).double()
+        given = lossc.example_inputs(objective, {"b": 7, "v": 9}, dtype=torch.float64)
+        head = lossc.Linear(hidden, weight)
+        loss = objective({**given, "logits": head.logits() if each == "reference" else head}).loss
+        found.append([loss, *torch.autograd.grad(loss, (hidden, weight))])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
