@@ -49,7 +49,8 @@ def components(table: Table) -> tuple[Table, ...]:
     groups: list[frozenset[str]] = []
     for axes in (stream.leaf.axes for stream in table.streams):
         groups = _joined(groups, axes - {table.axis}, alone=True)
-    for entry in (*table.scalars, *table.statistics, *table.computed):
+    entries: tuple[Entry, ...] = (*table.scalars, *table.statistics, *table.computed)
+    for entry in entries:
         groups = _joined(groups, entry.leaf.axes - {table.axis}, alone=False)
     if len(groups) <= 1:
         return frozen_apart(table)
