@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from lossc.compiler.core import Const, Map, Node, div, mul
+from lossc.compiler.emission.facts import is_representable
 from lossc.compiler.emission.guards import Guard
 from lossc.compiler.emission.procedure import Emitted, Slot
 
@@ -28,11 +29,11 @@ def emit_sum(emitter: Emitter, node: Map, guard: Guard) -> Emitted:
 
 
 def _multiple(emitter: Emitter, part: Node) -> tuple[float | None, Node]:
-    """A number c and what it multiplies; None and the part where it is no multiple."""
+    """A number c and what it multiplies; None and the part where it is no such multiple."""
     if not isinstance(part, Map) or part.function != "mul":
         return None, part
     number, *others = part.arguments
-    if not isinstance(number, Const) or not isinstance(number.value, Fraction):
+    if not isinstance(number, Const) or not isinstance(number.value, Fraction) or not is_representable(float(number)):
         return None, part
     return float(number), emitter.instead(part, mul(*others))
 

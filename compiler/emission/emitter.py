@@ -37,7 +37,7 @@ from lossc.compiler.emission.along import emit_along
 from lossc.compiler.emission.arithmetic import emit_quotient, emit_sum, product
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.calls import emit_call
-from lossc.compiler.emission.facts import leaf, may_be_infinite, may_vanish, safe_number
+from lossc.compiler.emission.facts import is_representable, leaf, may_be_infinite, may_vanish, safe_number
 from lossc.compiler.emission.guards import (
     ALL,
     Ahead,
@@ -399,7 +399,8 @@ class Emitter:
 def _literals(function: str, values: Sequence[Emitted]) -> tuple[int, ...]:
     """The operands that may be literals."""
     if function == "clip":
-        return (1, 2) if values[1].literal and values[2].literal else ()
+        bounds = [value.at for value in values[1:] if not isinstance(value.at, Slot)]
+        return (1, 2) if len(bounds) == 2 and all(map(is_representable, bounds)) else ()
     return {"div": (1,), "pow": (0, 1)}.get(function, ())
 
 

@@ -6,6 +6,9 @@ from lossc.compiler.core import Along, Const, Input, Map, Node, Param, Rename, S
 from lossc.compiler.intervals import INF, LOGPROB, Interval
 from lossc.compiler.steep import is_small_power as is_small_power
 
+LARGEST = (2 - 2**-23) * 2.0**127
+"""The largest number in single precision."""
+
 _LOGARITHMS = ("log", "log2", "log1p", "log1mexp")
 
 
@@ -28,6 +31,11 @@ def may_be_infinite(node: Node) -> bool:
 def may_vanish(node: Node) -> bool:
     """Whether a factor that differs from entry to entry may be 0."""
     return not isinstance(node, Const | Param | Size) and node.domain.lo <= 0 <= node.domain.hi
+
+
+def is_representable(number: float) -> bool:
+    """Whether a number is one in single precision too: torch refuses others as options and bounds."""
+    return abs(number) <= LARGEST or abs(number) == INF
 
 
 def leaf(node: Node) -> Input | None:

@@ -12,7 +12,7 @@ from lossc.compiler.core import Input, Map, Node, Reduce, Select, Slice, add, mu
 from lossc.compiler.emission.arithmetic import product
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.emitter import Emitter
-from lossc.compiler.emission.facts import may_be_infinite, may_vanish
+from lossc.compiler.emission.facts import is_representable, may_be_infinite, may_vanish
 from lossc.compiler.emission.guards import Guard
 from lossc.compiler.emission.procedure import Emitted
 from lossc.compiler.emission.restrict import Restrictor
@@ -154,10 +154,10 @@ class SweepEmitter(Emitter):
         x = self.builder.number(self.emit(last))
         y = self.builder.number(self.emit(mul(*others)))
         if y.literal:
-            if total.literal:
+            assert isinstance(y.at, float)
+            if total.literal or not is_representable(y.at):
                 return self._plus(total, self._times(x, y))
             places, axes = self.builder.aligned((total, x))
-            assert isinstance(y.at, float)
             return self.builder.call("torch.add", places, axes, alpha=y.at)
         return self.elementwise("torch.addcmul", (self.builder.tensor(total), x, y))
 

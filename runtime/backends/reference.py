@@ -69,12 +69,12 @@ class Executable:
         slots: list[Any] = [None] * self._slots
         for bound, value in zip(self.bound, values, strict=True):
             slots[bound.slot] = value
-        for step in self._steps:
-            arguments = list(step.arguments)
-            for place, slot in step.reads:
-                arguments[place] = slots[slot]
-            slots[step.target] = step.function(*arguments, **step.options)
-            for slot in step.dead:
+        for function, arguments, reads, options, target, dead in self._steps:
+            given = list(arguments)
+            for place, slot in reads:
+                given[place] = slots[slot]
+            slots[target] = function(*given, **options) if options else function(*given)
+            for slot in dead:
                 slots[slot] = None
         return {name: slots[slot] for name, slot in self._outputs}
 

@@ -31,7 +31,7 @@ def integer(x: Tensor) -> Tensor:
 
 def constant(value: float, like: Tensor) -> Tensor:
     """A number in the type and on the device of the computation; infinite where the type ends before it."""
-    if abs(value) > torch.finfo(like.dtype).max:
+    if abs(value) > 65504 and abs(value) > torch.finfo(like.dtype).max:
         value = float("inf") if value > 0 else -float("inf")
     return torch.full((), value, dtype=like.dtype, device=like.device)
 
