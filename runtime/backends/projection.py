@@ -13,7 +13,7 @@ from lossc.runtime.linear import Linear
 SLICE_BYTES = 8 << 20
 """Of the rows of a block that are moved at once."""
 
-ADDED_BYTES = 1 << 20
+ADDED_BYTES = 2 << 20
 """For each thread, of a product that is added to an accumulator of another type: it stays in the cache."""
 
 KEPT = 0.9
