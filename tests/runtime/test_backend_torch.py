@@ -94,7 +94,8 @@ def test_gradients_are_as_exact_as_those_of_the_reference(text: str, dtype: torc
     found, expected, exact = (defaultdict[str, float](float) for _ in range(3))
     for seed in range(6):  # of a single number, such as dL/d temperature, one error alone says little
         batch = cases.batch(t=9, v=50, dtype=dtype, seed=seed)
-        gradients = outcome(reference, {name: x.double() if x.is_floating_point() else x for name, x in batch.items()}).gradients
+        doubled = {name: x.double() if x.is_floating_point() else x for name, x in batch.items()}
+        gradients = outcome(reference, doubled).gradients
         for errors, objective in ((found, fused), (expected, reference)):
             for name, gradient in outcome(objective, batch).gradients.items():
                 errors[name] += float((gradient - gradients[name]).square().sum())
