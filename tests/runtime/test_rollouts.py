@@ -137,6 +137,8 @@ def test_a_policy_is_resumed_to_the_same_numbers_and_its_samples_are_kept(monkey
 
 
 def test_a_sampler_that_is_renewed_now_and_then_lags_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    every_one_differs = "def score(row, completion):\n    return sum(map(ord, completion)) % 8 / 8\n"
+    Path("reward.py").write_text(every_one_differs, encoding="utf-8")
     text = RUN.replace("count: 3", "every: 2, count: 3").replace("accumulate: 2", "accumulate: 1")
     outcome = start(text, "one", allow_python=True)
     moved = [reading.monitors["moved"] for reading in outcome.journal.of("train")]
