@@ -314,5 +314,7 @@ def _trigamma(x: float) -> float:
 
 PRIMITIVES: dict[str, Primitive] = {entry.name: entry for entry in _TABLE}
 
+COMPARISONS = ("lt", "le", "eq", "ne")
+
 FUNCTIONS: dict[str, Primitive] = {name: entry for name, entry in PRIMITIVES.items() if entry.callable_}
 """The primitives that the language offers as functions of their name."""

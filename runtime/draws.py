@@ -11,6 +11,7 @@ from lossc.compiler.draws import Drawn
 from lossc.runtime.arguments import brief, unusable
 from lossc.runtime.messages import fail, shown
 from lossc.runtime.operations.draws import drawn
+from lossc.runtime.tracing import outside_traces
 
 
 class Draws:
@@ -33,11 +34,7 @@ class Draws:
         counting: bool = False,
     ) -> dict[str, Tensor]:  # fmt: skip
         """The tensors of one call, at which the graph of a trace breaks."""
-        if torch.compiler.is_compiling():
-            draw = torch.compiler.disable(self._drawn)  # type: ignore[no-untyped-call]
-            found: dict[str, Tensor] = draw(wanted, sizes, like, step, training, counting)
-            return found
-        return self._drawn(wanted, sizes, like, step, training, counting)
+        return outside_traces(self._drawn, wanted, sizes, like, step, training, counting)
 
     def _drawn(
         self, wanted: Mapping[str, Drawn], sizes: Mapping[str, int], like: Tensor, step: int, training: bool, counting: bool

@@ -37,14 +37,19 @@ def example_inputs(
     if not an_instance("dtype", dtype, torch.dtype, "a type of torch").is_floating_point:
         raise fail("E726", "`dtype` must be a floating type", found=str(dtype))
     extents = dict(zip(program.axes, _EXTENTS * len(program.axes), strict=False))
-    known = {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions}
-    known |= {**objective.sizes, **extents_of(sizes)}
+    known = known_extents(objective, extents_of(sizes))
     extents = _bounded(extents, known, [info.order for info in program.tensors.values()])
     copies = copied_axes(program)
     extents |= {axis: extents[of] for axis, of in copies.items() if axis not in known and of in extents}
     generator = torch.Generator().manual_seed(a_whole_number("seed", seed))
     drawn = (info for info in program.tensors.values() if info.kind.name != "model")
     return {info.name: _draw(info, extents, generator, dtype) for info in drawn}
+
+
+def known_extents(objective: Objective, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The extents that the program, the objective and the caller tell, the last of which counts."""
+    positions = {axis.name: len(axis.positions) for axis in objective.program.axes.values() if axis.positions}
+    return {**positions, **objective.sizes, **sizes}
 
 
 def _bounded(free: Mapping[str, int], known: Mapping[str, int], orders: list[tuple[str, ...]]) -> dict[str, int]:

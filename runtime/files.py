@@ -9,9 +9,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
 from lossc.grammar.source import Source, Span
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_BYTES = 1 << 20
 """What a spec or a run file may hold; data are not read here."""
@@ -21,6 +25,14 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file by `text` at once; E830 where the folder cannot be written, E831 where the disk is full."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Replace the file by a picture of `figure` at once, with the same errors."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with replacing(path) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
@@ -93,7 +105,6 @@ GIVEN = "<given>"
 def value_span(text: str, start: int = 0) -> Span:
     """A value of a run file or of the command line, underlined; a run file that holds it knows its true place."""
     return Span(Source(GIVEN, text), start, len(text))
-
 
 
 def read_source(path: str) -> Source:

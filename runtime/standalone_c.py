@@ -14,9 +14,9 @@ from lossc.compiler.kernels.c import prelude, source
 from lossc.compiler.table import Statistic
 from lossc.runtime import template, template_c
 from lossc.runtime.backends.c import Compiled
-from lossc.runtime.backends.environment import in_type, shaped
+from lossc.runtime.backends.environment import in_type, shaped, stored
 from lossc.runtime.backends.fused import Fused
-from lossc.runtime.backends.kernel_calls import axes_of, stored
+from lossc.runtime.backends.kernel_calls import axes_of
 from lossc.runtime.backends.native import STREAMING_BYTES, _Call, merged
 from lossc.runtime.backends.pool import PAGE, SMALLEST, Pool, _mapped
 from lossc.runtime.backends.seam import Scalars, Stage, _Attached

@@ -17,14 +17,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
-from lossc.compiler.core import Map, Node
+from lossc.compiler.core import Node
 from lossc.compiler.kernels.c_extremes import Extremes
-from lossc.compiler.kernels.c_loops import REGULAR, WHOLE
+from lossc.compiler.kernels.c_loops import REGULAR
 from lossc.compiler.kernels.c_overlap import Field, Overlap
-from lossc.compiler.kernels.c_rows import OUTPUT_TYPES, RowScope, row_leaves, value_type
+from lossc.compiler.kernels.c_points import Points
+from lossc.compiler.kernels.c_rows import RowScope, row_leaves
 from lossc.compiler.kernels.c_sweeps import Sweeps
 from lossc.compiler.kernels.held import first_level, held_values
-from lossc.compiler.kernels.model import Kernel, Point
+from lossc.compiler.kernels.model import Kernel
 from lossc.compiler.kernels.order import early, steps
 from lossc.compiler.table.model import Statistic, Stream
 
@@ -97,6 +98,7 @@ class _Printing:
         self.rows = RowScope(kernel)
         self.sweeps = Sweeps(kernel, self.rows, types, real, self.wants, sums=function != "gradient")
         self.slots: list[Slot] = []
+        self.points = Points(kernel, self.sweeps, self.wants, self.slot)
         self.held = held_values(kernel, self.wants) if function != "gradient" else {}
 
     def slot(self, kind: SlotKind, name: str) -> int:
@@ -191,8 +193,8 @@ class _Printing:
         simple = self.function == "visit" and self.sweeps.takes_packs and self.kernel.levels == 1 and self.wants
         if not simple or self._columns or any(point.extra for point in self.kernel.points):
             return None
-        finished = [line for stream in self.wants for line in (*self._added(stream), *self._stored(stream))]
-        return Overlap(self.sweeps, self.wants, self.held, self._fields(), self._labels("past."), self._straight(),
+        finished = [line for stream in self.wants for line in (*self.points.added(stream), *self._stored(stream))]
+        return Overlap(self.sweeps, self.wants, self.held, self._fields(), self.points.labels("past."), self._straight(),
                        self._straight("past."), finished)  # fmt: skip
 
     def _fields(self) -> list[Field]:
@@ -203,17 +205,12 @@ class _Printing:
         fields += [Field(f"{type_} *", f"out{number}") for number, type_ in wanted]
         fields += [Field("real *", name) for name in self.held.values()]
         fields += [Field("real" if atom.type == "number" else "int", atom.text)
-                   for atom in self.sweeps.arguments_of([*self.sweeps.graphs_of(self.wants), *self._slopes])]  # fmt: skip
+                   for atom in self.sweeps.arguments_of([*self.sweeps.graphs_of(self.wants), *self.points.slopes])]  # fmt: skip
         for s in self._passing:
             fields += [Field("double", f"d_{s.name}")] if s.op == "select" else [
                 Field("real", f"d_{s.name}_real"), Field("int", f"on_{s.name}")]  # fmt: skip
-        labels = {self._label(p) for p in self.kernel.points if isinstance(p.statistic.at, Node)}
+        labels = {self.points.label(p) for p in self.kernel.points if isinstance(p.statistic.at, Node)}
         return [*fields, *(Field("int", label) for label in sorted(labels - {field.name for field in fields}))]
-
-    @property
-    def _slopes(self) -> list[Node]:
-        """What entries at labels are multiplied by."""
-        return [at_label(slope.value) for point in self.kernel.points for slope in point.statistic.gradients]
 
     def _pointers(self) -> list[str]:
         lines = []
@@ -234,11 +231,8 @@ class _Printing:
         return [
             self.rows.argument(argument, self.slot("argument", argument.leaf.name))
             for argument in self.kernel.arguments
-            if argument.leaf in used and not self._is_extra_label(argument.leaf)
+            if argument.leaf in used and not self.points.is_extra_label(argument.leaf)
         ]
-
-    def _is_extra_label(self, leaf: Node) -> bool:
-        return any(point.extra and point.statistic.at is leaf for point in self.kernel.points)
 
     def _used(self) -> set[Node]:
         """The row leaves that this function reads."""
@@ -273,11 +267,8 @@ class _Printing:
         if self.sweeps.knows_regular:
             lines.append(f"((bool_t *)call->data[{self.slot('regular', '')}])[row] = {REGULAR};")
         return lines + [
-            self.rows.kept(s, self.slot("statistic", s.name)) for s in self.kernel.every if not self._extra(s)
+            self.rows.kept(s, self.slot("statistic", s.name)) for s in self.kernel.every if not self.points.is_extra(s)
         ]
-
-    def _extra(self, statistic: Statistic) -> bool:
-        return any(point.extra and point.statistic is statistic for point in self.kernel.points)
 
     def _before_sums(self, level: int) -> list[str]:
         """Largest entries, entries at labels and what the level reads of its own row values."""
@@ -288,8 +279,7 @@ class _Printing:
                 lines += Extremes(self.sweeps).printed(step.extremes, () if looked else self.sweeps.regularity.streams)
                 looked = True
             for point in step.points:
-                lines += self.sweeps.reals([point.statistic.body])
-                lines += self._many(point) if point.extra else self._one(point)
+                lines += self.points.read(point)
             for local in step.locals:
                 lines += self.rows.local(local)
         return lines
@@ -298,33 +288,10 @@ class _Printing:
         """The other row values of a level."""
         return self.rows.locals_after(level, used, early(self.kernel, level))
 
-    def _one(self, point: Point) -> list[str]:
-        s = point.statistic
-        held = "double" if not s.leaf.is_mask else "int"
-        return [f"{held} {s.name};", *self.sweeps.point(point, s.name, self._label(point))]
-
-    def _label(self, point: Point) -> str:
-        at = point.statistic.at
-        return str(at) if isinstance(at, int) else self.rows.names[at].text if at is not None else "0"
-
-    def _many(self, point: Point) -> list[str]:
-        """The entries at several labels of a row."""
-        s = point.statistic
-        type_ = OUTPUT_TYPES[value_type(s)]
-        target = f"(({type_} *)call->data[{self.slot('statistic', s.name)}])[row * {self._extent(s)} + k]"
-        return [*self._each(s), *self.sweeps.point(point, target, "label"), "}"]
-
-    def _extent(self, s: Statistic) -> str:
-        return f"*(const int64_t *)call->data[{self.slot('extent', s.name)}]"
-
-    def _each(self, s: Statistic) -> list[str]:
-        labels = f"((const int64_t *)call->data[{self.slot('labels', s.name)}])[row * {self._extent(s)} + k]"
-        return [f"for (int64_t k = 0; k < {self._extent(s)}; k++) {{", f"const int label = whole({labels});"]
-
     def _recalled(self) -> list[str]:
         used = self._used()
         lines = [self.rows.recalled(s, self.slot("statistic", s.name)) for s in self.kernel.every
-                 if s.leaf in used and not self._extra(s)]  # fmt: skip
+                 if s.leaf in used and not self.points.is_extra(s)]  # fmt: skip
         if self.sweeps.knows_regular:
             lines.append(f"const int {REGULAR} = ((const bool_t *)call->data[{self.slot('regular', '')}])[row];")
         for level in range(self.kernel.levels + 1):
@@ -332,7 +299,7 @@ class _Printing:
         return lines + [
             f"const double d_{s.name} = ((const double *)call->data[{self.slot('coefficient', s.name)}])[row];"
             for s in self._differentiable
-            if not self._extra(s)
+            if not self.points.is_extra(s)
         ]
 
     # -------------------------------------------------------------------------------------- gradients
@@ -350,7 +317,7 @@ class _Printing:
     def _gradients(self, overlap: Overlap | None) -> list[str]:
         lines = self._lost()
         for s in self._passing:
-            if not self._extra(s):
+            if not self.points.is_extra(s):
                 lines.append(f"const int on_{s.name} = d_{s.name} != 0.0;")
             if s.op != "select":
                 lines.append(f"const real d_{s.name}_real = lost ? NAN : (real)d_{s.name};")
@@ -360,45 +327,34 @@ class _Printing:
                 type_ = f"{self.types[stream.name]}_t"
                 lines.append(f"{type_} *const out{number} = ({type_} *)call->data[{slot}] + row * call->classes;")
         lines += self._without_gradient(overlap)
-        lines += self.sweeps.reals(self._slopes)
+        lines += self.sweeps.reals(self.points.slopes)
         alive = " && ".join(f"on_{s.name}" for s in self._passing if s.op != "select")
         if overlap is not None:
             return [*lines, *self.sweeps.gradient_reals(self.wants), *overlap.kept(self.sweeps.whole(self.wants, alive))]
         return [
             *lines,
             *self.sweeps.gradients(
-                self.wants, self.held, alive, self._straight(), lambda s: [*self._added(s), *self._stored(s)]
+                self.wants, self.held, alive, self._straight(), lambda s: [*self.points.added(s), *self._stored(s)]
             ),
         ]
 
     def _straight(self, row: str = "") -> str:
         """Whether a block may be written at once: it is, past the caches, where no entry at a label is added to it."""
-        if any(point.extra for point in self._changing) or self._columns:
+        if any(point.extra for point in self.points.changing) or self._columns:
             return "0"
-        apart = [f"!({name} >= (first ? first : INT32_MIN) && {name} < first + count)" for name in self._labels(row)]
+        apart = [f"!({name} >= (first ? first : INT32_MIN) && {name} < first + count)" for name in self.points.labels(row)]
         places = [f"straight_{self.types[s.name]}({row}out{self._number(s)} + first)" for s in self.wants]
         return " && ".join(["call->streaming", *apart, *places])
-
-    @property
-    def _changing(self) -> list[Point]:
-        """The entries at labels that add to wanted gradients."""
-        wanted = {stream.name for stream in self.wants}
-        return [p for p in self.kernel.points if any(slope.of in wanted for slope in p.statistic.gradients)]
-
-    def _labels(self, row: str = "") -> list[str]:
-        """The classes of these in a row."""
-        names = [self._label(p) if isinstance(p.statistic.at, int) else row + self._label(p) for p in self._changing]
-        return list(dict.fromkeys(names))
 
     def _lost(self) -> list[str]:
         """Whether a value depends on a label beyond the classes: then the gradient of the row is NaN."""
         points = [p for p in self.kernel.points if p.statistic in self._passing and isinstance(p.statistic.at, Node)]
-        beyond = [f"({self._label(p)} >= classes && d_{p.statistic.name} != 0.0)" for p in points if not p.extra]
+        beyond = [f"({self.points.label(p)} >= classes && d_{p.statistic.name} != 0.0)" for p in points if not p.extra]
         return [f"const int lost = {' || '.join(beyond) or '0'};"]
 
     def _without_gradient(self, overlap: Overlap | None) -> list[str]:
         """A row that no value depends on."""
-        if any(self._extra(s) for s in self._passing):
+        if any(self.points.is_extra(s) for s in self._passing):
             return []
         alive = " | ".join(f"on_{s.name}" for s in self._passing) or "0"
         dense = [stream for stream in self.wants if stream.shape == "dense"]
@@ -408,40 +364,12 @@ class _Printing:
     def _number(self, stream: Stream) -> int:
         return self.sweeps.number[stream.name]
 
-    def _added(self, stream: Stream) -> list[str]:
-        """What entries at labels add to a block."""
-        lines: list[str] = []
-        for point in self.kernel.points:
-            for slope in point.statistic.gradients:
-                if slope.of == stream.name:
-                    lines += self._added_at(point, stream, slope.value)
-        return lines
-
-    def _added_at(self, point: Point, stream: Stream, slope: Node) -> list[str]:
-        s = point.statistic
-        coefficient = f"d_{s.name}"
-        opening, closing = ["{", f"const int label = {self._label(point)};"], "}"
-        if point.extra:
-            given = f"((const double *)call->data[{self.slot('coefficient', s.name)}])[row * {self._extent(s)} + k]"
-            opening = [*self._each(s), f"const double d_{s.name} = {given};"]
-        inner: list[str] = []
-        value = self.sweeps.expressions(inner, WHOLE).number(at_label(slope))
-        return [*opening, "const int place = (label < 0 ? 0 : label) - first;",
-                f"if (place >= 0 && place < count && {coefficient} != 0) {{", "const int j = first + place;", "(void)j;",
-                *inner, f"block{self._number(stream)}[place] += (real){coefficient} * {value};", "}", closing]  # fmt: skip
-
     def _stored(self, stream: Stream) -> list[str]:
         number = self._number(stream)
         if stream.shape == "column":
             return ["#pragma omp simd", f"for (int i = 0; i < count; i++) sum{number}[first + i] += block{number}[i];"]
         type_ = self.types[stream.name]
         return [f"put_{type_}(out{number} + first + placed, block{number} + placed, count - placed, call->streaming);"]
-
-
-def at_label(slope: Node) -> Node:
-    """The slope of a selection at its label: `slope if index == label else 0` without its condition."""
-    assert isinstance(slope, Map) and slope.function == "where"
-    return slope.arguments[1]
 
 
 def indented(lines: Sequence[str]) -> list[str]:

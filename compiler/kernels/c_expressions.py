@@ -12,9 +12,8 @@ from lossc.compiler.emission.facts import may_be_infinite, may_vanish
 from lossc.compiler.faults import InternalError
 from lossc.compiler.kernels.model import RowType
 from lossc.compiler.kernels.regular import Regularity
-from lossc.compiler.primitives import PRIMITIVES
+from lossc.compiler.primitives import COMPARISONS, PRIMITIVES
 
-COMPARISONS = ("lt", "le", "eq", "ne")
 LOGICAL = ("and", "or", "not")
 KINKED = (*COMPARISONS, "abs", "sign", "relu", "max", "min")
 WHOLE_POWERS = 8

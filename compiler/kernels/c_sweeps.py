@@ -1,4 +1,4 @@
-"""The loops of a kernel over the classes of a row for sums, entries at labels and gradients.
+"""The loops of a kernel over the classes of a row for sums and gradients.
 
 Sums are taken over blocks of classes in the type of the loop, several lanes each, and over the blocks in double precision.
 Gradients are worked out for one block at a time, entries at labels added to it, and the block is rounded and stored once.
@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lossc.compiler.core import Node
-from lossc.compiler.kernels.c_loops import BLOCKED, REGULAR, WHOLE, Loops, in_blocks, read_by, simd
+from lossc.compiler.kernels.c_loops import BLOCKED, REGULAR, Loops, in_blocks, read_by, simd
 from lossc.compiler.kernels.c_packs import Names, Packs
 from lossc.compiler.kernels.c_rows import RowScope
 from lossc.compiler.kernels.gradient import Part, collected, gradient_of, guarded
-from lossc.compiler.kernels.model import Kernel, Point
+from lossc.compiler.kernels.model import Kernel
 from lossc.compiler.table.model import Statistic, Stream
 
 
@@ -143,16 +143,6 @@ class Sweeps(Loops):
             body.append(f"part_{s.name} {sign}= {value};")
         body += [f"{name}[first + i] = {printer.number(node)};" for node, name in held.items()]
         return simd(clauses, "count", "i", body, start)
-
-    # -------------------------------------------------------------------------------------- entries at labels
-
-    def point(self, point: Point, output: str, label: str) -> list[str]:
-        """The entry of a body at a class; NaN where there is no such class."""
-        lines: list[str] = []
-        value = self.expressions(lines, WHOLE).atom(point.statistic.body)
-        missing = "0" if value.type != "number" else "NAN"
-        return [f"if ({label} < classes && classes > 0) {{", f"const int j = {label} < 0 ? 0 : {label};", *lines,
-                f"{output} = {value.text};", f"}} else {output} = {missing};"]  # fmt: skip
 
     # -------------------------------------------------------------------------------------- gradients
 

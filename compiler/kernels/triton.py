@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from lossc.compiler.core import Index, Node
 from lossc.compiler.kernels.backward import added
-from lossc.compiler.kernels.c import Function, Slot, SlotKind, at_label
+from lossc.compiler.kernels.c import Function, Slot, SlotKind
 from lossc.compiler.kernels.c_expressions import Atom
+from lossc.compiler.kernels.c_points import at_label
 from lossc.compiler.kernels.c_rows import value_type
 from lossc.compiler.kernels.gradient import coefficient, gradient_of, guarded, seen
 from lossc.compiler.kernels.model import Kernel, Local, Point, plain, type_of

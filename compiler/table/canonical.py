@@ -29,6 +29,7 @@ from lossc.compiler.core import (
     walk,
     where,
 )
+from lossc.compiler.primitives import COMPARISONS
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.centre import Centre, Centres, mapped
 from lossc.compiler.table.lowering import MINUS_INFINITY, Lowering, conjuncts, differentiable
@@ -41,7 +42,6 @@ EQUIVARIANT = ("max", "min", "logaddexp")
 """Functions with f(x + c, y + c) = f(x, y) + c; reductions of the same kind follow."""
 EQUIVARIANT_REDUCTIONS = ("max", "min", "logsumexp", "median", "quantile")
 INVARIANT_REDUCTIONS = ("argmax", "std", "var")
-COMPARISONS = ("lt", "le", "eq", "ne")
 MOST_LEVELS = 4
 """A body whose statistics took more sweeps than this is computed: each nests the bodies of all before it."""
 

@@ -8,8 +8,7 @@ is read.
 from __future__ import annotations
 
 from lossc.compiler.core import Along, Map, Node, Reduce, Select, StopGrad, walk
-
-COMPARISONS = ("lt", "le", "eq", "ne")
+from lossc.compiler.primitives import COMPARISONS
 
 
 def compares_itself(node: Node, axis: str) -> bool:

@@ -11,16 +11,16 @@ Table after table takes 3 for each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lossc.runtime.backends.blocks import Block, part
+from lossc.runtime.backends.blocks import Block
 from lossc.runtime.backends.early import ratio_of, scaled
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.heads import Headed
-from lossc.runtime.backends.passage import Key, Passage, Rooted, Total
+from lossc.runtime.backends.passage import Key, Passage, Rooted, Total, narrowed
 from lossc.runtime.backends.pool import empty_on
 from lossc.runtime.linear import Linear
 
@@ -117,19 +117,11 @@ class BothWays:
         first, axis = self.calls[0], self._component.table.axis
         start, length = block.get(axis, (0, first.known.sizes[axis]))
         engine = self._component.of_parts()
-        known = self._narrowed(first.known, {axis: (start, length)}, _turned(scores))
-        known = known.having(engine.beside(known, start, first.known.sizes[axis]))
         (name,) = first.heads
+        known = narrowed(first.known, first.owner.axes, {axis: (start, length)}).having({name: _turned(scores)})
+        known = known.having(engine.beside(known, start, first.known.sizes[axis]))
         slope = engine.gradients(known, self._weights, frozenset((name,))).get(name)
         return torch.zeros_like(scores) if slope is None else _turned(slope)
-
-    def _narrowed(self, known: Environment, block: Block, scores: Tensor) -> Environment:
-        """What the first table knows of some of its classes."""
-        axes, (name,) = self.calls[0].owner.axes, self.calls[0].heads
-        tensors = {key: part(x, axes.get(("tensor", key), ()), block) for key, x in known.tensors.items()}
-        params = {key: part(x, axes.get(("param", key), ()), block) for key, x in known.params.items()}
-        sizes = {**known.sizes, **{axis: length for axis, (_, length) in block.items()}}
-        return replace(known, tensors={**tensors, name: scores}, params=params, sizes=sizes)
 
     # -------------------------------------------------------------------------------------- backward
 

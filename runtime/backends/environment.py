@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from lossc.compiler.core import Input, Param
 from lossc.compiler.emission import Bound
+from lossc.compiler.table import Statistic
 from lossc.runtime.backends.reference import Executable, Value
 
 
@@ -70,6 +72,14 @@ def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: 
 def in_type(tensor: Tensor, like: Tensor) -> Tensor:
     """Numbers in the type of the computation; masks and labels as they are."""
     return tensor if tensor.dtype == like.dtype or not tensor.is_floating_point() else tensor.to(like.dtype)
+
+
+STORED = {"argmax": torch.int64, "any": torch.bool}
+
+
+def stored(statistic: Statistic) -> torch.dtype:
+    """The type in which a statistic of rows is kept; numbers in double precision."""
+    return torch.bool if statistic.leaf.is_mask else STORED.get(statistic.op, torch.float64)
 
 
 def in_double(known: Environment) -> Environment:

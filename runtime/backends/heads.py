@@ -138,7 +138,7 @@ class Headed:
         self.axes: dict[Key, Axes] = {**axes, **{("tensor", name): order for name, order in places.items()}}
         made = tuple(providers(table))
         self.components = tuple(Component(each, self.seam, made, engine(each), self.axes) for each in components(table))
-        self.moving = {root.name for root in table.seam if differentiable(root.value)}
+        self.moving = frozenset(root.name for root in table.seam if differentiable(root.value))
         self._sums = {root.name: independent(root.value) for root in table.seam}
         self._moved = [component for component in self.components if component.is_moved]
         self._hopeful = True

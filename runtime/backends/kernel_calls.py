@@ -14,7 +14,7 @@ from lossc.compiler.core import Input, walk
 from lossc.compiler.kernels import Argument, Kernel
 from lossc.compiler.kernels.c import Function, Slot
 from lossc.compiler.table import Statistic, Stream
-from lossc.runtime.backends.environment import Environment
+from lossc.runtime.backends.environment import Environment, stored
 from lossc.runtime.backends.native import MOST, TYPES, Native
 from lossc.runtime.backends.places import Built, Layout, Place, StreamForm, in_form
 from lossc.runtime.backends.pool import empty_on
@@ -22,7 +22,6 @@ from lossc.runtime.backends.row_arguments import Arguments
 
 Axes = tuple[str, ...]
 CPU = torch.device("cpu")
-STORED = {"argmax": torch.int64, "any": torch.bool}
 
 
 @dataclass
@@ -264,11 +263,6 @@ class KernelCalls:
             yield name, form.returned(gradient)
         for name, column in written.columns.items():
             yield name, column.to(given.streams[name][0].dtype)
-
-
-def stored(statistic: Statistic) -> torch.dtype:
-    """The type in which a statistic is kept."""
-    return torch.bool if statistic.leaf.is_mask else STORED.get(statistic.op, torch.float64)
 
 
 def axes_of(stream: Stream) -> Axes:

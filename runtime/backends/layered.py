@@ -66,14 +66,12 @@ class Layered(Fused):
         """The roots of a table and of the one that follows, where these go through a matrix and its transpose together."""
         numbers = [step, *(other for other in following if isinstance(other, int))]
         ways = [way for at in numbers for way in self._way(at, weights, heads)]
-        if len(ways) < 2 or ways[1].name not in (self._transposed.get(ways[0].name), *self._turning(ways[0].name)):
+        if len(ways) < 2:
             return None
         there, back = ways
+        if self._transposed.get(there.name) != back.name and self._transposed.get(back.name) != there.name:
+            return None
         return together(there, back, environment) or together(back, there, environment)
-
-    def _turning(self, name: str) -> Iterator[str]:
-        """The matrices that are transposed into one of this name."""
-        return (whole for whole, new in self._transposed.items() if new == name)
 
     def _way(self, at: int, weights: Weights, heads: Mapping[str, Linear]) -> Iterator[Way]:
         """A table over one matrix alone, no root of which another table reads."""

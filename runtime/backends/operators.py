@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lossc.compiler.kernels.c import source
 from lossc.compiler.kernels.regular import Regularity
-from lossc.runtime.backends.kernel_calls import Given, KernelCalls, axes_of, stored
+from lossc.runtime.backends.environment import stored
+from lossc.runtime.backends.kernel_calls import Given, KernelCalls, axes_of
 from lossc.runtime.backends.once import refusal
 
 SCHEMA = "(Tensor[] streams, Tensor[] arguments, SymInt[] extents, bool double) -> Tensor[]"

@@ -40,6 +40,14 @@ def row_bytes(heads: Mapping[str, Linear]) -> int:
     return sum(head.dtype.itemsize * head.weight.shape[0] for head in heads.values())
 
 
+def narrowed(known: Environment, axes: Mapping[Key, Axes], block: Block) -> Environment:
+    """What is known of a block; tensors and parameters without `axes` have none that it cuts."""
+    tensors = {name: part(x, axes.get(("tensor", name), ()), block) for name, x in known.tensors.items()}
+    params = {name: part(x, axes.get(("param", name), ()), block) for name, x in known.params.items()}
+    sizes = {**known.sizes, **{axis: length for axis, (_, length) in block.items()}}
+    return replace(known, tensors=tensors, params=params, sizes=sizes)
+
+
 class Passage:
     """One call: what is known, the heads, and gradients that were formed with the statistics."""
 
@@ -57,7 +65,7 @@ class Passage:
     @property
     def moving(self) -> frozenset[str]:
         """The roots that pass gradient."""
-        return frozenset(self.owner.moving)
+        return self.owner.moving
 
     def projection(self, name: str, *, fresh: bool = False) -> Projection:
         """The products of a head; `fresh` ones have added nothing yet."""
@@ -180,17 +188,15 @@ class Visit:
         self.axes = {name: axes for (kind, name), axes in call.owner.axes.items() if kind == "tensor"}
         self.axes |= {name: axes for each in call.owner.components if not each.is_moved for name, axes in each.values.items()}
         known = replace(call.known, tensors={name: x for name, x in call.known.tensors.items() if name in self.axes})
-        self.known = self._narrowed(known, block)
+        own = {self.axes[name][-1]: head.weight.shape[0] for name, head in self.heads.items()}
+        self.known = self._narrowed(replace(known, sizes={**known.sizes, **own}), block)
         for name in self.heads:
             self._multiply(name)
 
     def _narrowed(self, known: Environment, block: Block) -> Environment:
         """What is known of a block."""
-        own = {self.axes[name][-1]: head.weight.shape[0] for name, head in self.heads.items()}
-        sizes = {**known.sizes, **own, **{axis: length for axis, (_, length) in block.items()}}
-        tensors = {name: part(x, self.axes[name], block) for name, x in known.tensors.items()}
-        params = {name: part(x, self.call.owner.axes["param", name], block) for name, x in known.params.items()}
-        return replace(known, tensors=tensors, params=params, sizes=sizes)
+        order: dict[Key, Axes] = {("tensor", name): axes for name, axes in self.axes.items()}
+        return narrowed(known, {**self.call.owner.axes, **order}, block)
 
     def _multiply(self, name: str) -> None:
         """The scores of one head."""

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossc.compiler.kernels.c_rows import value_type
 from lossc.compiler.sweeps import Contribution, GradientSweep, Sweep
 from lossc.compiler.table import Table
 from lossc.runtime.backends.blocks import Block, BlockProgram, Buffers, cut, part
-from lossc.runtime.backends.environment import Environment
+from lossc.runtime.backends.environment import Environment, in_type, stored
 from lossc.runtime.backends.pool import POOL
 
 Axes = tuple[str, ...]
@@ -73,7 +72,6 @@ class StatisticPass:
         self.cut = sweep.cut
         self.program = BlockProgram(sweep.procedure)
         self.statistics = {s.name: s for s in table.statistics if s.name in sweep.procedure.outputs}
-        self.rows = {name: s.rows for name, s in self.statistics.items()}
 
     def run(self, call: Call) -> dict[str, Tensor]:
         """The statistics of all rows, by the names of their leaves; of no rows there is no block."""
@@ -82,16 +80,13 @@ class StatisticPass:
         for block in cut(self.cut, call.sizes, call.rows):
             outputs = self.program.run(call.bound(self.program, block), buffers, {})
             for name, value in outputs.items():
-                value = arranged(value, self.program.axes[name], self.rows[name]).expand(
-                    call.shape(self.rows[name], block)
-                )
+                rows = self.statistics[name].rows
+                value = arranged(value, self.program.axes[name], rows).expand(call.shape(rows, block))
                 if f"@{name}" not in found:
-                    found[f"@{name}"] = value.new_empty(call.shape(self.rows[name], {}))
-                part(found[f"@{name}"], self.rows[name], block).copy_(value)
-        for name in self.statistics if not found else ():
-            kind = value_type(self.statistics[name])
-            dtype = call.like.dtype if kind == "number" else torch.int64 if kind == "integer" else torch.bool
-            found[f"@{name}"] = call.like.new_empty(call.shape(self.rows[name], {}), dtype=dtype)
+                    found[f"@{name}"] = value.new_empty(call.shape(rows, {}))
+                part(found[f"@{name}"], rows, block).copy_(value)
+        for name, s in self.statistics.items() if not found else ():
+            found[f"@{name}"] = in_type(call.like.new_empty(call.shape(s.rows, {}), dtype=stored(s)), call.like)
         return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from lossc.compiler.emission import Bound, Procedure, Slot
 from lossc.compiler.faults import InternalError
 from lossc.runtime import operations
+from lossc.runtime.tracing import outside_traces
 
 Value: TypeAlias = "Tensor | int | Callable[..., Tensor] | tuple[tuple[int, ...], ...]"
 """What may be bound: a tensor or a parameter, an extent, a function of the caller, the shapes of leaves."""
@@ -53,10 +54,7 @@ class Executable:
 
     def _differentiating(self, values: Sequence[Value]) -> dict[str, Tensor]:
         """The same of a program that takes gradients inside, at which the graph of a trace breaks."""
-        if torch.compiler.is_compiling():
-            found: dict[str, Tensor] = torch.compiler.disable(self._differentiated)(values)  # type: ignore[no-untyped-call]
-            return found
-        return self._differentiated(values)
+        return outside_traces(self._differentiated, values)
 
     def _differentiated(self, values: Sequence[Value]) -> dict[str, Tensor]:
         """It takes them wherever it is called, evaluation too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from lossc.compiler.kinds import Kind
 from lossc.compiler.program import LetInfo, TensorInfo
 from lossc.compiler.suggest import did_you_mean
+from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 from lossc.runtime.plot.neutral import DTYPE, extents_of, neutral, neutral_inputs
@@ -58,7 +59,7 @@ def curves(
 
     The entry is the first one of the input or named quantity `along`, by default of the first input with a slope; of a
     distribution the others share what is left. `fixed` gives all entries of other tensors a number, `sweep` is a parameter
-    with the values that make a line each.
+    with the values that make a line each; it keeps the last.
     """
     info = _info(objective, along)
     given: dict[str, Tensor] = neutral_inputs(objective, sizes)
@@ -66,8 +67,9 @@ def curves(
         extents = extents_of(objective, sizes or {})
         like = torch.zeros([extents[axis] for axis in info.order], dtype=DTYPE)
         given[info.name] = neutral(info.kind, info.order, like, "input")
+    every = (*objective.program.tensors, *objective.program.lets)
     for name, value in (fixed or {}).items():
-        given[_known(objective, name)] = torch.full_like(given.get(name, torch.zeros((), dtype=DTYPE)), value)
+        given[_named(name, every)] = torch.full_like(given.get(name, torch.zeros((), dtype=DTYPE)), value)
     places = _places(info.kind, between, points)
     lines: dict[str, list[Line]] = {}
     for label, setting in _settings(sweep):
@@ -137,19 +139,20 @@ def _info(objective: Objective, along: str | None) -> TensorInfo | LetInfo:
     if along is None:
         along = next((name for name, info in program.tensors.items() if name in fit and info.role == "input"), None)
         along = along or next(iter(fit), "")
-    if along not in fit:
-        what = f"`{along}` is a {every[along].kind.name}, along which there is no slope" if along in every else (
-            f"there is no tensor or named quantity `{along}`")  # fmt: skip
-        raise fail("E805", what, help=did_you_mean(along, fit) or (f"there are {', '.join(fit)}",))
-    return fit[along]
+    if along in every and along not in fit:
+        raise _unknown(f"`{along}` is a {every[along].kind.name}, along which there is no slope", along, fit)
+    return fit[_named(along, fit)]
 
 
-def _known(objective: Objective, name: str) -> str:
-    every = (*objective.program.tensors, *objective.program.lets)
+def _named(name: str, every: Collection[str]) -> str:
+    """The name, which must be one of these."""
     if name not in every:
-        help_ = did_you_mean(name, every) or (f"there are {', '.join(every)}",)
-        raise fail("E805", f"there is no tensor or named quantity `{name}`", help=help_)
+        raise _unknown(f"there is no tensor or named quantity `{name}`", name, every)
     return name
+
+
+def _unknown(message: str, name: str, every: Collection[str]) -> LosscError:
+    return fail("E805", message, help=did_you_mean(name, every) or (f"there are {', '.join(every)}",))
 
 
 def _places(kind: Kind, between: tuple[float, float] | None, points: int) -> list[float]:

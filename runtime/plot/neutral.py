@@ -2,11 +2,12 @@
 
 | kind                             | every entry                                  |
 |----------------------------------|----------------------------------------------|
-| `logits`, `real`                 | 0 for an `input`, 1 for `data`               |
+| `logits`                         | 0                                            |
+| `real`, `int`                    | 0 for an `input`, 1 for `data`               |
 | `prob`, `logprob` over an axis   | uniform                                      |
 | `unit`, `logprob` without one    | 1/2, log(1/2)                                |
 | `positive`, `nonneg`, `sign`     | 1                                            |
-| `mask`, `label`, `int`           | true, the first entry, 0                     |
+| `mask`, `label`                  | true, the first entry                        |
 | `embedding`                      | drawn: vectors that are all equal have no direction |
 
 An axis has one entry, those that scores or labels are about two, and those that a batch is compared with itself along four.
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from lossc.compiler.kinds import DISTRIBUTIONS, Kind
 from lossc.compiler.program import Program, copied_axes
-from lossc.runtime.examples import example_inputs
+from lossc.runtime.examples import example_inputs, known_extents
 from lossc.runtime.objective import Objective
 
 DTYPE = torch.float64
@@ -42,12 +43,11 @@ def neutral_inputs(objective: Objective, sizes: Mapping[str, int] | None = None)
 
 def extents_of(objective: Objective, sizes: Mapping[str, int]) -> dict[str, int]:
     """The extent of every axis."""
-    program = objective.program
-    known = {axis.name: len(axis.positions) for axis in program.axes.values() if axis.positions}
-    extents = {axis: 2 if axis in _about(program) else 1 for axis in program.axes}
+    program, known, about = objective.program, known_extents(objective, sizes), _about(objective.program)
+    extents = {axis: 2 if axis in about else 1 for axis in program.axes}
     for copy, of in copied_axes(program).items():
-        extents |= {copy: sizes.get(of, 4), of: 4}
-    return {**extents, **known, **objective.sizes, **sizes}
+        extents |= {copy: known.get(of, 4), of: 4}
+    return {**extents, **known}
 
 
 def _about(program: Program) -> set[str | None]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossc.runtime.files import replacing
+from lossc.runtime.files import write_png
 from lossc.runtime.plot.curves import Curve, Line
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ _COLOURS = ("#0f766e", "#c0392b", "#3b6fb0", "#b08d57", "#64748b", "#7c3aed", "#
 
 def draw(curves: Sequence[Curve], along: str, title: str, path: Path) -> None:
     """Writes a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 0.7 + 2.9 * len(curves)), dpi=120, layout="constrained")
@@ -26,8 +25,7 @@ def draw(curves: Sequence[Curve], along: str, title: str, path: Path) -> None:
     for (left, right), curve in zip(panels, curves, strict=True):
         _panel(left, curve, along, curve.term, lambda line: line.values)
         _panel(right, curve, along, f"d {curve.term} / d {along}", lambda line: line.slopes)
-    with replacing(path) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))  # type: ignore[no-untyped-call]
+    write_png(figure, path)
 
 
 def _panel(axes: Axes, curve: Curve, along: str, title: str, of_line: Callable[[Line], tuple[float, ...]]) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from lossc.runtime.files import replacing
+from lossc.runtime.files import write_png
 from lossc.runtime.training.journal import Reading
 
 _TRAIN, _HELD_OUT = "#9db8d9", "#c0392b"
@@ -14,7 +14,6 @@ _TRAIN, _HELD_OUT = "#9db8d9", "#c0392b"
 
 def draw_curves(readings: Sequence[Reading], title: str, path: Path) -> None:
     """Writes a PNG of every quantity against the step."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for reading in readings for name in reading.values()))
@@ -26,8 +25,7 @@ def draw_curves(readings: Sequence[Reading], title: str, path: Path) -> None:
     figure.subplots_adjust(0.16 / columns, 0.5 * margin, 1 - 0.08 / columns, 1 - 0.75 * margin, wspace=0.22, hspace=0.4)
     for place, name in enumerate(names, start=1):
         _panel(figure.add_subplot(rows, columns, place), name, readings)
-    with replacing(path) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))  # type: ignore[no-untyped-call]
+    write_png(figure, path)
 
 
 def _panel(axes: object, name: str, readings: Sequence[Reading]) -> None:

@@ -113,6 +113,11 @@ def batch(b: int = 2, t: int = 3, v: int = 7, k: int = 2, seed: int = 0, dtype: 
     return {**{name: x.to(dtype) for name, x in numbers.items()}, **given}
 
 
+def of_type(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Batch:
+    """The same, its numbers in another type."""
+    return {name: x.to(dtype) if x.is_floating_point() else x for name, x in tensors.items()}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A loss, its terms and monitors, and its gradients to tensors and learned parameters."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from tests.runtime.fused_cases import of_type
 from torch import Tensor
 
 import lossc
@@ -13,10 +14,6 @@ Tensors = Mapping[str, Tensor]
 
 UNITS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
 """The distance from 1 to the next number."""
-
-
-def in_double(tensors: Tensors) -> dict[str, Tensor]:
-    return {name: x.double() if x.is_floating_point() else x for name, x in tensors.items()}
 
 
 def outcome(text: str, backend: str, batch: Tensors, head: Tensors | None = None) -> dict[str, Tensor]:
@@ -71,8 +68,8 @@ def assert_as_good_as_the_reference(
     """
     dtype = batch["z"].dtype
     unit = UNITS[dtype] if head is not None else UNITS[max(dtype, torch.float32, key=lambda each: each.itemsize)]
-    exact_head = None if head is None else in_double(head)
-    exact, own = outcome(text, "reference", in_double(batch), exact_head), outcome(text, "reference", batch, head)
+    exact_head = None if head is None else of_type(head, torch.float64)
+    exact, own = outcome(text, "reference", of_type(batch, torch.float64), exact_head), outcome(text, "reference", batch, head)
     moved: list[dict[str, Tensor]] = []
     for backend in backends:
         found = outcome(text, backend, batch, head)

@@ -98,7 +98,7 @@ def test_odd_sizes(text: str, tokens: int, classes: int) -> None:
 def test_gradients_are_as_exact_as_those_of_the_reference(text: str, dtype: torch.dtype) -> None:
     fused, reference = pair(text)
     batch = cases.batch(t=9, v=50, dtype=dtype)
-    exact = outcome(reference, {name: x.double() if x.is_floating_point() else x for name, x in batch.items()})
+    exact = outcome(reference, cases.of_type(batch, torch.float64))
     found, expected = outcome(fused, batch), outcome(reference, batch)
     for name, gradient in exact.gradients.items():
         error, allowed = (
@@ -111,9 +111,7 @@ def test_no_offset_costs_accuracy() -> None:
     fused, _ = pair("two distributions")
     batch = cases.batch(dtype=torch.float32)
     moved = {**batch, "logits": (batch["logits"] + 1e4), "teacher": batch["teacher"] + 1e4}
-    exact = outcome(
-        pair("two distributions")[1], {n: x.double() if x.is_floating_point() else x for n, x in moved.items()}
-    )
+    exact = outcome(pair("two distributions")[1], cases.of_type(moved, torch.float64))
     found = outcome(fused, moved)
     for name, gradient in exact.gradients.items():
         if name in ("logits", "teacher"):

@@ -88,12 +88,8 @@ def rows(classes: int, count: int, seed: int = 0) -> cases.Batch:
     return {"logits": logits, "teacher": teacher, "labels": labels, "mask": mask}
 
 
-def of_type(batch: cases.Batch, **dtypes: torch.dtype) -> cases.Batch:
+def of_types(batch: cases.Batch, **dtypes: torch.dtype) -> cases.Batch:
     return {name: x.to(dtypes[name]) if name in dtypes else x for name, x in batch.items()}
-
-
-def doubled(batch: cases.Batch) -> cases.Batch:
-    return {name: x.double() if x.is_floating_point() else x for name, x in batch.items()}
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -117,9 +113,9 @@ TYPES = {
 @pytest.mark.parametrize("text", TEXTS)
 def test_gradients(objectives: dict[tuple[str, str], Objective], text: str, types: str, classes: int) -> None:
     dtypes, tolerance = TYPES[types]
-    batch = of_type(rows(classes, 41, seed=classes), **dtypes)
+    batch = of_types(rows(classes, 41, seed=classes), **dtypes)
     found = cases.outcome(objectives[text, "c"], batch, scale=0.5)
-    expected = cases.outcome(objectives[text, "reference"], doubled(batch), scale=0.5)
+    expected = cases.outcome(objectives[text, "reference"], cases.of_type(batch, torch.float64), scale=0.5)
     torch.testing.assert_close(found.values["loss"], expected.values["loss"], rtol=2e-6, atol=2e-6)
     for name, gradient in expected.gradients.items():
         assert error(found.gradients[name], gradient) <= tolerance, name
@@ -133,9 +129,9 @@ def test_a_label_at_every_place(objectives: dict[tuple[str, str], Objective], ty
     labels = torch.arange(first, first + 130)
     logits, teacher = (3 * torch.randn(130, first + 130, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
     plain = {"logits": logits, "teacher": teacher, "labels": labels, "mask": torch.ones(130, dtype=torch.bool)}
-    batch = of_type(plain, **dtypes)
+    batch = of_types(plain, **dtypes)
     found = cases.outcome(objectives["one stream", "c"], batch).gradients["logits"]
-    expected = cases.outcome(objectives["one stream", "reference"], doubled(batch)).gradients["logits"]
+    expected = cases.outcome(objectives["one stream", "reference"], cases.of_type(batch, torch.float64)).gradients["logits"]
     for row in range(130):
         assert error(found[row], expected[row]) <= tolerance
     assert error(found[range(130), labels], expected[range(130), labels]) <= tolerance
@@ -143,7 +139,7 @@ def test_a_label_at_every_place(objectives: dict[tuple[str, str], Objective], ty
 
 @pytest.mark.parametrize("types", ["fp32", "bf16"])
 def test_nan_stays_in_its_row(objectives: dict[tuple[str, str], Objective], types: str) -> None:
-    batch = of_type(rows(2112, 12), **TYPES[types][0])
+    batch = of_types(rows(2112, 12), **TYPES[types][0])
     batch["mask"] = torch.ones_like(batch["mask"])
     batch["logits"] = batch["logits"].nan_to_num(0.0, 0.0, 0.0)
     for odd in (torch.tensor(float("nan")), torch.tensor(-1, dtype=torch.int32).view(torch.float32)):

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 import torch
 from tests.runtime import fused_cases as cases
-from tests.runtime.fused_cases import Batch, Change, Outcome, outcome
+from tests.runtime.fused_cases import Batch, Change, Outcome, of_type, outcome
 from torch import Tensor
 
 import lossc
@@ -51,10 +51,6 @@ def deep(batch: Batch) -> Batch:
         "logits": torch.where(far, -1e4, batch["logits"]),
         "teacher": torch.where(far, -200.0, batch["teacher"]),
     }
-
-
-def of_type(batch: Batch, dtype: torch.dtype) -> Batch:
-    return {name: x.to(dtype) if x.is_floating_point() else x for name, x in batch.items()}
 
 
 CHANGES: dict[str, Change] = {**cases.CHANGES, "forbidden": cases.forbidden, "poisoned": cases.poisoned, "deep": deep}

@@ -94,8 +94,7 @@ def test_gradients_are_as_exact_as_those_of_the_reference(text: str, dtype: torc
     found, expected, exact = (defaultdict[str, float](float) for _ in range(3))
     for seed in range(6):  # of a single number, such as dL/d temperature, one error alone says little
         batch = cases.batch(t=9, v=50, dtype=dtype, seed=seed)
-        doubled = {name: x.double() if x.is_floating_point() else x for name, x in batch.items()}
-        gradients = outcome(reference, doubled).gradients
+        gradients = outcome(reference, cases.of_type(batch, torch.float64)).gradients
         for errors, objective in ((found, fused), (expected, reference)):
             for name, gradient in outcome(objective, batch).gradients.items():
                 errors[name] += float((gradient - gradients[name]).square().sum())
@@ -110,9 +109,7 @@ def test_no_offset_costs_accuracy() -> None:
     fused, _ = pair("two distributions")
     batch = cases.batch(dtype=torch.float32)
     moved = {**batch, "logits": (batch["logits"] + 1e4), "teacher": batch["teacher"] + 1e4}
-    exact = outcome(
-        pair("two distributions")[1], {n: x.double() if x.is_floating_point() else x for n, x in moved.items()}
-    )
+    exact = outcome(pair("two distributions")[1], cases.of_type(moved, torch.float64))
     found = outcome(fused, moved)
     for name, gradient in exact.gradients.items():
         if name in ("logits", "teacher"):

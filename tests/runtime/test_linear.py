@@ -272,7 +272,7 @@ def test_half_precision_errs_no_more_than_the_product(dtype: torch.dtype) -> Non
     given, errors = Given("four terms", dtype, v=501, plain=True), []
     exact = Given("four terms", torch.float64, v=501, plain=True)
     exact.parts = {name: x.detach().double().requires_grad_() for name, x in given.parts.items()}
-    exact.rest = {name: x.double() if x.is_floating_point() else x for name, x in given.rest.items()}
+    exact.rest = cases.of_type(given.rest, torch.float64)
     loss = cases.objective("four terms", "reference")(logits=exact.head().logits(), **exact.rest).loss
     expected = gradients(exact, loss)
     for backend in ("c", "reference"):

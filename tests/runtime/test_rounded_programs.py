@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 from tests.runtime import whole_programs
+from tests.runtime.fused_cases import of_type
 from tests.runtime.rounded import assert_as_good_as_the_reference, outcome
 from torch import Tensor
 
@@ -33,7 +34,7 @@ def batch(seed: int, dtype: torch.dtype, kind: str) -> dict[str, Tensor]:
         tensors["z"][torch.rand(tensors["z"].shape, generator=source) < 0.15] = -torch.inf
     elif kind == "large":
         tensors["z"] += 1e4 * (torch.rand(tensors["z"].shape, generator=source) - 0.5).sign()
-    return {name: x.to(dtype) if x.is_floating_point() else x for name, x in tensors.items()}
+    return of_type(tensors, dtype)
 
 
 def head(tensors: dict[str, Tensor], seed: int, kind: str) -> dict[str, Tensor]:
