@@ -330,24 +330,27 @@ def _along_value(ctx: Context, name: str, axis: str, value: Value, node: Node, a
 
 
 def _shift(axis: str, value: Value, admitted: Node | None, group: Node | None, given: Given) -> Value:
-    """The value `n` steps earlier; absent, or `fill`, where there is none or it lies in another group."""
+    """The value `n` entries earlier, of those admitted and of the same group; absent, or `fill`, where there is none."""
     n = given.node("n") or core.ONE
-
-    def moved(node: Node) -> Node:
-        return core.Along("shift", axis, node, None, None, n)
-
-    source = core.sub(core.Index(axis), n)
-    inside = core.all_of(core.apply("le", core.ZERO, source), core.apply("lt", source, core.Size(axis)))
-    same = core.apply("eq", moved(group), group) if group is not None else None
-    exists = core.all_of(inside, same, moved(admitted) if admitted is not None else None)
+    if admitted is None and group is None:
+        source = core.sub(core.Index(axis), n)
+        exists = core.all_of(core.apply("le", core.ZERO, source), core.apply("lt", source, core.Size(axis)))
+        moved: Node = core.Along("shift", axis, value.node, None, None, n)
+    else:
+        # positions count from 1, since 0 is what a shift brings in
+        counted = core.Along("shift", axis, core.add(core.Index(axis), core.ONE), admitted, group, n)
+        exists = core.all_of(core.apply("lt", core.ZERO, counted), admitted)
+        # what is not admitted is never read: kept at 0, a gradient of 0 stays 0 through it
+        read = value.node if admitted is None or value.is_label else core.where(admitted, value.node, core.ZERO)
+        moved = core.Select(read, axis, core.sub(counted, core.ONE)) if axis in value.node.axes else value.node
     assert exists is not None
     fill = given.values.get("fill")
     if fill is None:
-        return Value(moved(value.node), value.kind, exists)
+        return Value(moved, value.kind, exists)
     if value.is_mask and fill.node in (core.ZERO, core.ONE):
         fill = mask(core.apply("ne", fill.node, core.ZERO))
     kind = value.kind if value.is_mask == fill.is_mask and not value.is_label else REAL
-    return Value(core.where(exists, moved(value.node), fill.node), kind, fill.present)
+    return Value(core.where(exists, moved, fill.node), kind, core.all_of(admitted, fill.present))
 
 
 def _reordered(

@@ -1,4 +1,4 @@
-"""Cases of std.returns, over trajectories of several lengths whose padding is NaN; episodes end inside some of them."""
+"""Cases of std.returns, over trajectories of several lengths whose padding is NaN, some with a hole; episodes end inside some of them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ NAMES = ("reward", "value", "ratio", "discount")
 
 def trajectories(seed: int = 0, b: int = 4, t: int = 6) -> Batch:
     mask = lengths_mask(b, t, seed=seed)
+    mask[:, 1] &= ~mask[:, 2]  # a step inside a trajectory that does not count
     padded = {name: uniform(b, t, seed=seed + at) for at, name in enumerate(NAMES, start=1)}
     padded["ratio"] = 1 + 0.9 * padded["ratio"]
     padded["discount"] = 0.9 * (padded["discount"] > -0.7).double()
