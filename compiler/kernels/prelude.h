@@ -217,10 +217,18 @@ static inline float log1p_f(float x) {
   return logarithm_f(u) + lost / (inside ? u : 1.0f);
 }
 
-/* The same for x from 0 to 1, and NaN. */
+/* The same for x from 0 to 1, and NaN: one polynomial, which gives log 2 at 1. */
 static inline float log1p_unit_f(float x) {
-  const float u = 1.0f + x;
-  return logarithm_f(u) + (x - (u - 1.0f)) / u;
+  float p = -0.00331847183406353f;
+  p = p * x + 0.020204585045576096f;
+  p = p * x - 0.05766443535685539f;
+  p = p * x + 0.10680554062128067f;
+  p = p * x - 0.15355397760868073f;
+  p = p * x + 0.19695399701595306f;
+  p = p * x - 0.2495858371257782f;
+  p = p * x + 0.33330515027046204f;
+  p = p * x - 0.49999937415122986f;
+  return p * x * x + x;
 }
 
 static inline float expm1_f(float x) {
@@ -234,16 +242,20 @@ static inline float expm1_f(float x) {
   return x > -0.35f && x < 0.35f ? near : exponential_f(x) - 1.0f;
 }
 
-static inline float sigmoid_f(float x) { return 1.0f / (1.0f + exponential_f(-x)); }
+/* From one exponential, exp -|x|, which stands once where both are wanted. */
+static inline float sigmoid_f(float x) {
+  const float e = exponential_negative_f(-__builtin_fabsf(x));
+  return (x > 0.0f ? 1.0f : e) / (1.0f + e);
+}
 
 static inline float softplus_f(float x) {
   const float above = x > 0.0f ? x : 0.0f;
-  return above + log1p_unit_f(exponential_f(x > 0.0f ? -x : x));
+  return above + log1p_unit_f(exponential_negative_f(-__builtin_fabsf(x)));
 }
 
 static inline float logaddexp_f(float x, float y) {
   const float high = x > y ? x : y, low = x > y ? y : x;
-  return high + log1p_unit_f(exponential_f(zero_where(low == high, low - high)));
+  return high + log1p_unit_f(exponential_negative_f(zero_where(low == high, low - high)));
 }
 
 static inline float log1mexp_f(float x) {

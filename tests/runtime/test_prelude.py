@@ -26,6 +26,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], float, float, float]] = {
     "exponential_brief": (torch.exp, -80.0, 0.0, 4e-6),
     "logarithm": (torch.log, 1e-30, 1e30, 3e-7),
     "log1p": (torch.log1p, -0.999, 1e6, 4e-7),
+    "log1p_unit": (torch.log1p, 0.0, 1.0, 2e-7),
     "expm1": (torch.expm1, -80.0, 80.0, 6e-7),
     "sigmoid": (torch.sigmoid, -80.0, 80.0, 6e-7),
     "softplus": (torch.nn.functional.softplus, -80.0, 80.0, 6e-7),
@@ -119,3 +120,9 @@ def test_half_precision_is_read_and_rounded_as_torch_does(name: str, dtype: torc
     numbers = torch.cat([bits.view(torch.float32), torch.randn(9_999) * 1e-5, torch.tensor([math.inf, -math.inf, 65520.0])])
     found = mapped(f"round_{name}", numbers, torch.empty(numbers.shape, dtype=torch.uint16)).view(dtype)
     torch.testing.assert_close(found.float(), numbers.to(dtype).float(), rtol=0.0, atol=0.0, equal_nan=True)
+
+
+def test_the_midpoint_of_two_equal_scores_is_exact() -> None:
+    """log(1 + exp 0) is log 2 to the last bit, so that the Jensen-Shannon divergence of a distribution from itself is 0."""
+    for name, x in (("log1p_unit", 1.0), ("softplus", 0.0)):
+        assert mapped(f"map_{name}", torch.tensor([x])) == torch.tensor(math.log(2.0))
