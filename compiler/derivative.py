@@ -28,6 +28,34 @@ def derivative(node: Node, wrt: Node) -> Node:
     return slopes[node]
 
 
+def cancelled(node: Node) -> Node:
+    """A derivative over one denominator where that is shorter: `log(u) + u / (1 + u) + 1 / (1 + u)` is `log(u) + 1`.
+
+    For what is still a function of its variable: with an exponential in its place the parts overflow, and nothing cancels.
+    """
+    from lossc.compiler.algebra import combined
+    from lossc.compiler.simplify import Simplifier
+
+    plain = Simplifier()(node)
+    if not any(_divides_by_a_sum(part) for part in walk(plain)):
+        return plain
+    together = combined(plain)
+    simpler = plain if together is None else Simplifier()(together)
+    return simpler if _size(simpler) < _size(plain) else plain
+
+
+def _divides_by_a_sum(node: Node) -> bool:
+    return (
+        isinstance(node, Map)
+        and node.function == "div"
+        and any(isinstance(part, Map) and part.function == "add" for part in walk(node.arguments[1]))
+    )
+
+
+def _size(node: Node) -> int:
+    return sum(1 for _ in walk(node))
+
+
 def _slope(node: Node, slopes: dict[Node, Node], wrt: Node) -> Node:
     if isinstance(node, Map):
         return _of_map(node, slopes)

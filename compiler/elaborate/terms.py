@@ -343,8 +343,7 @@ MAX_ORDER = 6
 
 def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value:
     """`f'(u, …)`: the symbolic derivative of a term by its first argument, at u and the other arguments."""
-    from lossc.compiler.derivative import derivative
-    from lossc.compiler.simplify import Simplifier
+    from lossc.compiler.derivative import cancelled, derivative
 
     given = ctx.frame.values.get(head.id)
     term = given.term if isinstance(given, Value) else ctx.frame.terms.get(head.id)
@@ -379,7 +378,7 @@ def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value
     node = value.node
     for _ in range(head.primes):
         node = derivative(node, unknown)
-    node = Simplifier()(node)  # what cancels does so before an exp is put in
+    node = cancelled(node)  # before an exp is put in
     present = core.all_of(*(value.present for value in values))
     return Value(core.substitute(node, {unknown: at.node}), REAL, present)
 

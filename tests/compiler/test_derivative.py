@@ -7,7 +7,7 @@ import math
 import pytest
 
 from lossc.compiler.core import ONE, ZERO, Const, Input, Map, Node, Reduce, StopGrad, add, apply, const, mul, walk
-from lossc.compiler.derivative import derivative
+from lossc.compiler.derivative import cancelled, derivative
 from lossc.compiler.faults import InternalError
 from lossc.compiler.formula import formula
 from lossc.compiler.primitives import PRIMITIVES
@@ -75,6 +75,14 @@ def test_second_derivative() -> None:
     node = formula("x^3 * exp(y * x)", {"x": X, "y": Y})
     first = derivative(node, X)
     assert value(derivative(first, X), POINT) == pytest.approx(slope(first, X, POINT), rel=1e-5)
+
+
+def test_what_cancels_in_a_slope() -> None:
+    """The slope of a generator of Jensen and Shannon's divergence is one log, however it is written."""
+    for text in ("x * log(2 * x / (1 + x)) + log(2 / (1 + x))", "x * log(x) - (x + 1) * log((x + 1) / 2)"):
+        node = cancelled(derivative(formula(text, {"x": X}), X))
+        assert value(node, POINT) == pytest.approx(math.log(2 * POINT[X] / (1 + POINT[X])))
+        assert sum(isinstance(part, Map) and part.function == "div" for part in walk(node)) <= 1
 
 
 def test_stop_gradient_is_a_constant() -> None:

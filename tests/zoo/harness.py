@@ -1,6 +1,6 @@
 """The oracles of the zoo: for each work a batch and its closed form in plain torch, written from the paper's formula.
 
-An oracle is declared in `tests/zoo/oracles/<family>.py`, whose name is that of the family:
+An oracle is declared in `tests/zoo/oracles/<family>.py`, or in `<family>_<more>.py` where the family has many:
 
     @oracle("dpo_shift", batch=of_setting("pairs"), params=[{}, {"f": 0.5}])
     def dpo_shift(tensors, beta=0.1, f=0.95):
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 import lossc
 from lossc import Objective
+from lossc.compiler.zoo_pages import families
 
 Tensors = dict[str, Any]
 Batches = Callable[[int, str], Tensors]
@@ -42,7 +43,8 @@ ODD = {"b": 1, "t": 3, "pair": 1, "q": 1, "sample": 3, "k": 1, "d": 5, "v": 11}
 class Oracle:
     """A work of the zoo with its closed form. `steps` and `rate` are those of `test_it_trains`.
 
-    `stays` is empty, or what the plan says of the vocabulary-sized value that cannot be fused away.
+    `stays` is empty, or what the plan says of the vocabulary-sized value that cannot be fused away. `fuses` is false of a
+    work without a vocabulary.
     """
 
     reference: str
@@ -56,6 +58,7 @@ class Oracle:
     rate: float
     tolerance: float
     stays: str
+    fuses: bool
 
     @property
     def family(self) -> str:
@@ -63,6 +66,12 @@ class Oracle:
 
 
 ORACLES: dict[str, Oracle] = {}
+
+
+def family_of(module: str) -> str:
+    """The family of a module of oracles: the longest whose name begins that of the module."""
+    stem = module.rpartition(".")[2]
+    return max((family for family in families() if f"{stem}_".startswith(f"{family}_")), key=len)
 
 
 def _nothing(objective: Objective, tensors: Tensors) -> None:
@@ -81,6 +90,7 @@ def oracle(
     rate: float = 0.05,
     tolerance: float = 1e-9,
     stays: str = "",
+    fuses: bool = True,
 ) -> Callable[[ClosedForm], ClosedForm]:
     """Declares the closed form of a work: `closed_form(tensors, **params) -> loss`.
 
@@ -89,11 +99,11 @@ def oracle(
     """
 
     def declared(closed_form: ClosedForm) -> ClosedForm:
-        reference = f"zoo/{closed_form.__module__.rpartition('.')[2]}/{name}"
+        reference = f"zoo/{family_of(closed_form.__module__)}/{name}"
         assert reference not in ORACLES, f"two oracles of {reference}"
         ORACLES[reference] = Oracle(
             reference, batch, closed_form, tuple(params), tuple(variants), prepare, load or {}, steps, rate, tolerance,
-            stays,
+            stays, fuses,
         )  # fmt: skip
         return closed_form
 
@@ -150,7 +160,9 @@ def shared(one: Oracle, params: Mapping[str, Any], backend: str = "reference") -
         return _SHARED[key]
     objective = loaded(one, params, backend)
     program = objective.program
-    traces = program.states or program.constraints or any(f"{draw}(" in objective.text for draw in ("normal", "uniform"))
+    traces = (
+        program.states or program.constraints or any(f"{draw}(" in objective.text for draw in ("normal", "uniform"))
+    )
     if one.prepare is _nothing and not traces:
         _SHARED[key] = objective
     return objective
@@ -258,4 +270,3 @@ def losses_of_descent(one: Oracle, params: Mapping[str, Any]) -> list[float]:
         objective.advance()
         losses.append(float(loss.detach()))
     return losses
-

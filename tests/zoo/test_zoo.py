@@ -47,7 +47,7 @@ WARNED = {
     "zoo/survival/deephit": ["W201"],
 }
 """Works of which a part moves nothing or has no bound, as published."""
-FUSED = [reference for reference, one in oracles().items() if one.family in FUSED_FAMILIES]
+FUSED = [reference for reference, one in oracles().items() if one.family in FUSED_FAMILIES and one.fuses]
 
 
 def named(references: list[str]) -> list[Any]:
