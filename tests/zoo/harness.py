@@ -44,7 +44,7 @@ class Oracle:
     """A work of the zoo with its closed form. `steps` and `rate` are those of `test_it_trains`.
 
     `stays` is empty, or what the plan says of the vocabulary-sized value that cannot be fused away. `fuses` is false of a
-    work without a vocabulary.
+    work without a vocabulary among its inputs.
     """
 
     reference: str

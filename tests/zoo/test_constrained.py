@@ -64,3 +64,25 @@ def test_the_tail_is_better_and_the_average_little_worse() -> None:
     feasible = fitted(constrained, id=torch.arange(32))
     assert float(feasible.max()) < 0.6 * float(mean.max())
     assert float(feasible.mean()) < 1.3 * float(mean.mean())
+
+
+def rewarded(offset: float) -> dict[str, Tensor]:
+    """Rollouts whose rewards of three models are all on one side of the thresholds."""
+    batch = oracles()["zoo/constrained/mu_ppo"].batch(3, "plain")
+    return batch | {"J": batch["J"].abs() * offset}
+
+
+@pytest.mark.parametrize("form", ["inequality", "equality"])
+def test_a_reward_below_its_proxy_point_gains_weight(form: str) -> None:
+    """Descent raises the multiplier there, and lowers it beyond."""
+    objective = lossc.load("zoo/constrained/mu_ppo", backend="reference", form=form, sizes={"rm": 3}).double()
+    assert (run_spec(objective, rewarded(-1)).gradients["l"] < 0).all()
+    assert (run_spec(objective, rewarded(1)).gradients["l"] > 0).all()
+
+
+def test_without_multipliers_only_the_divergence_is_left() -> None:
+    batch = rewarded(1) | {"l": torch.zeros(3).double()}
+    objective = lossc.load("zoo/constrained/mu_ppo", backend="reference", form="equality", sizes={"rm": 3}).double()
+    found = run_spec(objective, batch).gradients["logits"]
+    other = run_spec(objective, batch | {"A": -batch["A"]}).gradients["logits"]
+    torch.testing.assert_close(found, other)

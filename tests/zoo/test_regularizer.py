@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from tests.oracles.batches import classes
-from tests.zoo.harness import Tensors, objective_of, run_spec
+from tests.zoo.harness import Tensors, objective_of, oracles, run_spec
 from tests.zoo.oracles.regularizer import with_weights
 
 
@@ -14,7 +14,9 @@ def weighted(form: str, weights: dict[str, torch.Tensor]) -> float:
     batch |= with_weights(batch, 2)
     flat = {name: torch.zeros(4, dtype=torch.float64) for name in ("0.bias", "2.bias")}
     old = {name: torch.arange(float(w.numel()), dtype=torch.float64).reshape(w.shape) for name, w in weights.items()}
-    found = run_spec(objective_of("zoo/regularizer/spectral", form=form), {**batch, "w": weights, "w_0": old, "b_0": flat})
+    found = run_spec(
+        objective_of("zoo/regularizer/spectral", form=form), {**batch, "w": weights, "w_0": old, "b_0": flat}
+    )
     return float(found.value - torch.nn.functional.cross_entropy(batch["logits"], batch["labels"]))
 
 
@@ -29,3 +31,12 @@ def test_a_permutation_of_the_initial_weights_costs_nothing() -> None:
     initial = torch.arange(12.0, dtype=torch.float64)
     assert abs(weighted("wasserstein", {"0.weight": initial.flip(0).reshape(4, 3)})) < 1e-12
     assert weighted("wasserstein", {"0.weight": (initial + 0.1).reshape(4, 3)}) > 1e-5
+
+
+def test_prompts_that_change_nothing_cost_nothing() -> None:
+    """Where prompted and frozen features are equal only the cross-entropy is left, and its gradient."""
+    batch = oracles()["zoo/regularizer/prompt_src"].batch(3, "plain")
+    batch |= {"text_0": batch["text"], "image_0": 3 * batch["image"]}
+    terms = objective_of("zoo/regularizer/prompt_src")(**batch).terms
+    for name in ("text", "image", "logits"):
+        torch.testing.assert_close(terms[name], torch.zeros(()).double(), rtol=0, atol=1e-12)

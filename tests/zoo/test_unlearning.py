@@ -32,3 +32,25 @@ def test_what_is_forgotten_already_weighs_little() -> None:
 
 def test_no_reference_is_asked() -> None:
     assert not [name for name in objective_of(REFERENCE).program.tensors if "ref" in name]
+
+
+def test_total_variation_bounds_the_loss() -> None:
+    """|g(P)| <= tanh(1) / 2 of probabilities, whatever the logits are; the template is raised, the other answer lowered."""
+    one = oracles()["zoo/unlearning/flat"]
+    batch = one.batch(3, "plain")
+    found = run_spec(objective_of(one.reference), batch)
+    for stream, sign in (("template", -1), ("forget", 1)):
+        own = found.gradients[f"{stream}.logits"].gather(-1, batch[f"{stream}.labels"].unsqueeze(-1)).squeeze(-1)
+        assert (sign * own >= 0).all() and own.any()
+    extreme = {name: 1e3 * x if name.endswith("logits") else x for name, x in batch.items()}
+    bound = torch.tensor(1.0).tanh() / 2
+    assert run_spec(objective_of(one.reference), extreme).value.abs() <= bound
+
+
+def test_where_the_answers_are_equally_likely_no_divergence_is_negative() -> None:
+    """g(v) - f*(g(v)) <= 0, the lower bound of a divergence of equal distributions."""
+    batch = oracles()["zoo/unlearning/flat"].batch(3, "plain")
+    for name in ("logits", "labels", "mask"):
+        batch[f"forget.{name}"] = batch[f"template.{name}"]
+    for f in ("total_variation", "kl", "jensen_shannon", "pearson"):
+        assert run_spec(objective_of("zoo/unlearning/flat", f=f), batch).value >= -1e-12

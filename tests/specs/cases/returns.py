@@ -1,4 +1,4 @@
-"""Cases of std.returns, over trajectories of several lengths whose padding is NaN, some with a hole; episodes end inside some of them."""
+"""Cases of std.returns: trajectories of several lengths, padding and holes NaN; episodes end inside some of them."""
 
 from __future__ import annotations
 

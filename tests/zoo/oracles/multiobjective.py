@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from tests.oracles.batches import uniform
+from tests.oracles.batches import integers, scores, uniform
+from tests.specs.variants import ignored
 from tests.zoo.harness import Tensors, oracle
 from torch import Tensor
 
@@ -24,3 +25,37 @@ def gradnorm(tensors: Tensors, alpha: float = 1.5) -> Tensor:
     sizes = torch.stack([w * slope for w, slope in zip(tensors["w"], slopes, strict=True)])
     pace = torch.stack(losses).detach() / tensors["first"]
     return (sizes - (sizes.mean() * (pace / pace.mean()) ** alpha).detach()).abs().sum()
+
+
+def dictionary(seed: int, variant: str) -> Tensors:
+    """A word and its definition: shared vectors, embeddings and definitions generated from both."""
+    b, t, v, d, k = (1, 3, 11, 5, 2) if variant == "odd" else (3, 4, 7, 3, 4)
+    logits = scores(b, 2, t, v, seed=seed + 4)
+    labels = integers(b, t, high=v, seed=seed + 5)
+    if variant == "masked":
+        labels = ignored({"labels": labels})["labels"]
+        logits = torch.where((labels < 0)[:, None, :, None], torch.nan, logits)
+    return {
+        "word": uniform(b, d, seed=seed), "gloss": uniform(b, d, seed=seed + 1),
+        "embedding": uniform(b, 2, k, seed=seed + 2), "target": uniform(b, k, seed=seed + 3),
+        "logits": logits, "labels": labels,
+    }  # fmt: skip
+
+
+@oracle("revdic", batch=dictionary, params=[{}, {"distance": "cosine", "eps": 0}])
+def revdic(tensors: Tensors, distance: str = "mse", eps: float = 0.1) -> Tensor:
+    """d(z_word, z_def) + d(e_recon, e) + d(e_conv, e) + CE(recon) + CE(conv), labels smoothed."""
+
+    def apart(x: Tensor, y: Tensor) -> Tensor:
+        if distance == "mse":
+            return ((x - y) ** 2).mean()
+        return (1 - (x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))).mean()
+
+    rows = tensors["labels"] >= 0
+    loss = apart(tensors["word"], tensors["gloss"])
+    for way in (0, 1):
+        logp = tensors["logits"][:, way][rows].log_softmax(-1)
+        own = logp.gather(-1, tensors["labels"][rows].unsqueeze(-1)).squeeze(-1)
+        loss = loss + apart(tensors["embedding"][:, way], tensors["target"])
+        loss = loss - ((1 - eps) * own + eps * logp.mean(-1)).mean()
+    return loss

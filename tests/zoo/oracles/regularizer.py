@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tests.oracles.batches import uniform
+from tests.oracles.batches import integers, uniform
 from tests.zoo.harness import Tensors, of_setting, oracle
 from tests.zoo.oracles.attacks import network
 from torch import Tensor, nn
@@ -34,8 +34,32 @@ def spectral(tensors: Tensors, k: float = 1, form: str = "spectral", **others: f
     loss = torch.nn.functional.cross_entropy(tensors["logits"][rows], tensors["labels"][rows])
     matrices = {name: weight for name, weight in tensors["w"].named_parameters() if name.endswith("weight")}
     if form == "wasserstein":
-        apart = [(w.flatten().sort()[0] - tensors["w_0"][n].flatten().sort()[0]).square().sum() for n, w in matrices.items()]
+        apart = [
+            (w.flatten().sort()[0] - tensors["w_0"][n].flatten().sort()[0]).square().sum() for n, w in matrices.items()
+        ]
         return loss + others["lambda"] * sum(apart)
     largest = [torch.linalg.matrix_norm(w, 2) for w in matrices.values()]
     biases = [b.square().sum() for name, b in tensors["b_0"].named_parameters() if name.endswith("bias")]
     return loss + others["lambda"] * (sum((s**k - 1) ** 2 for s in largest) + sum(biases))
+
+
+def prompted(seed: int, variant: str) -> Tensors:
+    """Features of classes and of images with prompts and without."""
+    b, v, d = (1, 11, 5) if variant == "odd" else (4, 7, 3)
+    shapes = {"text": (v, d), "image": (b, d), "text_0": (v, d), "image_0": (b, d)}
+    batch: Tensors = {name: uniform(*shape, seed=seed + at) for at, (name, shape) in enumerate(shapes.items())}
+    labels = integers(b, high=v, seed=seed + 9)
+    if variant == "masked":
+        labels[1] = -100
+    return {**batch, "labels": labels}
+
+
+@oracle("prompt_src", batch=prompted, params=[{"scale": 5}, {"scale": 1, "l_text": 0, "l_image": 3}])
+def prompt_src(tensors: Tensors, scale: float = 100, l_text: float = 25, l_image: float = 10) -> Tensor:
+    """CE + l_text mean |g - g_0| + l_image mean |f - f_0| + sum KL(zero-shot, prompted) / numel."""
+    g, f, g_0, f_0 = (nn.functional.normalize(tensors[name], dim=-1) for name in ("text", "image", "text_0", "image_0"))
+    logits, without = scale * f @ g.T, scale * f_0 @ g_0.T
+    apart = without.softmax(-1) * (without.log_softmax(-1) - logits.log_softmax(-1))
+    rows = tensors["labels"] >= 0
+    loss = nn.functional.cross_entropy(logits[rows], tensors["labels"][rows]) + apart.sum() / logits.numel()
+    return loss + l_text * (g - g_0).abs().mean() + l_image * (f - f_0).abs().mean()

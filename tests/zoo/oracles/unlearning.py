@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from tests.oracles.batches import tokens
 from tests.oracles.rows import mean
 from tests.oracles.settings import token_nll
+from tests.specs.variants import hidden, ignored
 from tests.zoo.harness import Tensors, of_setting, oracle
 from torch import Tensor
 
@@ -23,3 +27,41 @@ def simnpo(tensors: Tensors, beta: float = 2.5, gamma: float = 0, **weight: floa
     losses = [torch.log(1 + torch.exp(-(beta * nll.sum() / nll.numel() - beta * gamma))) for nll in rows if nll.numel()]
     kept = token_nll(tensors["retain.logits"], tensors["retain.labels"], tensors["retain.mask"])
     return 2 / beta * mean(torch.stack(losses)) + weight.get("lambda", 1) * mean(kept)
+
+
+def two_answers(seed: int, variant: str) -> Tensors:
+    """A template answer and one to be forgotten for each prompt."""
+    b, t, v = (1, 3, 11) if variant == "odd" else (3, 5, 7)
+    streams = {"template": tokens(seed, b, t, v), "forget": tokens(seed + 10, b, t + 1, v)}
+    if variant == "masked":
+        streams = {name: hidden(ignored(inner)) for name, inner in streams.items()}
+    return {f"{stream}.{name}": x for stream, inner in streams.items() for name, x in inner.items()}
+
+
+GENERATORS = {
+    "total_variation": lambda v: v.tanh() / 2,
+    "kl": lambda v: v,
+    "jensen_shannon": lambda v: 2 / (1 + (-v).exp()),  # its exponential
+    "pearson": lambda v: v,
+}
+CONJUGATES = {
+    "total_variation": lambda v: v.tanh() / 2,
+    "kl": lambda v: (v - 1).exp(),
+    "jensen_shannon": lambda v: v + (1 + (-v).exp()).log() - math.log(2),
+    "pearson": lambda v: v**2 / 4 + v,
+}
+
+
+@oracle("flat", batch=two_answers, params=[{}, *({"f": f} for f in ("kl", "jensen_shannon", "pearson"))])
+def flat(tensors: Tensors, f: str = "total_variation") -> Tensor:
+    """-E[g(P(y_e)) - f*(g(P(y_f)))], P the mean probability of a token; f*(g) as the table of f-GAN has it."""
+    probabilities = []
+    for stream in ("template", "forget"):
+        rows = zip(*(tensors[f"{stream}.{name}"] for name in ("logits", "labels", "mask")), strict=True)
+        probabilities.append([(-token_nll(*row)).exp() for row in rows])
+    losses = []
+    for e, y in zip(*probabilities, strict=True):
+        if e.numel() and y.numel():
+            g = GENERATORS[f](e.mean())
+            losses.append(-((g.log() if f == "jensen_shannon" else g) - CONJUGATES[f](y.mean())))
+    return torch.stack(losses).mean()

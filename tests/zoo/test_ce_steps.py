@@ -1,0 +1,58 @@
+"""What the works of the family `ce` claim that weight tokens or draw their loss."""
+
+from __future__ import annotations
+
+import torch
+from tests.oracles.batches import uniform
+from tests.zoo.harness import objective_of, oracles, run_spec
+
+
+def test_without_a_power_prior_is_next_token_prediction() -> None:
+    one = oracles()["zoo/ce/prior"]
+    batch = one.batch(3, "plain")
+    found = run_spec(objective_of(one.reference, alpha=0), batch).value
+    nll = -batch["logits"].log_softmax(-1).gather(-1, batch["labels"].unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(found, ((nll * batch["mask"]).sum(-1) / batch["mask"].sum(-1)).mean())
+
+
+def test_a_token_that_needs_no_image_is_left_out() -> None:
+    one = oracles()["zoo/ce/prior"]
+    batch = one.batch(3, "plain")
+    batch["mask"] = torch.ones_like(batch["mask"])
+    batch["ref_logp"][:, 1] = 0
+    gradient = run_spec(objective_of(one.reference), batch).gradients["logits"]
+    assert not gradient[:, 1].any()
+    assert gradient[:, 0].any()
+
+
+def test_every_loss_that_is_drawn_is_convex_and_calibrated() -> None:
+    """Its slopes rise with the margin, and are negative, so that the slope at 0 is."""
+    objective = objective_of("zoo/ce/ens_loss")
+    f, y = 4 * uniform(40, seed=3), uniform(40, seed=4).sign()
+    drawn = []
+    for _ in range(3):
+        slopes = 40 * run_spec(objective, {"f": f, "y": y}).gradients["f"] * y
+        rising = slopes[(y * f).argsort()]
+        assert (rising < 0).all()
+        assert (rising.diff() >= 0).all()
+        drawn.append(slopes)
+        objective.advance()
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+def test_without_guesses_and_foresight_it_is_fine_tuning() -> None:
+    one = oracles()["zoo/ce/ift"]
+    batch = one.batch(3, "plain")
+    result = objective_of(one.reference, **{"lambda": 0, "gamma": 0})(**batch)
+    torch.testing.assert_close(result.loss, result.monitors["sft"])
+
+
+def test_a_loss_that_comes_later_makes_a_token_count_more() -> None:
+    """Of equal losses the first of n has the weight n (1 + gamma + ...) / (sum of all), so weights fall to the end."""
+    one = oracles()["zoo/ce/ift"]
+    objective, batch = objective_of(one.reference, gamma=1), one.batch(3, "plain")
+    with torch.no_grad():
+        for weight in batch["net"].parameters():
+            weight.zero_()
+    result = objective(**batch)
+    torch.testing.assert_close(result.loss, torch.tensor(7.0).double().log())
