@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lossc.compiler.program import Program
 from lossc.grammar.source import Span
 from lossc.runtime.messages import fail, shown
+from lossc.runtime.operations.derivatives import without_weights
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,18 @@ class Called:
         self.ambient = around
 
     def __call__(self, *arguments: Tensor) -> Tensor:
+        return self._run(self.function, arguments)
+
+    def held(self, *arguments: Tensor) -> Tensor:
+        """The same where gradient passes to the arguments alone."""
+        return self._run(without_weights(self.function), arguments)
+
+    def _run(self, function: Callable[..., Any], arguments: tuple[Tensor, ...]) -> Tensor:
         dtype = _dtype(self.function)
         given = [x.to(dtype) if dtype is not None and x.is_floating_point() else x for x in arguments]
         with torch.autocast(self.ambient.device, enabled=self.ambient.enabled, dtype=self.ambient.dtype):
             try:
-                result = self.function(*given)
+                result = function(*given)
             except Exception as problem:
                 self._place(problem, given)
                 raise

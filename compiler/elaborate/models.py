@@ -93,8 +93,6 @@ def _called(ctx: Context, model: Value, signature: Signature, values: list[Value
     arguments = tuple(core.where(value.present, value.node, core.ZERO) if not value.is_label and not value.is_mask
                       else value.node for value in values)  # fmt: skip
     node: Node = core.Call("model", (model.node, *arguments), consumed, order, kind.bounds, options)
-    if isinstance(model.node, core.Input) and model.node.detached:
-        node = core.StopGrad(node)
     if kind.name == "prob" and kind.axis is not None:
         ctx.session.distributions[node] = kind.axis
     present = core.all_of(*(_present(value, order) for value in values))

@@ -340,9 +340,11 @@ def _shift(axis: str, value: Value, admitted: Node | None, group: Node | None, g
         # positions count from 1, since 0 is what a shift brings in
         counted = core.Along("shift", axis, core.add(core.Index(axis), core.ONE), admitted, group, n)
         exists = core.all_of(core.apply("lt", core.ZERO, counted), admitted)
-        # what is not admitted is never read: kept at 0, a gradient of 0 stays 0 through it
-        read = value.node if admitted is None or value.is_label else core.where(admitted, value.node, core.ZERO)
-        moved = core.Select(read, axis, core.sub(counted, core.ONE)) if axis in value.node.axes else value.node
+        if value.is_mask or value.is_label:
+            moved = core.Select(value.node, axis, core.sub(counted, core.ONE)) if axis in value.node.axes else value.node
+        else:
+            # not a selection, which would see what is not admitted
+            moved = core.Along("shift", axis, value.node, admitted, group, n)
     assert exists is not None
     fill = given.values.get("fill")
     if fill is None:

@@ -65,7 +65,8 @@ def _model(emitter: Emitter, node: Call) -> Emitted:
         for argument, (kind, order) in zip(arguments, parameters, strict=True)
     ]
     function = builder.bind("function", model.name)
-    value = builder.call("operations.called", (function, builder.like, *operands), result)
+    how = "operations.held" if model.detached else "operations.called"
+    value = builder.call(how, (function, builder.like, *operands), result)
     if extra:
         axes = (result[0], *extra, *result[1:])
         sizes = [builder.size(axis) for axis in axes[: len(extra) + 1]]

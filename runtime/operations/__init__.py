@@ -23,7 +23,7 @@ from lossc.runtime.operations.along import (
     sort,
     topk,
 )
-from lossc.runtime.operations.derivatives import called, folded, gradient, tracked, unfolded
+from lossc.runtime.operations.derivatives import called, folded, gradient, held, tracked, unfolded
 from lossc.runtime.operations.elementwise import (
     add,
     clip,
@@ -114,6 +114,7 @@ __all__ = [
     "found_or",
     "gradient",
     "group_sum",
+    "held",
     "implicit",
     "index",
     "integer",

@@ -26,6 +26,24 @@ def called(function: Callable[..., Tensor], like: Tensor, *arguments: Tensor) ->
     return function(*arguments).to(like.dtype)
 
 
+def without_weights(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function whose weights have no gradient, while its arguments do.
+
+    What is no module holds weights that nobody knows of, so all that it gives is a constant.
+    """
+    if not isinstance(function, torch.nn.Module):
+        return lambda *arguments: function(*arguments).detach()
+    weights = {name: weight.detach() for name, weight in function.named_parameters()}
+    return lambda *arguments: torch.func.functional_call(function, weights, arguments)
+
+
+def held(function: Callable[..., Tensor], like: Tensor, *arguments: Tensor) -> Tensor:
+    """The same of a function that is held fixed; one that is wrapped knows itself how."""
+    module = isinstance(function, torch.nn.Module)
+    fixed = without_weights(function) if module else getattr(function, "held", None) or without_weights(function)
+    return fixed(*arguments).to(like.dtype)
+
+
 def folded(x: Tensor, number: int) -> Tensor:
     """The first dimension with the `number` behind it as one."""
     return x.flatten(0, number)
