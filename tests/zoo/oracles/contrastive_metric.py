@@ -7,6 +7,7 @@ import math
 import torch
 from tests.oracles.batches import classes, integers, uniform
 from tests.zoo.harness import Tensors, oracle
+from tests.zoo.oracles.attacks import network
 from torch import Tensor
 
 
@@ -250,3 +251,116 @@ def vicreg(tensors: Tensors, lam: float = 25, mu: float = 25, nu: float = 1, eps
         mixed = [((columns[i] @ columns[j]) / (n - 1)) ** 2 for i in range(d) for j in range(d) if i != j]
         loss = loss + mu * sum(spread) / d + nu * sum(mixed) / d
     return loss
+
+
+# ---------------------------------------------------------------------------------------------------- scores compared
+
+
+def rationales(seed: int, variant: str) -> Tensors:
+    """The second row has no negative rationale."""
+    b, v, r = size(variant, 5, 2), size(variant, 4, 3), size(variant, 3, 1)
+    given = (torch.arange(r) < 1 + torch.arange(b)[:, None] % r) & (torch.arange(b) != 1)[:, None]
+    tensors = classes(seed, b=b, v=v) | {
+        "positive": uniform(b, v, seed=seed + 5),
+        "negative": uniform(b, r, v, seed=seed + 6),
+        "given": given,
+        "weights": network(2, v),
+    }
+    if variant == "masked":
+        tensors["negative"][~given] = torch.nan
+        tensors["labels"] = torch.where(torch.arange(b) % 3 == 2, -100, tensors["labels"])
+        tensors["positive"] = hide_rows(tensors["positive"], tensors["labels"] < 0)
+    return tensors
+
+
+@oracle("plausible_rationales", batch=rationales, params=[{}, {"w_1": 1, "w_2": 3, "alpha": 0.1}])
+def plausible_rationales(tensors: Tensors, w_1: float = 0.5, w_2: float = 0.5, alpha: float = 1) -> Tensor:
+    """w_1 CE + w_2 sum -log(e^{s+} / (e^{s+} + sum e^{s-})) + alpha / 2 |W|^2; 1 for the sum where there is none."""
+    matrices = [w for name, w in tensors["weights"].named_parameters() if name.endswith("weight")]
+    loss = alpha / 2 * sum((w**2).sum() for w in matrices)
+    for row, y in enumerate(tensors["labels"].tolist()):
+        if y >= 0:
+            own = tensors["positive"][row, y].exp()
+            others = tensors["negative"][row, tensors["given"][row], y].exp()
+            rivals = others.sum() if len(others) else 1
+            loss = loss - w_1 * tensors["logits"][row].log_softmax(-1)[y] - w_2 * torch.log(own / (own + rivals))
+    return loss
+
+
+def pools(seed: int, variant: str) -> Tensors:
+    """The first solution of the first problem sets every variable to 0, the last of the last sets all to 1."""
+    b, q, i = size(variant, 3, 1), size(variant, 4, 2), size(variant, 5, 3)
+    ones = uniform(b, q, i, seed=seed + 1) > 0
+    ones[0, 0], ones[-1, -1] = False, True
+    variable, pool = torch.ones(b, i, dtype=torch.bool), torch.ones(b, q, dtype=torch.bool)
+    z, value = uniform(b, i, seed=seed), 100 * uniform(b, q, seed=seed + 2)
+    if variant == "masked":
+        variable[1, 3:], pool[2, 2:] = False, False
+        z[~variable], value[~pool] = torch.nan, torch.nan
+    return {"z": z, "ones": ones, "objective": value, "variable": variable, "pool": pool}
+
+
+@oracle("coco_milp", batch=pools, params=[{}, {"tau": 1, "margin": 0.2, "alpha": 2, "W": 20}])
+def coco_milp(
+    tensors: Tensors,
+    tau: float = 0.1,
+    margin: float = 0.9,
+    alpha: float = 0.01,
+    W: float = 100,  # noqa: N803
+) -> Tensor:
+    """The released code's loops over problems and solutions: those without a 1, or without a 0, are passed over."""
+    loss = torch.zeros((), dtype=torch.float64)
+    for scores, solutions, value, variable, pool in zip(*tensors.values(), strict=True):
+        z, weight = scores[variable], torch.softmax(-value[pool] / W, -1)
+        p, e = 1 / (1 + torch.exp(-z)), torch.exp(z / tau)
+        for share, solution in zip(weight, solutions[pool][:, variable], strict=True):
+            if solution.any():
+                loss = loss - share * torch.log(e[solution].sum() / e.sum())
+            if solution.any() and not solution.all():
+                apart = p[solution][:, None] - p[~solution][None, :]
+                loss = loss + alpha * share * (margin - apart).clamp(min=0).mean()
+    return loss
+
+
+def faces(seed: int, variant: str) -> Tensors:
+    """One pair of the batch is an outlier: two different people with the same face."""
+    b, d, k = size(variant, 6, 2), size(variant, 3, 2), size(variant, 4, 3)
+    y = torch.arange(b) % (k - 1)
+    x = uniform(b, d, seed=seed)
+    x[1] = x[0] + 0.01
+    if variant == "masked":
+        y[3] = -1
+        x = hide_rows(x, y < 0)
+    return {"x": x, "centre": uniform(k, d, seed=seed + 1), "y": y}
+
+
+@oracle("unpg", batch=faces, params=[{"gamma": 5}, {"gamma": 5, "m": 0.1, "w": 0.3}])
+def unpg(tensors: Tensors, gamma: float = 30, m: float = 0.35, w: float = 1) -> Tensor:
+    """Cross-entropy over the cosines to all centres and the usual cosines of pairs of different labels."""
+    rows = tensors["y"] >= 0
+    x, y = tensors["x"][rows], tensors["y"][rows].tolist()
+    s, cos = cosines(x, x), cosines(x, tensors["centre"])
+    apart = [s[i, j] for i in range(len(x)) for j in range(i + 1, len(x)) if y[i] != y[j]]
+    low, high = (float(torch.quantile(torch.stack(apart).detach(), at)) for at in (0.25, 0.75))
+    pairs = [score for score in apart if low - w * (high - low) <= score <= high + w * (high - low)]
+    losses = []
+    for row, own in enumerate(y):
+        others = torch.cat([cos[row, :own], cos[row, own + 1 :], torch.stack(pairs)])
+        z = gamma * torch.cat([(cos[row, own] - m)[None], others])
+        losses.append(torch.logsumexp(z, 0) - z[0])
+    return torch.stack(losses).mean()
+
+
+def states(seed: int, variant: str) -> Tensors:
+    b, i = size(variant, 9, 4), size(variant, 3, 1)
+    return {"x": 2 * uniform(b, i, seed=seed), "y": 2 * uniform(b, i, seed=seed + 1)}
+
+
+@oracle("dpnets", batch=states, params=[{}, {"gamma": 0.2}], variants=("plain", "odd"))
+def dpnets(tensors: Tensors, gamma: float = 1) -> Tensor:
+    """-|C_xy|_F^2 / (|C_x|_2 |C_y|_2) + gamma sum over both of sum_k (l_k^2 - l_k - log l_k) of the eigenvalues."""
+    x, y = (rows - rows.mean(0) for rows in (tensors["x"], tensors["y"]))
+    c_x, c_y, c_xy = x.T @ x / len(x), y.T @ y / len(y), x.T @ y / len(x)
+    spectra = [torch.linalg.eigvalsh(c) for c in (c_x, c_y)]
+    score = (c_xy**2).sum() / (spectra[0].max() * spectra[1].max())
+    return gamma * sum((values**2 - values - values.log()).sum() for values in spectra) - score

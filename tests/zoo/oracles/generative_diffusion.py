@@ -7,6 +7,7 @@ import math
 import torch
 from tests.oracles.batches import integers, uniform
 from tests.zoo.harness import Tensors, oracle
+from tests.zoo.oracles.networks import Scores, frozen
 from torch import Tensor, nn
 
 
@@ -113,3 +114,53 @@ def vq_vae(tensors: Tensors, beta: float = 0.25) -> Tensor:
         recon = (z + (q - z).detach()) @ tensors["decoder"]
         losses.append(((recon - x) ** 2).sum() + ((z.detach() - q) ** 2).sum() + beta * ((z - q.detach()) ** 2).sum())
     return torch.stack(losses).mean()
+
+
+def unnormalised(seed: int, variant: str) -> Tensors:
+    b, n = (1, 1) if variant == "odd" else (4, 6)
+    before = torch.tensor(0.3, dtype=torch.float64)
+    draws = {"logp_z": 2 * uniform(n, seed=seed + 1), "logq_z": 2 * uniform(n, seed=seed + 2)}
+    return {"logp_x": uniform(b, seed=seed), **draws, "before": before}
+
+
+@oracle("meco", batch=unnormalised, params=[{}, {"g": 0.2}], variants=("plain", "odd"))
+def meco(tensors: Tensors, g: float = 0.9) -> Tensor:
+    """-mean log p(x) + log u,  u = (1 - g) u_before + g mean p / q, whose slope is that of mean p / q over u."""
+    ratio = (tensors["logp_z"] - tensors["logq_z"]).exp().mean()
+    u = ((1 - g) * tensors["before"].exp() + g * ratio).detach()
+    return -tensors["logp_x"].mean() + u.log() + (ratio - ratio.detach()) / u
+
+
+def latents(seed: int, variant: str) -> Tensors:
+    b, d = shape(variant)
+    return {"noise": uniform(b, d, seed=seed), "G": Scores(seed + 1, d, 3), "R": Scores(seed + 2, 3, 2),
+            "w": torch.tensor([1.0, 0.3], dtype=torch.float64)}  # fmt: skip
+
+
+@oracle("reno", batch=latents, params=[{}, {"lam": 2}], variants=("plain", "odd"))
+def reno(tensors: Tensors, lam: float = 0.01) -> Tensor:
+    """-sum of the weighted rewards of the images - lambda ((d - 1) log |eps| - |eps|^2 / 2) of each."""
+    noise = tensors["noise"]
+    rewards = frozen(tensors["R"])(frozen(tensors["G"])(noise))
+    squared = (noise**2).sum(-1)
+    return -(rewards @ tensors["w"]).sum() - lam * ((noise.shape[1] - 1) * squared.log() / 2 - squared / 2).sum()
+
+
+def generated(seed: int, variant: str) -> Tensors:
+    b, d = shape(variant)
+    rows = {name: uniform(b, d, seed=seed + at) for at, name in enumerate(("x", "teacher", "fake"))}
+    return {**rows, "logit": 3 * uniform(b, seed=seed + 3)}
+
+
+@oracle(
+    "f_distill", batch=generated, params=[{}, {"divergence": "kl", "gan": 1}, {"divergence": "reverse_kl", "hi": 2}],
+    variants=("plain", "odd"), steps=6,
+)  # fmt: skip
+def f_distill(tensors: Tensors, divergence: str = "js", gan: float = 0.001, lo: float = 0.1, hi: float = 10) -> Tensor:
+    """|w (fake - teacher)|^2 / 2 in value, w (fake - teacher) in slope, w = h(r) / mean h / mean |x - teacher|."""
+    x, teacher, fake, logit = tensors.values()
+    r = logit.detach().exp().clamp(lo, hi)
+    h = {"js": r / (2 * (r + 1)), "kl": r, "reverse_kl": torch.ones_like(r)}[divergence]
+    w = h / (h.mean() + 1e-6) / ((x - teacher).detach().abs().mean(-1) + 1e-6)
+    step = w[:, None] * (fake - teacher)
+    return ((x - (x.detach() - step)) ** 2).mean() / 2 + gan * torch.log(1 + torch.exp(-logit)).mean()

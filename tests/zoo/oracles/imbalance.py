@@ -70,3 +70,28 @@ def anyloss(tensors: Tensors, metric: str = "f_beta", L: float = 73, beta: float
             "balanced": (recall + specificity) / 2,
         }[metric]
     )
+
+
+def with_likelihoods(tensors: Tensors, seed: int) -> Tensors:
+    return {"likelihood": (uniform(len(tensors["labels"]), seed=seed + 7) + 1) / 2}
+
+
+@oracle("dataset_equity", batch=of_setting("classes", with_likelihoods), params=[{}, {"eta": 0.2, "gamma": 2}])
+def dataset_equity(tensors: Tensors, eta: float = 1, gamma: float = 5) -> Tensor:
+    """mean (eta + (1 - p)^gamma) / (eta + 1) CE of the rows that have a label."""
+    rows = tensors["labels"] >= 0
+    nll = torch.nn.functional.cross_entropy(tensors["logits"][rows], tensors["labels"][rows], reduction="none")
+    return ((eta + (1 - tensors["likelihood"][rows]) ** gamma) / (eta + 1) * nll).mean()
+
+
+def many_labels(seed: int, variant: str) -> Tensors:
+    b, k = (1, 3) if variant == "odd" else (4, 5)
+    held = {"lambda": torch.tensor(0.7, dtype=torch.float64), "kappa": torch.tensor(1.3, dtype=torch.float64)}
+    return {"z": 2 * uniform(b, k, seed=seed), "y": uniform(b, k, seed=seed + 1) > 0.3, **held}
+
+
+@oracle("apa", batch=many_labels, variants=("plain", "odd"))
+def apa(tensors: Tensors) -> Tensor:
+    """Binary cross-entropy of p = (lambda exp(-kappa z) + 1)^(-1 / lambda)."""
+    p = (tensors["lambda"] * torch.exp(-tensors["kappa"] * tensors["z"]) + 1) ** (-1 / tensors["lambda"])
+    return -torch.where(tensors["y"], p.log(), (1 - p).log()).mean()

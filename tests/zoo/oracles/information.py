@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from tests.oracles.batches import uniform
+from tests.oracles.batches import integers, uniform
 from tests.zoo.harness import Tensors, oracle
+from tests.zoo.oracles.networks import Scores
 from torch import Tensor, nn
 
 
@@ -83,3 +84,125 @@ def wasserstein_predictive_coding(tensors: Tensors, lam: float = 10.0) -> Tensor
         length = torch.cat([slopes[0][i], slopes[1]]).norm()
         loss = loss + lam * (length - 1) ** 2 / b
     return loss
+
+
+def explained_series(seed: int, variant: str) -> Tensors:
+    b, t, k, v, e = (2, 2, 1, 3, 1) if variant == "odd" else (4, 5, 2, 3, 4)
+    return {
+        "logits": 2 * uniform(b, v, seed=seed),
+        "logits_x": 2 * uniform(b, v, seed=seed + 1),
+        "m": 0.5 + 0.45 * uniform(b, t, k, seed=seed + 2),
+        "mu": uniform(b, e, seed=seed + 3),
+        "logvar": uniform(b, e, seed=seed + 4),
+        "mu_x": uniform(b, e, seed=seed + 5),
+        "logvar_x": uniform(b, e, seed=seed + 6),
+        "reference": uniform(b, t, k, seed=seed + 7),
+        "explained": uniform(b, t, k, seed=seed + 8),
+    }
+
+
+def js(p: Tensor, q: Tensor) -> Tensor:
+    middle = (p + q) / 2
+    return ((p * (p / middle).log()).sum(-1) + (q * (q / middle).log()).sum(-1)) / 2
+
+
+@oracle(
+    "timex_pp",
+    batch=explained_series,
+    params=[{}, {"beta_exp": 0.5, "beta_sim": 3, "bias": 1, "r": 0.2}],
+    variants=("plain", "odd"),
+)
+def timex_pp(tensors: Tensors, beta_exp: float = 2, beta_sim: float = 1, bias: float = 0.1, r: float = 0.5) -> Tensor:
+    """JS + beta_exp (mean KL(Bern(m), Bern(r)) + mean |m_t - m_{t-1}|) + beta_sim (bias KL of Gaussians + MSE)."""
+    label = js(tensors["logits_x"].softmax(-1), tensors["logits"].softmax(-1)).mean()
+    m = tensors["m"]
+    sparse = (m * (m / r + 1e-6).log() + (1 - m) * ((1 - m) / (1 - r) + 1e-6).log()).mean()
+    connected = (m[:, 1:] - m[:, :-1]).abs().mean()
+    own = torch.distributions.Normal(tensors["mu_x"], (tensors["logvar_x"] / 2).exp())
+    usual = torch.distributions.Normal(tensors["mu"].mean(0), (tensors["logvar"].mean(0) / 2).exp())
+    code = torch.distributions.kl_divergence(own, usual).mean()
+    likeness = ((tensors["reference"] - tensors["explained"]) ** 2).mean()
+    return label + beta_exp * (sparse + connected) + beta_sim * (bias * code + likeness)
+
+
+def segmented(seed: int, variant: str) -> Tensors:
+    b, pixel, k = (1, 1, 2) if variant == "odd" else (3, 6, 4)
+    prior = torch.softmax(uniform(b, k, seed=seed + 1), -1)
+    return {"logits": 2 * uniform(b, pixel, k, seed=seed), "prior": prior}
+
+
+@oracle("sfda", batch=segmented, params=[{}, {"lam": 5}], variants=("plain", "odd"))
+def sfda(tensors: Tensors, lam: float = 1) -> Tensor:
+    """mean over pixels of the entropy + lambda mean over images of sum_k tau_k log(tau_k / prior_k)."""
+    losses = []
+    for z, prior in zip(tensors["logits"], tensors["prior"], strict=True):
+        p = z.softmax(-1)
+        tau = p.mean(0)
+        losses.append(-(p * p.log()).sum(-1).mean() + lam * (tau * (tau / prior).log()).sum())
+    return torch.stack(losses).mean()
+
+
+def trajectories(seed: int, variant: str) -> Tensors:
+    """Two trajectories, of which the second has one state: it has no neighbour."""
+    b, d, p = (3, 1, 2) if variant == "odd" else (6, 3, 2)
+    return {
+        "z": uniform(b, d, seed=seed),
+        "x_hat": uniform(b, p, seed=seed + 1),
+        "x": uniform(b, p, seed=seed + 2),
+        "run": torch.arange(b) // (b - 1),
+        "K": uniform(d, d, seed=seed + 3),
+    }
+
+
+@oracle(
+    "info_koopman",
+    batch=trajectories,
+    params=[{}, {"alpha": 0.5, "beta": 2, "gamma": 3, "tau": 0.5, "window": 2}],
+    variants=("plain", "odd"),
+    load={"sizes": {"trajectory": 2}},
+)
+def info_koopman(
+    tensors: Tensors, alpha: float = 1, beta: float = 1, gamma: float = 0.1, tau: float = 1, window: int = 1
+) -> Tensor:
+    """|x - g(z)|^2 - alpha InfoNCE of neighbours + beta |z_{n+1} - K z_n|^2 - gamma S(C / tr C)."""
+    z, run = tensors["z"], tensors["run"].tolist()
+    b, s = len(z), z @ z.T / tau
+    told, steps = [], []
+    for n in range(b):
+        near = [j for j in range(b) if run[j] == run[n] and 1 <= abs(j - n) <= window]
+        if near:
+            told.append(torch.stack([s[n, j] - torch.log(torch.exp(s[n]).sum()) for j in near]).mean())
+        if n + 1 < b and run[n + 1] == run[n]:
+            steps.append(((z[n + 1] - tensors["K"] @ z[n]) ** 2).sum())
+    centred = z - z.mean(0)
+    c = centred.T @ centred / b
+    rho = torch.linalg.eigvalsh(c / torch.trace(c))
+    entropy = -(rho * rho.log()).sum()
+    reconstruct = ((tensors["x"] - tensors["x_hat"]) ** 2).sum(-1).mean()
+    return reconstruct - alpha * torch.stack(told).mean() + beta * torch.stack(steps).mean() - gamma * entropy
+
+
+def asked(seed: int, variant: str) -> Tensors:
+    """What is not known may not reach the policy, but the prediction reads all: it is trained on whole rows."""
+    b, i, v = (1, 2, 3) if variant == "odd" else (5, 4, 3)
+    labels = integers(b, high=v, seed=seed + 2)
+    if variant == "masked":
+        labels[1] = -1
+    return {
+        "x": uniform(b, i, seed=seed),
+        "known": uniform(b, i, seed=seed + 1) > 0.3,
+        "labels": labels,
+        "policy": Scores(seed + 3, 2 * i, i),
+        "f": Scores(seed + 4, 2 * i, v),
+        "u": 0.5 + 0.45 * uniform(b, i, seed=seed + 5),
+    }
+
+
+@oracle("dfs", batch=asked, params=[{}, {"tau": 0.3}], steps=6)
+def dfs(tensors: Tensors, tau: float = 1) -> Tensor:
+    """CE(f(x m, m), y),  m = 1 where known, else softmax((pi(x_S) - log(-log u)) / tau)."""
+    x, known = tensors["x"], tensors["known"].to(torch.float64)
+    noisy = (tensors["policy"](x * known, known) - torch.log(-torch.log(tensors["u"]))) / tau
+    m = torch.maximum(known, noisy.exp() / noisy.exp().sum(-1, keepdim=True))
+    rows = tensors["labels"] >= 0
+    return torch.nn.functional.cross_entropy(tensors["f"](x * m, m)[rows], tensors["labels"][rows])

@@ -8,6 +8,7 @@ import torch
 from tests.oracles.batches import classes, scores, uniform
 from tests.specs.variants import ignored
 from tests.zoo.harness import Tensors, oracle
+from tests.zoo.oracles.networks import Scores, frozen
 from torch import Tensor
 
 CARDINALITY = 2
@@ -73,3 +74,32 @@ def sinkd(tensors: Tensors, alpha: float = 0.8, beta: float = 0.0016, tau: float
     loss = (1 - alpha) * torch.nn.functional.cross_entropy(z[rows], labels[rows])
     loss = loss - alpha * (torch.softmax(teacher / tau, -1) * torch.log_softmax(z / tau, -1)).sum(-1).mean()
     return loss + beta * (normalised_plan(cost, eps, 20) * cost).sum()
+
+
+def transported(seed: int, variant: str) -> Tensors:
+    """The target has few labels, and none of one class; masked, a row of the source has none either."""
+    b, n, d = (1, 1, 2) if variant == "odd" else (5, 6, 2)
+    class_x, class_y = torch.arange(b) % 3, torch.arange(n) % 2
+    class_y[4:] = -1
+    if variant == "masked":
+        class_x[1] = -100
+    return {"Tx": uniform(b, d, seed=seed), "y": uniform(n, d, seed=seed + 1), "class_x": class_x, "class_y": class_y,
+            "v": Scores(seed + 2, d), "held": Scores(seed + 2, d)}  # fmt: skip
+
+
+def mean_distance(x: Tensor, y: Tensor) -> Tensor:
+    """The mean of |x_i - y_j|; the distance of a point to itself has no gradient."""
+    pairs = [(p - q).pow(2).sum().sqrt() if p is not q else (p - q).sum() for p in x for q in y]
+    return torch.stack(pairs).mean()
+
+
+@oracle("gnot", batch=transported, steps=6, load={"sizes": {"k": 3}})
+def gnot(tensors: Tensors) -> Tensor:
+    """sum_k E^2(T#P_k, Q_k) - E v'(T(x)) + E v(T(x)) - E v(y) over the classes that both have."""
+    x, y, v = tensors["Tx"], tensors["y"], tensors["v"]
+    loss = v(x.detach()).mean() - v(y).mean() - frozen(tensors["held"])(x).mean()
+    for k in range(3):
+        p, q = list(x[tensors["class_x"] == k]), list(y[tensors["class_y"] == k])
+        if p and q:
+            loss = loss + mean_distance(p, q) - (mean_distance(p, p) + mean_distance(q, q)) / 2
+    return loss

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from tests.oracles.batches import uniform
 from tests.zoo.harness import Tensors, oracle
@@ -26,3 +28,38 @@ def dpp(tensors: Tensors, jitter: float = 0.1) -> Tensor:
         kernel = f @ f.T + jitter * eye
         losses.append(torch.logdet(kernel + eye) - torch.logdet(kernel[chosen][:, chosen]))
     return torch.stack(losses).mean()
+
+
+def games(seed: int, variant: str) -> Tensors:
+    b, i, j = (1, 1, 2) if variant == "odd" else (3, 3, 2)
+    payoffs = {"u_row": uniform(b, 2, i, j, seed=seed + 2), "u_column": uniform(b, 2, i, j, seed=seed + 3)}
+    return {"row": uniform(i, seed=seed), "column": uniform(j, seed=seed + 1), **payoffs}
+
+
+def projected(payoffs: Tensor, strategy: Tensor, tau: float) -> Tensor:
+    """The slope of the payoff with entropy, less its mean."""
+    g = payoffs - tau * (strategy.log() + 1)
+    return g - g.mean()
+
+
+@oracle("nash", batch=games, params=[{}, {"tau": 1, "eta_1": 2, "eta_2": 0.5}], variants=("plain", "odd"))
+def nash(tensors: Tensors, tau: float = 0.1, eta_1: float = 1, eta_2: float = 1) -> Tensor:
+    """sum_k eta_k <Pi g_k, Pi g'_k> of the two halves of the samples."""
+    x, y = tensors["row"].softmax(-1), tensors["column"].softmax(-1)
+    u_row, u_column = tensors["u_row"].mean(0), tensors["u_column"].mean(0)
+    row = [projected(u_row[half] @ y, x, tau) for half in range(2)]
+    column = [projected(x @ u_column[half], y, tau) for half in range(2)]
+    return eta_1 * row[0] @ row[1] + eta_2 * column[0] @ column[1]
+
+
+def judged_answers(seed: int, variant: str) -> Tensors:
+    b = 1 if variant == "odd" else 6
+    return {"r": uniform(b, seed=seed), "right": uniform(b, seed=seed + 1) > 0}
+
+
+@oracle("reject_fixed", batch=judged_answers, params=[{}, {"c": 0.4, "alpha": 1}], variants=("plain", "odd"))
+def reject_fixed(tensors: Tensors, c: float = 0.2, alpha: float = 4) -> Tensor:
+    """exp(alpha / 2 (r - a)) + c exp(-beta r)."""
+    beta = alpha / (2 * c) * (c * math.exp(alpha / 2) + (1 - c) * math.exp(-alpha / 2))
+    a = 2 * tensors["right"].to(torch.float64) - 1
+    return (torch.exp(alpha / 2 * (tensors["r"] - a)) + c * torch.exp(-beta * tensors["r"])).mean()

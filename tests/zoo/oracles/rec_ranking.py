@@ -6,7 +6,8 @@ import math
 
 import torch
 from tests.oracles.batches import integers, lengths_mask, uniform
-from tests.zoo.harness import Tensors, oracle
+from tests.zoo.harness import Objective, Tensors, advanced, oracle
+from tests.zoo.oracles.networks import Scores
 from torch import Tensor
 
 softplus = torch.nn.functional.softplus
@@ -67,3 +68,62 @@ def warp(tensors: Tensors) -> Tensor:
         weight = sum(1 / (k + 1) for k in range(len(violators)))
         losses.append(weight * torch.stack(violators).mean() if violators else 0 * pos)
     return torch.stack(losses).mean()
+
+
+def views(seed: int, variant: str) -> Tensors:
+    b, d = (2, 1) if variant == "odd" else (4, 3)
+    return {"x": uniform(b, d, seed=seed), "y": uniform(b, d, seed=seed + 1)}
+
+
+@oracle("mw", batch=views, params=[{}, {"tau": 0.5}], variants=("plain", "odd"))
+def mw(tensors: Tensors, tau: float = 0.01) -> Tensor:
+    """-(1/B) sum_i sum_{k, j != k} log sigma((s_ii - s_kj) / tau) of cosines, by loops."""
+    x, y = (rows / rows.pow(2).sum(-1, keepdim=True).sqrt() for rows in (tensors["x"], tensors["y"]))
+    s, b = x @ y.T, len(x)
+    wrong = [s[k, j] for k in range(b) for j in range(b) if k != j]
+    return sum(softplus(-(s[i, i] - score) / tau) for i in range(b) for score in wrong) / b
+
+
+def gated(seed: int, variant: str) -> Tensors:
+    """Two features of five are in no row."""
+    b, field, d = (1, 1, 2) if variant == "odd" else (4, 3, 2)
+    return {
+        "e": uniform(b, field, d, seed=seed),
+        "feature": integers(b, field, high=3, seed=seed + 1),
+        "y": (uniform(b, seed=seed + 2) + 1) / 2,
+        "f": Scores(seed + 3, field * d),
+        "m": uniform(5, seed=seed + 4),
+    }
+
+
+def half_of_four_steps(objective: Objective, tensors: Tensors) -> None:
+    """Brings a run to its middle."""
+    objective.total_steps = 4
+    for _ in range(2 - objective.step):
+        objective.advance()
+
+
+@oracle(
+    "optfs", batch=gated, params=[{"lam": 0.1, "last": 9}, {}], variants=("plain", "odd"), prepare=half_of_four_steps,
+    load={"sizes": {"k": 5}}, steps=6,
+)  # fmt: skip
+def optfs(tensors: Tensors, lam: float = 1e-8, last: float = 200) -> Tensor:
+    """BCE(f(g e), y) + lambda sum_k sigma(tau m_k), tau = sqrt(last) halfway, g = sigma(tau m) / sigma(1/2)."""
+    opened = 1 / (1 + torch.exp(-math.sqrt(last) * tensors["m"]))
+    gates = opened[tensors["feature"]] * (1 + math.exp(-0.5))
+    p = 1 / (1 + torch.exp(-tensors["f"](gates[..., None] * tensors["e"])))
+    y = tensors["y"]
+    return -(y * p.log() + (1 - y) * (1 - p).log()).mean() + lam * opened.sum()
+
+
+def answers(seed: int, variant: str) -> Tensors:
+    b = 1 if variant == "odd" else 5
+    return {"s": uniform(b, 2, seed=seed), "D": (uniform(b, seed=seed + 1) + 1) / 2}
+
+
+@oracle("curriculum", batch=answers, params=[{"m": 8}, {"m": 2}], variants=("plain", "odd"), prepare=advanced(3))
+def curriculum(tensors: Tensors, m: float = 1000) -> Tensor:
+    """mean W l,  W = D + (1 - D) min(3 / m, 1),  l = log(1 + exp(s_other - s_relevant))."""
+    grown = min(3 / m, 1)
+    weight = tensors["D"] * (1 - grown) + grown
+    return (weight * softplus(tensors["s"][:, 1] - tensors["s"][:, 0])).mean()

@@ -124,3 +124,28 @@ def irm(tensors: Tensors, lam: float = 1) -> Tensor:
         slope = ((z.softmax(-1) * z).sum(-1) - own).mean()
         loss = loss + (z.logsumexp(-1) - own).mean() + lam * slope**2
     return loss
+
+
+def isotonic(y: list[float]) -> list[float]:
+    """Pool adjacent violators: the closest ascending numbers."""
+    blocks: list[list[float]] = []
+    for value in y:
+        blocks.append([value, 1.0])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            (a, m), (c, n) = blocks[-2:]
+            blocks[-2:] = [[(a * m + c * n) / (m + n), m + n]]
+    return [mean for mean, length in blocks for _ in range(int(length))]
+
+
+@oracle("prospect", batch=of_setting("classes"), params=[{}, {"nu": 0.05, "draws": 4}, {"nu": 0.3, "draws": 1.5}])
+def prospect(tensors: Tensors, nu: float = 1, draws: float = 2) -> Tensor:
+    """q l - nu n |q - 1/n|^2 at the worst q, the projection of l / (2 nu n) + 1/n on the permutahedron of sigma."""
+    rows = tensors["labels"] >= 0
+    losses = torch.nn.functional.cross_entropy(tensors["logits"][rows], tensors["labels"][rows], reduction="none")
+    n = len(losses)
+    order = losses.detach().argsort()
+    s = [float(losses[i]) / (2 * nu * n) + 1 / n for i in order]
+    sigma = [((i + 1) / n) ** draws - (i / n) ** draws for i in range(n)]
+    v = isotonic([a - c for a, c in zip(s, sigma, strict=True)])
+    q = torch.tensor([a - c for a, c in zip(s, v, strict=True)], dtype=losses.dtype)
+    return (q * losses[order]).sum() - nu * n * ((q - 1 / n) ** 2).sum()
