@@ -109,7 +109,9 @@ def _exists(label: Value) -> Node | None:
 
 def _calculated(*values: Value) -> Node | None:
     """Where the result of a calculation is present: a label that is *none* is no number to calculate with."""
-    return core.all_of(*(part for value in values for part in (value.present, _exists(value) if value.is_label else None)))
+    return core.all_of(
+        *(part for value in values for part in (value.present, _exists(value) if value.is_label else None))
+    )
 
 
 def _compared(ctx: Context, expr: syntax.Compare) -> list[Value]:
@@ -344,6 +346,8 @@ def elementwise(ctx: Context, name: str, values: list[Value], arguments: tuple[s
     values = beside_weights(values)
     primitive = PRIMITIVES[name]
     for value, argument, domain in zip(values, arguments, primitive.domain, strict=False):
+        if name == "xlogy" and value.node is values[0].node and value.node.domain.nonneg:
+            continue  # x log x is 0 where x is
         if domain is not None and not _in_domain(ctx, name, value, argument.value.span, domain):
             return WRONG
     node = core.apply(name, *(value.node for value in values))

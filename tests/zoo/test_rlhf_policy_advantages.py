@@ -136,3 +136,45 @@ def test_the_random_answer_is_never_the_best() -> None:
     torch.testing.assert_close(found.monitors["kept"], torch.tensor(0.5).double())
     again = objective(**given(objective, batch), draws=found.draws)
     torch.testing.assert_close(again.loss, found.loss)
+
+
+@pytest.mark.parametrize("kl", ["k2", "k3"])
+def test_the_expected_gradients_of_the_estimators(kl: str) -> None:
+    """Over answers of one token that pi samples: k2 has the gradient of KL(pi, pi_T), k3 that of KL(pi_T, pi)."""
+    z, teacher = uniform(5, seed=3).requires_grad_(), uniform(5, seed=4).log_softmax(-1)
+    pi = z.log_softmax(-1)
+    batch = {
+        "logits": z.detach().expand(1, 5, 1, 5).clone(), "labels": torch.arange(5).reshape(1, 5, 1),
+        "mask": torch.ones(1, 5, 1, dtype=torch.bool), "old_logp": pi.detach().reshape(1, 5, 1),
+        "reward": torch.zeros(1, 5).double(), "teacher_logp": teacher.reshape(1, 5, 1),
+    }  # fmt: skip
+    objective = objective_of(f"{FAMILY}/kdrl", kl=kl, first=1, last=1)
+    objective.total_steps = 1
+    slopes = run_spec(objective, batch).gradients["logits"][0, :, 0]
+    found = 5 * (pi.exp().unsqueeze(-1) * slopes).sum(0)
+    divergence = (pi.exp() * (pi - teacher)).sum() if kl == "k2" else -(teacher.exp() * pi).sum()
+    torch.testing.assert_close(found, torch.autograd.grad(divergence, z)[0])
+
+
+def test_guided_distillation_leaves_what_was_solved() -> None:
+    one = oracles()[f"{FAMILY}/kdrl"]
+    batch = one.batch(3, "plain") | {"reward": torch.ones(2, 3).double()}
+    objective = objective_of(one.reference, distil="guided", first=9)
+    one.prepare(objective, batch)
+    assert not run_spec(objective, batch).gradients["logits"].any()
+
+
+def test_without_filter_and_divergence_it_learns_its_own_answers() -> None:
+    one = oracles()[f"{FAMILY}/superhf"]
+    batch = one.batch(3, "plain")
+    found = run_spec(objective_of(one.reference, k=4, beta=0), batch).value
+    nll = -batch["logits"].log_softmax(-1).gather(-1, batch["labels"].unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(found, nll[batch["mask"]].mean())
+
+
+def test_only_the_best_answers_are_learned() -> None:
+    one = oracles()[f"{FAMILY}/superhf"]
+    batch = one.batch(3, "plain")
+    moved = run_spec(objective_of(one.reference), batch).gradients["logits"].abs().amax((-1, -2)) > 0
+    assert torch.equal(moved.sum(-1), torch.ones(3, dtype=torch.long))
+    assert torch.equal(moved.long().argmax(-1), batch["reward"].argmax(-1))

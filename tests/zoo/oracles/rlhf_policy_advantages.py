@@ -9,7 +9,7 @@ from tests.oracles.batches import integers, rollouts, tokens, uniform
 from tests.oracles.rows import kept, mean
 from tests.oracles.settings import advantages, sequence_logp
 from tests.specs.variants import hidden, ignored
-from tests.zoo.harness import ODD, Tensors, of_setting, oracle
+from tests.zoo.harness import ODD, Objective, Tensors, of_setting, oracle
 from tests.zoo.oracles.rlhf_policy import binary_reward, clipped, stream, token_logp
 from torch import Tensor
 
@@ -186,3 +186,60 @@ def q_probe(tensors: Tensors, loss: str = "pg", beta: float = 1) -> Tensor:
     if loss == "mse":
         return ((Q - r) ** 2).mean()
     return torch.nn.functional.binary_cross_entropy_with_logits(Q, r)
+
+
+def with_teacher_logp(tensors: Tensors, seed: int) -> Tensors:
+    mask = tensors["mask"]
+    plain = tensors["old_logp"] + uniform(*mask.shape, seed=seed + 7)
+    return {"teacher_logp": torch.where(mask, plain, torch.nan)}
+
+
+def a_quarter(objective: Objective, tensors: Tensors) -> None:
+    """Brings the run to its first quarter."""
+    objective.total_steps = 8
+    for _ in range(2 - objective.step):
+        objective.advance()
+
+
+@oracle(
+    "kdrl",
+    batch=of_setting("rollouts", with_teacher_logp),
+    params=[{}, {"kl": "k3", "first": 1, "last": 0.2}, {"distil": "guided", "first": 3}],
+    prepare=a_quarter,
+)
+def kdrl(
+    tensors: Tensors,
+    eps_low: float = 0.2,
+    eps_high: float = 0.2,
+    first: float = 0.005,
+    last: float = 0.001,
+    kl: str = "k2",
+    distil: str = "all",
+) -> Tensor:
+    """The loss of GRPO + beta (k2 or k3) of log(pi / pi_T), beta falling linearly; here at a quarter of the run."""
+    keep = kept(tensors["labels"], tensors["mask"])
+    gap = token_logp(tensors, keep) - tensors["teacher_logp"][keep]
+    apart = gap**2 / 2 if kl == "k2" else (-gap).exp() + gap - 1
+    wrong = (tensors["reward"] <= 0).unsqueeze(-1).expand(keep.shape)[keep]
+    taught = apart if distil == "all" else torch.where(wrong, apart, 0.0)
+    policy = surrogate(tensors, advantages(tensors["reward"]), eps_low, eps_high)
+    return mean(policy) + (0.75 * first + 0.25 * last) * mean(taught)
+
+
+def with_base(tensors: Tensors, seed: int) -> Tensors:
+    base = tensors["logits"] + uniform(*tensors["logits"].shape, seed=seed + 7)
+    return {"base": torch.where(tensors["mask"].unsqueeze(-1), base, torch.nan)}
+
+
+@oracle("superhf", batch=of_setting("rollouts", with_base, q=3, sample=4), params=[{}, {"k": 3, "beta": 1}])
+def superhf(tensors: Tensors, k: float = 1, beta: float = 0.35) -> Tensor:
+    """CE of the best answers + beta KL(base, pi) of their tokens."""
+    keep, nll, apart = kept(tensors["labels"], tensors["mask"]), [], []
+    for q, rewards in enumerate(tensors["reward"].tolist()):
+        for j in sorted(range(len(rewards)), key=lambda j: -rewards[j])[: int(k)]:
+            row = keep[q, j]
+            if bool(row.any()):
+                nll.append(-token_logp({n: tensors[n][q, j] for n in ("logits", "labels")}, row))
+                before, now = (tensors[n][q, j][row].log_softmax(-1) for n in ("base", "logits"))
+                apart.append((before.exp() * (before - now)).sum(-1).mean())
+    return mean(torch.cat(nll)) + beta * torch.stack(apart).mean()

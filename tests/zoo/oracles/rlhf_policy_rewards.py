@@ -173,6 +173,6 @@ def nash_md(tensors: Tensors, tau: float = 0.008) -> Tensor:
     for i, row in enumerate(zip(tensors["logits"], tensors["labels"], tensors["mask"], strict=True)):
         logp = sequence_logp(*row)
         if logp is not None:
-            gain = tensors["preferred"][i] - 0.5 - tau * float(logp - tensors["ref_logp"][i])
+            gain = tensors["preferred"][i] - 0.5 - tau * float(logp.detach() - tensors["ref_logp"][i])
             losses.append(-gain * logp)
     return torch.stack(losses).mean()
