@@ -56,3 +56,27 @@ def test_a_loss_that_comes_later_makes_a_token_count_more() -> None:
             weight.zero_()
     result = objective(**batch)
     torch.testing.assert_close(result.loss, torch.tensor(7.0).double().log())
+
+
+def test_the_gradient_is_that_of_a_policy_of_one_step() -> None:
+    """Of E_{a ~ p}[r(a)] with the shaped rewards held constant; without the wrong tokens' and beta that of cross-entropy."""
+    one = oracles()["zoo/ce/shaped_prediction"]
+    batch = one.batch(3, "plain")
+    for shape in ({"beta": -0.5, "k": 2, "lambda_top": 0.3, "lambda_tail": -0.4}, {"beta": 0, "lambda_tail": 0}):
+        z = batch["logits"].clone().requires_grad_()
+        p = z.softmax(-1)
+        right = torch.nn.functional.one_hot(batch["labels"], 7).bool()
+        place = torch.where(right, torch.inf, -p.detach()).argsort(-1).argsort(-1)
+        wrong = torch.where(place < shape.get("k", 100), shape.get("lambda_top", 0), shape["lambda_tail"])
+        reward = torch.where(right, (1 - p.detach()) ** shape["beta"] / p.detach(), wrong)
+        gain = (p * reward).sum(-1)[batch["mask"]].mean()
+        found = run_spec(objective_of(one.reference, **shape), batch).gradients["logits"]
+        torch.testing.assert_close(found, -torch.autograd.grad(gain, z)[0])
+
+
+def test_a_token_known_for_certain_stays_finite() -> None:
+    one = oracles()["zoo/ce/shaped_prediction"]
+    batch = one.batch(3, "plain")
+    batch["logits"] = 1e4 * torch.nn.functional.one_hot(batch["labels"], 7).double()
+    found = run_spec(objective_of(one.reference), batch)
+    assert found.value.isfinite() and found.gradients["logits"].isfinite().all()

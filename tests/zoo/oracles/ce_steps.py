@@ -133,3 +133,23 @@ def implicit_unlikelihood(tensors: Tensors, alpha: float = 1, beta: float = 1) -
     gain = tensors["reward"] - tensors["reward"].mean()
     policy = torch.stack([-gain[i] * logp for i, logp in enumerate(found) if logp is not None]).mean()
     return torch.stack(likelihood).mean() + alpha * torch.stack(unlikelihood).mean() + beta * policy
+
+
+@oracle(
+    "shaped_prediction",
+    batch=of_setting("tokens"),
+    params=[{"k": 2}, {"beta": 0, "k": 3, "lambda_top": 0.5, "lambda_tail": 0.2}, {"beta": 0.5, "k": 1}],
+    stays="`rank` needs the whole row at once",
+)
+def shaped_prediction(
+    tensors: Tensors, beta: float = -0.25, k: float = 100, lambda_top: float = 0, lambda_tail: float = -0.1
+) -> Tensor:
+    """-(1 - p_y)^beta log p_y - lambda_top sum of the k likeliest wrong p - lambda_tail sum of the others."""
+    losses = []
+    keep = kept(tensors["labels"], tensors["mask"])
+    for z, y in zip(tensors["logits"][keep], tensors["labels"][keep].tolist(), strict=True):
+        p = z.softmax(-1)
+        wrong = [v for v in z.detach().argsort(descending=True).tolist() if v != y]
+        top, tail = p[wrong[: int(k)]].sum(), p[wrong[int(k) :]].sum()
+        losses.append(-((1 - p[y]) ** beta).detach() * p[y].log() - lambda_top * top - lambda_tail * tail)
+    return torch.stack(losses).mean()
