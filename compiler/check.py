@@ -228,7 +228,7 @@ class _Check:
         for block in blocks:
             for entry in block.entries:
                 if entry.name in seen:
-                    self.context.wrong("E102", f"two terms are called `{entry.name}`", entry.name_span,
+                    self.context.wrong("E102", f"two terms or monitors are called `{entry.name}`", entry.name_span,
                                        notes=[Note("first declared here", seen[entry.name])])  # fmt: skip
                 seen.setdefault(entry.name, entry.name_span)
                 value = self.context.value(entry.value)

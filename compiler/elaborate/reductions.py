@@ -251,7 +251,9 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
     if len(bracket.selectors) != 1 and name == "rank":
         return _rank_of_all(ctx, bracket, value, given)
     if len(bracket.selectors) != 1:
-        return ctx.wrong("E306", f"`{name}` takes one axis", bracket.span, help=f"write `{name}[{selector.name}](…)`")
+        places = " -> r" if name in ("sort", "topk") else ""
+        return ctx.wrong("E306", f"`{name}` takes one axis", bracket.span,
+                         help=f"write `{name}[{selector.name}{places}](…)`")  # fmt: skip
     axis = ctx.axis(selector.name, selector.span)
     where = read_where(ctx, bracket)
     if axis is None or isinstance(where, bool) or not _numeric(ctx, value, given.span("x"), name):
