@@ -80,3 +80,17 @@ def test_a_token_known_for_certain_stays_finite() -> None:
     batch["logits"] = 1e4 * torch.nn.functional.one_hot(batch["labels"], 7).double()
     found = run_spec(objective_of(one.reference), batch)
     assert found.value.isfinite() and found.gradients["logits"].isfinite().all()
+
+
+def test_minor_fine_tuning_begins_as_fine_tuning_and_lets_go() -> None:
+    """At the reference it has the gradient of the mean log-probability; far from it the gradient fades."""
+    one = oracles()["zoo/ce/minor_sft"]
+    batch = one.batch(3, "plain")
+    z = batch["logits"].clone().requires_grad_()
+    logp = z.log_softmax(-1).gather(-1, batch["labels"].unsqueeze(-1)).squeeze(-1) * batch["mask"]
+    plain = torch.autograd.grad(-(logp.sum(-1) / batch["mask"].sum(-1)).mean(), z)[0]
+    batch["ref_logp"] = logp.sum(-1).detach()
+    objective = objective_of(one.reference, beta=1)
+    torch.testing.assert_close(run_spec(objective, batch).gradients["logits"], plain)
+    far = run_spec(objective, batch | {"ref_logp": batch["ref_logp"] - 20}).gradients["logits"]
+    assert far.abs().max() < 1e-7 < plain.abs().max()

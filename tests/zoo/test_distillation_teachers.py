@@ -64,3 +64,17 @@ def test_the_heads_do_not_meet() -> None:
     assert not torch.allclose(found["auxiliary"], other["auxiliary"])
     met = run_spec(objective, batch | {"auxiliary": batch["teacher"]}).gradients["auxiliary"]
     torch.testing.assert_close(met, torch.zeros_like(met), rtol=0, atol=1e-12)
+
+
+def test_between_info_nce_and_a_free_bound() -> None:
+    """alpha -> 1 is log n - InfoNCE, at most log n; alpha -> 0 is 1 + E log(e^f / q) - E e^f / q."""
+    one = oracles()["zoo/distillation/mi_alpha"]
+    batch = one.batch(3, "plain")
+    x, y = (torch.nn.functional.normalize(batch[name], dim=-1) for name in ("h_T", "h_S"))
+    f = 10 * x @ y.T
+    inputs = {name: tensor for name, tensor in batch.items() if name != "log_q"}
+    contrast, free = (objective_of(one.reference, alpha=a)(**inputs).monitors["information"] for a in (0.999, 0.001))
+    nce = torch.tensor(5.0).double().log() - torch.nn.functional.cross_entropy(f, torch.arange(5))
+    torch.testing.assert_close(contrast, nce, rtol=0, atol=0.01)
+    mixed = 0.001 * f.exp().mean(-1) + 0.999
+    torch.testing.assert_close(free, 1 + (f.diagonal() - mixed.log()).mean() - (f.exp() / mixed.unsqueeze(-1)).mean())

@@ -54,3 +54,11 @@ def test_where_the_answers_are_equally_likely_no_divergence_is_negative() -> Non
         batch[f"forget.{name}"] = batch[f"template.{name}"]
     for f in ("total_variation", "kl", "jensen_shannon", "pearson"):
         assert run_spec(objective_of("zoo/unlearning/flat", f=f), batch).value >= -1e-12
+
+
+def test_nothing_to_forget_changes_nothing() -> None:
+    batch = oracles()["zoo/unlearning/dmm"].batch(3, "plain")
+    batch |= {"forget": torch.zeros(5, dtype=torch.bool), "f": batch["f_0"]}
+    found = run_spec(objective_of("zoo/unlearning/dmm"), batch)
+    assert float(found.value) == 0
+    assert not found.gradients["f"].any()

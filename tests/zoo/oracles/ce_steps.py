@@ -153,3 +153,19 @@ def shaped_prediction(
         top, tail = p[wrong[: int(k)]].sum(), p[wrong[int(k) :]].sum()
         losses.append(-((1 - p[y]) ** beta).detach() * p[y].log() - lambda_top * top - lambda_tail * tail)
     return torch.stack(losses).mean()
+
+
+def with_sequence_reference(tensors: Tensors, seed: int) -> Tensors:
+    return {"ref_logp": logps(len(tensors["labels"]), seed=seed + 3, size=tensors["labels"].shape[1])}
+
+
+@oracle("minor_sft", batch=of_setting("tokens", with_sequence_reference), params=[{}, {"beta": 0.5, "m": 1}])
+def minor_sft(tensors: Tensors, beta: float = 0.04, m: float = 2) -> Tensor:
+    """-m / (beta |y|) log sigma(beta log(pi / ref)) of each answer."""
+    losses = []
+    for i, row in enumerate(kept(tensors["labels"], tensors["mask"])):
+        if bool(row.any()):
+            nll = nn.functional.cross_entropy(tensors["logits"][i][row], tensors["labels"][i][row], reduction="sum")
+            ratio = -nll - tensors["ref_logp"][i]
+            losses.append(m / (beta * int(row.sum())) * (1 + (-beta * ratio).exp()).log())
+    return torch.stack(losses).mean()

@@ -127,3 +127,27 @@ def cprd(tensors: Tensors, m: float = 4, tau: float = 0.07, **others: float) -> 
         for i, j in enumerate(wrong[: int(m)]):
             loss = loss + others.get("lambda", 1) * (s[b, wrong[i:]].logsumexp(-1) - s[b, j]) / len(x)
     return loss
+
+
+def with_layers(tensors: Tensors, seed: int) -> Tensors:
+    b = len(tensors["labels"])
+    vectors = {"h_S": uniform(b, 4, seed=seed + 6), "h_T": uniform(b, 4, seed=seed + 7)}
+    return {**with_teacher(tensors, seed), **vectors, "log_q": torch.tensor(0.3).double()}
+
+
+@oracle(
+    "mi_alpha",
+    batch=of_setting("classes", with_layers),
+    params=[{}, {"alpha": 0.2, "scale": 3, "kd": 0}],
+    stays="all pairs",
+)
+def mi_alpha(tensors: Tensors, alpha: float = 0.9, scale: float = 10, kd: float = 1) -> Tensor:
+    """CE + KD - I_alpha, I_alpha = 1 + E_joint log(e^f / mix) - E_indep e^f / mix,  mix = alpha mean e^f + (1 - alpha) q."""
+    rows = tensors["labels"] >= 0
+    hard = torch.nn.functional.cross_entropy(tensors["logits"][rows], tensors["labels"][rows])
+    soft = 4 * kl(tensors["teacher"] / 2, tensors["logits"] / 2).mean()
+    x, y = (torch.nn.functional.normalize(tensors[name], dim=-1) for name in ("h_T", "h_S"))
+    power = (scale * x @ y.T).exp()
+    mix = alpha * power.mean(-1) + (1 - alpha) * tensors["log_q"].exp()
+    bound = 1 + (power.diagonal() / mix).log().mean() - (power / mix.unsqueeze(-1)).mean()
+    return hard + kd * soft - bound

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from tests.oracles.batches import tokens
+from tests.oracles.batches import integers, tokens, uniform
 from tests.oracles.rows import mean
 from tests.oracles.settings import token_nll
 from tests.specs.variants import hidden, ignored
@@ -65,3 +65,18 @@ def flat(tensors: Tensors, f: str = "total_variation") -> Tensor:
             g = GENERATORS[f](e.mean())
             losses.append(-((g.log() if f == "jensen_shannon" else g) - CONJUGATES[f](y.mean())))
     return torch.stack(losses).mean()
+
+
+def attributed(seed: int, variant: str) -> Tensors:
+    """Outputs, and what each training example adds to them, NaN where it stays."""
+    x, i, k = (1, 3, 1) if variant == "odd" else (4, 5, 2)
+    forget = integers(i, high=2, seed=seed + 3) > 0
+    beta = torch.where(forget[:, None], uniform(x, i, k, seed=seed + 2), torch.nan)
+    return {"f": uniform(x, k, seed=seed), "f_0": uniform(x, k, seed=seed + 1), "beta": beta, "forget": forget}
+
+
+@oracle("dmm", batch=attributed, variants=("plain", "odd"))
+def dmm(tensors: Tensors) -> Tensor:
+    """E |f - (f_0 - sum of the attributions of what is forgotten)|^2."""
+    oracle = tensors["f_0"] - tensors["beta"][:, tensors["forget"]].sum(1)
+    return ((tensors["f"] - oracle) ** 2).sum(-1).mean()
