@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,10 @@ def _zero(outputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def weights(variant: Variant, shared: Denominators | None, known: Mapping[str, Tensor]) -> dict[str, float]:
-    """dL/d numerator of every part of every term whose coefficient and denominator are among the known outputs."""
+    """dL/d numerator of every part of every term whose coefficient and denominator are among the known outputs.
+
+    Numbers; tensors in a trace, where those are not at hand.
+    """
     found: dict[str, float] = {}
     calls = 1 if shared is None else shared.calls
     for entry in variant.entries:
@@ -61,15 +65,21 @@ def weights(variant: Variant, shared: Denominators | None, known: Mapping[str, T
             coefficient = known.get(f"{prefix}.coefficient")
             denominator = known.get(f"{prefix}.denominator") if whole is None else whole
             if coefficient is not None and (denominator is not None or form != "ratio"):
-                weight = entry.sign * coefficient.item()
+                weight = entry.sign * _number(coefficient)
                 found[f"{prefix}.numerator"] = weight * _factor(form, denominator, calls)
     return found
 
 
-def _factor(form: Form, denominator: Tensor | None, calls: int) -> float:
+def _number(value: Tensor) -> Any:
+    return value.detach().double() if torch.compiler.is_compiling() else value.item()
+
+
+def _factor(form: Form, denominator: Tensor | None, calls: int) -> Any:
     """What the numerator of a part is multiplied by, besides the coefficient."""
     if denominator is not None:
-        size = denominator.item()
+        size = _number(denominator)
+        if isinstance(size, Tensor):
+            return ratio(torch.ones_like(size), size)
         return 1.0 / size if size else 0.0
     return 1.0 / calls if form in ("once", "coupled") else 1.0
 

@@ -215,7 +215,7 @@ class Objective(Running):
 
     def _weigh(self, variant: Variant, denominators: Denominators | None, *, per_term: bool) -> Weigh | None:
         """What tells dL/d numerator beforehand, for a loss of which `backward` is called."""
-        if per_term or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if per_term or not torch.is_grad_enabled():
             return None
         return partial(weights, variant, denominators)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
-from lossc.runtime.backends.early import CLOSE, ratio_of
+from lossc.runtime.backends.early import Expectation, Visit
 from lossc.runtime.backends.environment import Environment, in_double, in_type
 from lossc.runtime.backends.kernel_calls import KernelCalls
 from lossc.runtime.backends.once import apart, once
@@ -29,19 +29,6 @@ from lossc.runtime.backends.seam import Differentiable, Gradients, Seam, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
 from lossc.runtime.tracing import constant_in_traces
-
-
-@dataclass
-class Visit:
-    """What one call is expected to need, and the gradients that were formed with its statistics for that."""
-
-    expected: Weights
-    gradients: dict[str, Tensor] = field(default_factory=dict)
-
-    def take(self) -> dict[str, Tensor]:
-        """The gradients, once."""
-        taken, self.gradients = self.gradients, {}
-        return taken
 
 
 class Compiled:
@@ -58,11 +45,10 @@ class Compiled:
         self.other = Chunked(table, seam)
         self.native, self.roots = self.other.native, self.other.roots
         self.streams = {_key(s): s for s in table.streams if s.differentiable and s.provider != "centred"}
-        self.moving = frozenset(root.name for root in table.seam if differentiable(root.value))
-        self.scale = 1.0
-        """The multiple of the expected upstream gradients that came last."""
+        self.moving = tuple(root.name for root in table.seam if differentiable(root.value))
+        self.expectation = Expectation()
         self._plans: dict[tuple[str, ...], tuple[KernelCalls, ...] | None] = {}
-        self._operators: tuple[RowOperators, ...] = ()
+        self._operators: dict[tuple[str, ...], tuple[tuple[KernelCalls, RowOperators], ...]] = {}
         self._unable = False
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
@@ -70,7 +56,7 @@ class Compiled:
         if not self.serves(environment.like.device):
             return self.other.run(environment)
         if torch.compiler.is_compiling():
-            return self._traced(environment) if self._prepare() else self.other.run(environment)
+            return self._traced(environment, weights or {}) if self._prepare(()) else self.other.run(environment)
         try:
             return self._run(environment, weights or {})
         except (NoKernelError, ToolchainError) as reason:
@@ -78,23 +64,40 @@ class Compiled:
             return self.other.run(environment)
 
     @constant_in_traces
-    def _prepare(self) -> bool:
-        """Makes the operators that a traced call runs, before it is traced."""
-        if not self._operators:
+    def _prepare(self, weighted: tuple[str, ...]) -> bool:
+        """Makes the operators of a plan, which a traced call runs, before it is traced."""
+        if weighted not in self._operators:
             try:
                 compiler()
-                self._operators = tuple(row_operators(calls) for calls in self.plan() or ())
+                self._operators[weighted] = tuple((calls, row_operators(calls)) for calls in self.plan(weighted) or ())
             except (NoKernelError, ToolchainError) as reason:
                 self.give_up(reason)
-        return bool(self._operators)
+        return bool(self._operators.get(weighted))
 
-    def _traced(self, environment: Environment) -> dict[str, Tensor]:
+    def _traced(self, environment: Environment, weights: Weights) -> dict[str, Tensor]:
         """The roots, the kernels being operators of the graph."""
-        known = environment
-        for calls, operators in zip(self.plan() or (), self._operators, strict=True):
-            known = known.having(operators.run(calls.given(known)))
+        names = self._weighted(environment, weights)
+        weighed = [torch.as_tensor(weights.get(name, 0.0), dtype=torch.float64) for name in self.moving] if names else []
+        seeds = {f"@weight {name}": weight for name, weight in zip(self.moving, weighed, strict=False)}
+        expected = torch.stack(weighed) if names else None
+        known, probes = environment, []
+        for calls, operators in self._operators[names]:
+            found, probe = operators.run(calls.given(known.having(seeds)), expected)
+            known = known.having(found)
+            probes.append(probe)
         roots = self.seam.chained(in_double(known))
+        if names:
+            roots |= {name: sum((probe[at] for probe in probes), roots[name]) for at, name in enumerate(self.moving)}
         return {name: in_type(root, environment.like) for name, root in roots.items()}
+
+    def _weighted(self, environment: Environment, weights: Weights) -> tuple[str, ...]:
+        """The roots for which a traced call visits each row once; none where it does not."""
+        held = {"tensor": environment.tensors, "param": environment.params}
+        moves = any(held[kind][name].requires_grad for kind, name in self.streams)
+        if not moves or any(self.seam.procedure.outputs[name].axes for name in self.moving):
+            return ()
+        names = tuple(name for name in self.moving if name in weights)
+        return names if names and self._prepare(names) else ()
 
     def serves(self, device: torch.device) -> bool:
         """Whether kernels may be had on a device, as far as is known."""
@@ -118,7 +121,7 @@ class Compiled:
             {name: _free(tensor) for name, tensor in environment.params.items()},
             environment.sizes, environment.like,
         )  # fmt: skip
-        visit = Visit({name: weight * self.scale for name, weight in weights.items()} if inputs else {})
+        visit = Visit(weights if inputs else {}, self.expectation.multiple)
         values = Values.apply(self, known, visit, tuple(inputs), *inputs.values())  # type: ignore[no-untyped-call]
         return dict(zip(self.seam.procedure.outputs, values, strict=True))
 
@@ -134,16 +137,21 @@ class Compiled:
             self._plans[key] = tuple(self.calls(kernel, at) for at, kernel in enumerate(found)) if usable else None
         return self._plans[key]
 
-    def statistics(self, known: Environment, visit: Visit, wanted: frozenset[str]) -> dict[str, Tensor]:
-        """All statistics, and the gradients of the wanted streams where one visit gives both."""
-        plan = self.plan(visit.expected) if visit.expected and wanted else None
+    def statistics(self, known: Environment) -> dict[str, Tensor]:
+        """All statistics."""
         found: dict[str, Tensor] = {}
-        if plan is None:
-            for calls in self.plan() or ():
-                found |= calls.statistics(calls.given(known.having(found)))
-            return found
+        for calls in self.plan() or ():
+            found |= calls.statistics(calls.given(known.having(found)))
+        return found
+
+    def visited(self, known: Environment, visit: Visit, wanted: frozenset[str]) -> dict[str, Tensor]:
+        """The same, and the gradients of the wanted streams where one visit gives both."""
+        plan = self.plan(visit.expected) if visit.expected and wanted else None
+        if plan is None or visit.multiple is None:
+            return self.statistics(known)
+        found: dict[str, Tensor] = {}
         device = known.like.device
-        given = {f"@weight {name}": torch.full((), value, dtype=torch.float64, device=device)
+        given = {f"@weight {name}": torch.full((), value * visit.multiple, dtype=torch.float64, device=device)
                  for name, value in visit.expected.items()}  # fmt: skip
         for calls in plan:
             values, gradients = calls.visit(calls.given(known.having(given)), wanted)
@@ -194,7 +202,7 @@ class Values(torch.autograd.Function):
         ctx: Any, owner: Compiled, known: Environment, visit: Visit, keys: tuple[Key, ...], *inputs: Tensor
     ) -> tuple[Tensor, ...]:
         wanted = frozenset(owner.streams[key].name for key in keys if key in owner.streams)
-        known = known.having(owner.statistics(known, visit, wanted))
+        known = known.having(owner.visited(known, visit, wanted))
         needs_graph = keys and not visit.gradients and not owner.seam.differentiates(known, *_on_rows(owner, keys))
         graph = _graph(owner, known, keys) if needs_graph else None
         if graph is None:
@@ -215,7 +223,7 @@ class Values(torch.autograd.Function):
         owner: Compiled = ctx.owner
         names = owner.seam.procedure.outputs
         upstream = {name: g for name, g in zip(names, gradients, strict=True) if g is not None}
-        early = _early(owner, ctx.visit, upstream)
+        early = owner.expectation.answer(ctx.visit, upstream)
         if early is not None and not torch.is_grad_enabled() and owner.streams.keys() >= set(ctx.keys):
             return (None, None, None, None, *[early.get(owner.streams[key].name) for key in ctx.keys])
         saved = iter(ctx.saved_tensors)
@@ -262,16 +270,6 @@ def _of_row(seam: Gradients, key: Key) -> Tensor | None:
     if kind == "param":
         return seam.params.get(name)
     return seam.tensors.get(name) if not name.startswith("@") else seam.statistics.get(name[1:])
-
-
-def _early(owner: Compiled, visit: Visit, upstream: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """The gradients that were formed with the statistics, if they are those that are asked for."""
-    taken = visit.take()
-    ratio = ratio_of(visit.expected, upstream) if taken else None
-    if ratio is None:
-        return None
-    owner.scale *= ratio or 1.0
-    return taken if abs(ratio - 1.0) <= CLOSE else None
 
 
 _warned: set[str] = set()

@@ -1,8 +1,9 @@
-"""Gradients that were formed before anything asked for them: whether they are those that are asked for."""
+"""Gradients that are formed before anything asks for them: whether they are those that are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from torch import Tensor
@@ -13,6 +14,40 @@ Key = TypeVar("Key", bound=Hashable)
 
 CLOSE = 2.0**-20
 """The largest relative difference between an upstream gradient that was expected and the one that came."""
+
+
+@dataclass
+class Visit:
+    """What one call expects, and the gradients that were formed with its statistics for a multiple of that.
+
+    The multiple is None where none are formed.
+    """
+
+    expected: Weights
+    multiple: float | None
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Expectation:
+    """The multiple of the expected dL/d root that came last, which is what the next call is for.
+
+    None where what came was no multiple of them: then nothing is formed early until a multiple comes again.
+    """
+
+    def __init__(self) -> None:
+        self.multiple: float | None = 1.0
+
+    def answer(self, visit: Visit, upstream: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """The gradients of a visit, once, if they are those that are asked for."""
+        taken, visit.gradients = visit.gradients, {}
+        if not visit.expected or not (taken or visit.multiple is None):
+            return None
+        came = ratio_of(visit.expected, upstream)
+        if came != 0.0:
+            self.multiple = came
+        if came is None or visit.multiple is None:
+            return None
+        return taken if abs(came - visit.multiple) <= CLOSE * abs(visit.multiple) else None
 
 
 def scaled(gradients: dict[Key, Tensor], ratio: float) -> dict[Key, Tensor]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lossc.compiler.kernels import NoKernelError
-from lossc.runtime.backends.c import Compiled, Visit
+from lossc.runtime.backends.c import Compiled
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.passes import Call
@@ -74,7 +74,7 @@ class Kernels:
     def statistics(self, known: Environment) -> dict[str, Tensor]:
         if self.compiled.serves(known.like.device):
             try:
-                return self.compiled.statistics(known, Visit({}), frozenset())
+                return self.compiled.statistics(known)
             except (NoKernelError, ToolchainError) as reason:
                 self.compiled.give_up(reason)
         return self._closed.statistics(known)

@@ -1,29 +1,36 @@
 """Kernels as torch operators, so that `torch.compile` takes an objective as one graph with the kernels in it.
 
 For each kernel there is a family `lossc::row_KEY` (the statistics of all rows) and `lossc::row_KEY_gradient`, KEY being a
-hash of what the kernel computes. The first is differentiable through the second; that one is not, and says so.
+hash of what the kernel computes. The first is differentiable through the second; that one is not, and says so. Where dL/d root
+is expected the first forms the gradients too, in one visit of each row, and the second delivers them if that comes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lossc.compiler.kernels.c import source
 from lossc.compiler.kernels.regular import Regularity
+from lossc.runtime.backends.early import Expectation, Visit
 from lossc.runtime.backends.environment import stored
 from lossc.runtime.backends.kernel_calls import Given, KernelCalls, axes_of
 from lossc.runtime.backends.once import refusal
+from lossc.runtime.backends.probes import kept, probe
 
-SCHEMA = "(Tensor[] streams, Tensor[] arguments, SymInt[] extents, bool double) -> Tensor[]"
+T = TypeVar("T")
+
+SCHEMA = (
+    "(Tensor[] streams, Tensor[] arguments, SymInt[] extents, bool double, Tensor? expected, bool[] moving) -> Tensor[]"
+)
 GRADIENT_SCHEMA = (
     "(Tensor[] streams, Tensor[] arguments, SymInt[] extents, bool double, Tensor[] statistics, Tensor?[] weights, "
-    "int[] wants) -> Tensor[]"
+    "int[] wants, Tensor probe, Tensor? upstream) -> Tensor[]"
 )
 
 _REGISTERED: dict[str, RowOperators] = {}
@@ -42,6 +49,8 @@ def _key(calls: KernelCalls) -> str:
     types = {stream.name: "bool" if stream.leaf.is_mask else "f32" for stream in kernel.streams}
     wants = [stream.name for stream in kernel.differentiable]
     texts = [source(kernel, "statistics", "float", types, ()).text, source(kernel, "gradient", "float", types, wants).text]
+    if kernel.adjoints is not None:
+        texts.append(source(kernel, "visit", "float", types, wants).text)
     counts = [len(kernel.streams), len(kernel.arguments), *(len(calls.axes_kept(s)) for s in kernel.every)]
     places = [[axes.index(axis) for axis in s.rows] for s in kernel.every for axes in [calls.axes_kept(s)]]
     return hashlib.sha256(repr((texts, counts, places)).encode()).hexdigest()[:16]
@@ -50,7 +59,9 @@ def _key(calls: KernelCalls) -> str:
 class RowOperators:
     """The two operators of one kernel, over lists in the order of its streams, arguments and statistics.
 
-    `extents` are those of the row axes, of the classes, and of further axes of labels.
+    `extents` are those of the row axes, of the classes, and of further axes of labels. `expected` are dL/d root, of which
+    the seeds among the arguments are made, and `upstream` those that came. `moving` says of each stream whether its gradient
+    will be asked for, `wants` are the places of those of which it is.
     """
 
     def __init__(self, calls: KernelCalls, key: str) -> None:
@@ -59,22 +70,25 @@ class RowOperators:
         extra = dict.fromkeys(axis for point in kernel.points for axis in point.extra)
         self.axes = (*kernel.rows, kernel.axis, *extra)
         self.statistics = sorted(kernel.every, key=lambda s: not stored(s).is_floating_point)
+        self.seeds = frozenset(adjoint.seed.leaf.name for adjoint in kernel.adjoints or ())
         self.has_flags = bool(Regularity(kernel).streams)
+        self.expectation = Expectation()
         self.forward = _defined(f"row_{key}", SCHEMA, self._forward, self._forward_shapes)
         self.backward = _defined(f"row_{key}_gradient", GRADIENT_SCHEMA, self._backward, self._backward_shapes)
         self.forward.register_autograd(self._differentiate, setup_context=_keep)
         self.backward.register_autograd(_refuse, setup_context=None)
 
-    def given(self, given: Given) -> tuple[list[Tensor], list[Tensor], list[int], bool]:
+    def given(self, given: Given, expected: Tensor | None = None) -> tuple[Any, ...]:
         """The arguments of the operators for a call."""
         streams = [given.streams[stream.name][0] for stream in self.calls.kernel.streams]
         arguments = [_over(given.arguments[a.leaf.name], self._argument_axes(a.leaf.axes)) for a in self.calls.kernel.arguments]
-        return streams, arguments, [given.sizes[axis] for axis in self.axes], given.double
+        moving = [expected is not None and stream.requires_grad for stream in streams]
+        return streams, arguments, [given.sizes[axis] for axis in self.axes], given.double, expected, moving
 
-    def run(self, given: Given) -> dict[str, Tensor]:
-        """The statistics, by the names of their leaves and with the axes of the table."""
-        values = self.forward(*self.given(given))
-        return {f"@{s.name}": value for s, value in zip(self.statistics, values, strict=False)}
+    def run(self, given: Given, expected: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+        """The statistics, by the names of their leaves and with the axes of the table, and the probe of what is expected."""
+        values = self.forward(*self.given(given, expected))
+        return {f"@{s.name}": value for s, value in zip(self.statistics, values, strict=False)}, values[-1]
 
     def _argument_axes(self, axes: frozenset[str]) -> tuple[str, ...]:
         return tuple(axis for axis in self.axes if axis in axes)
@@ -90,53 +104,76 @@ class RowOperators:
         return Given(held, values, dict(zip(self.axes, extents, strict=True)), double)
 
     def _forward(
-        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool
+        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool,
+        expected: Tensor | None, moving: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
-        found = self.calls.statistics(self._taken(streams, arguments, extents, double))
+        given = self._taken(streams, arguments, extents, double)
+        visit = Visit(_numbered(() if expected is None else expected.tolist()), self.expectation.multiple)
+        if visit.multiple is None:
+            found = self.calls.statistics(given)
+        else:
+            wanted = frozenset(s.name for s, moves in zip(self.calls.kernel.streams, moving, strict=True) if moves)
+            found, visit.gradients = self.calls.visit(self._seeded(given, visit.multiple), wanted)
         flags = found.get(self.calls.flags)
         values = [found[f"@{s.name}"].contiguous() for s in self.statistics]
-        return [*values, flags if flags is not None else torch.empty(0, dtype=torch.bool)]
+        return [*values, flags if flags is not None else torch.empty(0, dtype=torch.bool), probe(visit)]
+
+    def _seeded(self, given: Given, multiple: float) -> Given:
+        """The same for a multiple of what is expected."""
+        if multiple == 1.0:
+            return given
+        seeds = {name: (value * multiple, axes) for name, (value, axes) in given.arguments.items() if name in self.seeds}
+        return replace(given, arguments={**given.arguments, **seeds})
 
     def _forward_shapes(
-        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool
+        self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool,
+        expected: Tensor | None, moving: Sequence[bool],
     ) -> list[Tensor]:  # fmt: skip
         sizes = dict(zip(self.axes, extents, strict=True))
         like = streams[0]
         values = [like.new_empty([sizes[axis] for axis in s.rows], dtype=stored(s)) for s in self.statistics]
         rows = [sizes[axis] for axis in self.calls.kernel.rows] if self.has_flags else [0]
-        return [*values, like.new_empty(rows, dtype=torch.bool)]
+        roots = 0 if expected is None else expected.shape[0]
+        return [*values, like.new_empty(rows, dtype=torch.bool), like.new_empty([roots], dtype=torch.float64)]
 
     # -------------------------------------------------------------------------------------- backward
 
     def _differentiate(self, ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         kernel = self.calls.kernel
         count, number = ctx.count, len(kernel.streams)
-        saved = ctx.saved_tensors
+        *saved, probe = ctx.saved_tensors
         streams, arguments, statistics = saved[:number], saved[number:count], saved[count:]
         reached = {stream.name for stream in kernel.differentiable}
         wants = [at for at, stream in enumerate(kernel.streams) if ctx.needs_input_grad[0][at] and stream.name in reached]
         found: list[Tensor] = []
         if wants:
-            found = self.backward(list(streams), list(arguments), ctx.extents, ctx.double, list(statistics),
-                                  list(gradients[: len(self.statistics)]), wants)  # fmt: skip
+            found = self.backward(streams, arguments, ctx.extents, ctx.double, statistics,
+                                  list(gradients[: len(self.statistics)]), wants, probe, gradients[-1])  # fmt: skip
         results: list[Tensor | None] = [None] * number
         for at, gradient in zip(wants, found, strict=True):
             results[at] = gradient
-        return results, [None] * len(arguments), None, None
+        return results, [None] * len(arguments), None, None, None, None
 
     def _backward(
         self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool,
-        statistics: Sequence[Tensor], weights: Sequence[Tensor | None], wants: Sequence[int],
+        statistics: Sequence[Tensor], weights: Sequence[Tensor | None], wants: Sequence[int], probe: Tensor,
+        upstream: Tensor | None,
     ) -> list[Tensor]:  # fmt: skip
-        taken = self._taken(streams, arguments, extents, double)
-        known = {f"@{s.name}": x for s, x in zip(self.statistics, statistics, strict=False)}
-        given = replace(
-            taken, statistics={**known, self.calls.flags: statistics[-1]},
-            weights={s.name: w for s, w in zip(self.statistics, weights, strict=True) if w is not None},
-        )  # fmt: skip
         names = [self.calls.kernel.streams[at].name for at in wants]
-        found = self.calls.gradient(given, frozenset(names))
+        found = self._early(probe, upstream)
+        if found is None:
+            known = {f"@{s.name}": x for s, x in zip(self.statistics, statistics, strict=False)}
+            given = replace(
+                self._taken(streams, arguments, extents, double), statistics={**known, self.calls.flags: statistics[-1]},
+                weights={s.name: w for s, w in zip(self.statistics, weights, strict=True) if w is not None},
+            )  # fmt: skip
+            found = self.calls.gradient(given, frozenset(names))
         return [self._placed(found.get(name), at, streams[at]) for at, name in zip(wants, names, strict=True)]
+
+    def _early(self, probe: Tensor, upstream: Tensor | None) -> dict[str, Tensor] | None:
+        """The gradients that were formed with the statistics, if they are those that are asked for."""
+        visit = kept(probe)
+        return None if visit is None or upstream is None else self.expectation.answer(visit, _numbered(upstream))
 
     def _placed(self, gradient: Tensor | None, at: int, stream: Tensor) -> Tensor:
         """A gradient with the dimensions that the operator's stream has."""
@@ -152,7 +189,8 @@ class RowOperators:
 
     def _backward_shapes(
         self, streams: Sequence[Tensor], arguments: Sequence[Tensor], extents: Sequence[int], double: bool,
-        statistics: Sequence[Tensor], weights: Sequence[Tensor | None], wants: Sequence[int],
+        statistics: Sequence[Tensor], weights: Sequence[Tensor | None], wants: Sequence[int], probe: Tensor,
+        upstream: Tensor | None,
     ) -> list[Tensor]:  # fmt: skip
         return [torch.empty(streams[at].shape, dtype=streams[at].dtype, device=streams[at].device) for at in wants]
 
@@ -163,6 +201,10 @@ def _over(argument: tuple[Tensor, tuple[str, ...]], axes: tuple[str, ...]) -> Te
     return tensor.permute([have.index(axis) for axis in axes])
 
 
+def _numbered(values: Iterable[T]) -> dict[str, T]:
+    return {str(at): value for at, value in enumerate(values)}
+
+
 def _defined(name: str, schema: str, run: Callable[..., Any], shapes: Callable[..., Any]) -> Any:
     operator = torch.library.custom_op(f"lossc::{name}", run, mutates_args=(), schema=schema, device_types="cpu")
     operator.register_fake(shapes)
@@ -170,7 +212,7 @@ def _defined(name: str, schema: str, run: Callable[..., Any], shapes: Callable[.
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-    streams, arguments, extents, double = inputs
+    streams, arguments, extents, double, *_ = inputs
     ctx.save_for_backward(*streams, *arguments, *output)
     ctx.count, ctx.extents, ctx.double = len(streams) + len(arguments), extents, double
     ctx.set_materialize_grads(False)

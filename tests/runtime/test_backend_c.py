@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 import lossc
 from lossc import LosscError, Objective
 from lossc.runtime.backends.c import Compiled
+from lossc.runtime.backends.kernel_calls import Given, KernelCalls
 from lossc.runtime.backends.operators import row_operators
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 
@@ -231,20 +233,22 @@ def operators(objective: Objective) -> list[Compiled]:
 
 
 @pytest.mark.parametrize("text", ["four terms", "two distributions", "columns", "masks", "several labels", "coupled"])
-def test_operators_keep_the_rules_of_torch(text: str) -> None:
+def test_operators_keep_the_rules_of_torch(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of statistics, and those that form gradients with them."""
     objective = cases.objective(text, "c")
     leaves = {n: x for n, x in cases.batch(dtype=torch.float32).items() if n in objective.program.tensors}
-    (operator,) = operators(objective)
-    (calls,) = operator.plan() or ()
-    given = []
-    kept = calls.given
-    calls.given = lambda known: given.append(kept(known)) or given[-1]  # type: ignore[method-assign, func-returns-value]
+    taken: dict[KernelCalls, Given] = {}
+    kept = KernelCalls.given
+    monkeypatch.setattr(KernelCalls, "given", lambda calls, known: taken.setdefault(calls, kept(calls, known)))
     with torch.no_grad():
         objective(**leaves)
-    family = row_operators(calls)
-    streams, *rest = family.given(given[0])
-    moving = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in streams]
-    torch.library.opcheck(family.forward, (moving, *rest))
+    objective(**{n: x.clone().requires_grad_(n in cases.INPUTS) for n, x in leaves.items()})
+    assert len(taken) == (1 if text in ("several labels", "coupled") else 2)
+    for calls, given in taken.items():
+        moving = {n: (x.clone().requires_grad_(x.is_floating_point()), axes) for n, (x, axes) in given.streams.items()}
+        expected = torch.arange(1.0, 4.0, dtype=torch.float64) if calls.kernel.adjoints else None
+        family = row_operators(calls)
+        torch.library.opcheck(family.forward, family.given(replace(given, streams=moving), expected))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
