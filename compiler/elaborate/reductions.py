@@ -251,9 +251,7 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
     if len(bracket.selectors) != 1 and name == "rank":
         return _rank_of_all(ctx, bracket, value, given)
     if len(bracket.selectors) != 1:
-        places = " -> r" if name in ("sort", "topk") else ""
-        return ctx.wrong("E306", f"`{name}` takes one axis", bracket.span,
-                         help=f"write `{name}[{selector.name}{places}](…)`")  # fmt: skip
+        return ctx.wrong("E306", f"`{name}` takes one axis", bracket.span, help=_of_one_axis(name, bracket))
     axis = ctx.axis(selector.name, selector.span)
     where = read_where(ctx, bracket)
     if axis is None or isinstance(where, bool) or not _numeric(ctx, value, given.span("x"), name):
@@ -309,6 +307,14 @@ def _rank_of_all(ctx: Context, bracket: syntax.Bracket, value: Value, given: Giv
     node = core.Call("rank", arguments, tuple(axes), tuple(axes), iv.Interval(0, iv.INF, integer=True), order=tuple(axes),
                      names=("", "where")[: len(arguments)])  # fmt: skip
     return Value(core.StopGrad(node), REAL, admitted)
+
+
+def _of_one_axis(name: str, bracket: syntax.Bracket) -> str:
+    first = bracket.selectors[0].name
+    normalised = f"x - logsumexp[{', '.join(selector.name for selector in bracket.selectors)}](x)"
+    if name in ("softmax", "log_softmax"):
+        return f"over these axes together it is `{normalised if name == 'log_softmax' else f'exp({normalised})'}`"
+    return f"write `{name}[{first}{' -> r' if name in ('sort', 'topk') else ''}](…)`"
 
 
 def _along_by(ctx: Context, selector: syntax.Selector) -> Value | None:

@@ -66,6 +66,8 @@ def _about_value(ctx: Context, name: str) -> tuple[str, ...]:
     prefixed = [known for known in ctx.frame.values if known.rsplit(".", 1)[-1] == name]
     if prefixed:
         return (f"write `{prefixed[0]}`",)
+    if name in shipped_terms():
+        return (f"it is a term of the library, to be called: `{name}(…)`", _import(name))
     close = did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"])
     settings = settings_with(name) if not close and ctx.frame.kind == "objective" and len(name) > 1 else ()
     return (f"it comes with a setting: `use {settings[0]}`",) if settings else close
