@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
+
 from lossc.compiler.elaborate.context import Context, describe
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds
 from lossc.compiler.kinds import DISTRIBUTIONS, NUMBERS, Kind, Signature
@@ -9,6 +11,7 @@ from lossc.compiler.symbols import TermSymbol
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Note
+from lossc.grammar.printer import print_expr
 from lossc.grammar.source import Span
 
 
@@ -39,6 +42,25 @@ def accepted(
                   label=describe(ctx, value), notes=notes)  # fmt: skip
         return False
     return True
+
+
+def lint_masks(
+    ctx: Context, term: TermSymbol, call: syntax.Call, placed: Container[str], given: Mapping[str, tuple[Value, Span]]
+) -> None:
+    """W203: a mask given by position for a number with a default, while the mask that the term takes keeps its own."""
+    formals = term.declaration.formals
+    left = [formal.name for formal in formals if formal.name not in placed and _kind(formal) == "mask"]
+    for formal, argument in zip(formals, call.arguments, strict=False):
+        if argument.name is not None or not left:
+            return
+        value, span = given[formal.name]
+        if value.is_mask and formal.default is not None and _kind(formal) in NUMBERS:
+            ctx.warn("W203", f"a mask is given for the number `{formal.name}` of `{term.name}`", span,
+                     help=f"write `{left[0]} = {print_expr(argument.value)}`")  # fmt: skip
+
+
+def _kind(formal: syntax.Formal) -> str:
+    return formal.type.kind if formal.type is not None else "real"
 
 
 def _wrong_kind(

@@ -10,7 +10,7 @@ from lossc.compiler.elaborate.arithmetic import choice
 from lossc.compiler.elaborate.binding import bind_axes
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.externs import check_extern, extern_call
-from lossc.compiler.elaborate.misfit import accepted, found, wanted
+from lossc.compiler.elaborate.misfit import accepted, found, lint_masks, wanted
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import bounds_text, domain_text, fits, in_bounds, read_type
 from lossc.compiler.elaborate.variables import as_variable, differentiated_names, settled_value
@@ -90,7 +90,10 @@ def _arguments(
         elif formal.default is None:
             _missing(ctx, term, formal, expr)
             return None
-    return None if any(value.wrong for value, _ in found.values()) else found
+    if any(value.wrong for value, _ in found.values()):
+        return None
+    lint_masks(ctx, term, expr, placed, found)
+    return found
 
 
 def _argument(ctx: Context, formal: syntax.Formal, written: syntax.Expr) -> Value:

@@ -26,7 +26,8 @@ NAMES = ("reward", "value", "ratio", "discount")
 
 def trajectories(seed: int = 0, b: int = 4, t: int = 6) -> Batch:
     mask = lengths_mask(b, t, seed=seed)
-    mask[:, 1] &= ~mask[:, 2]  # a step inside a trajectory that does not count
+    if t > 2:
+        mask[:, 1] &= ~mask[:, 2]  # a step inside a trajectory that does not count
     padded = {name: uniform(b, t, seed=seed + at) for at, name in enumerate(NAMES, start=1)}
     padded["ratio"] = 1 + 0.9 * padded["ratio"]
     padded["discount"] = 0.9 * (padded["discount"] > -0.7).double()
