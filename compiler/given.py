@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from lossc.compiler.core import Map, Node, add, mul, walk
+from lossc.compiler.core import Map, Node, Rename, Select, Slice, add, mul, walk
 
 _FLAT = {"add": add, "mul": mul}
 """Functions whose operands stand side by side: `nll - m` with `nll = a - b` is the sum of a, -b and -m."""
@@ -24,8 +24,14 @@ def with_given(root: Node, given: Mapping[Node, Node]) -> Node:
                 assert isinstance(node, Map)
                 done[node] = _FLAT[node.function](*children, *leaves)
             else:
-                done[node] = node.rebuild(children) if children else node
+                done[node] = _rebuilt(node, children) if children else node
     return done[root]
+
+
+def _rebuilt(node: Node, children: tuple[Node, ...]) -> Node:
+    """The node over other operands. What no longer differs along an axis is the same at each of its positions."""
+    axis = node.old if isinstance(node, Rename) else node.axis if isinstance(node, Select | Slice) else None
+    return children[0] if axis is not None and axis not in children[0].axes else node.rebuild(children)
 
 
 def _covered(node: Map, parts: Iterable[Map], given: Mapping[Node, Node]) -> list[Map]:

@@ -52,3 +52,12 @@ def test_an_error_does_not_offer_what_is_given() -> None:
         objective(nll=batch["logits"].detach().amax(-1), labels=batch["labels"])
     (problem,) = raised.value.diagnostics
     assert problem.code == "E701" and not any("nll" in line for line in problem.help)
+
+
+def test_a_position_of_what_is_given_with_nothing_absent() -> None:
+    """Without labels every entry of `nll` is there, on either side."""
+    text = "minimize\n  f : mean[pair](sum[t where mask[side = chosen]](nll[side = chosen]))\n"
+    objective = lossc.loads("use std.settings.pairs\n" + text, backend="reference")
+    nll, mask = torch.rand(3, 2, 4), torch.arange(4) < torch.tensor([[4], [1], [2]])
+    found = objective(nll=nll, mask=torch.stack([mask, ~mask], 1))
+    torch.testing.assert_close(found.loss, (nll[:, 0] * mask).sum(-1).mean())

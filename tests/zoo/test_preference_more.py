@@ -46,6 +46,7 @@ def slope(objective: Objective, batch: Tensors, name: str) -> Tensor:
         ("hypo", {"lambda": 0}),
         ("rpo", {"eta": 0}),
         ("irpo", {"alpha": 0}),
+        ("t_reg", {"alpha": 0}),
     ],
 )
 def test_without_its_second_part_it_is_dpo(name: str, params: dict[str, Any]) -> None:

@@ -114,3 +114,60 @@ def token_reward(tensors: Tensors, aggregate: str = "average", temperature: floa
         order = sorted(range(len(s)), key=lambda i: -float(quality[i]))
         losses.append(sum((s[order[k:]].logsumexp(0) - s[order[k]] for k in range(len(order))), start=s.new_zeros(())))
     return torch.stack(losses).mean()
+
+
+SUMMARY = 3
+
+
+def summarised(seed: int, variant: str) -> Tensors:
+    """Actions along pairs of trajectories, the summary of each, and what the context is."""
+    pair, t, a = (1, 3, 1) if variant == "odd" else (4, 5, 2)
+    mask = lengths_mask(pair, 2, t, seed=seed + 1)
+    action = uniform(pair, 2, t, a, seed=seed)
+    return {
+        "action": torch.where(mask.unsqueeze(-1), action, torch.nan) if variant == "masked" else action,
+        "taken": uniform(pair, 2, t, a, seed=seed + 2),
+        "mask": mask,
+        "phi": uniform(pair, 2, SUMMARY, seed=seed + 3),
+        "z": uniform(SUMMARY, seed=seed + 4),
+    }
+
+
+@without_vocabulary(
+    "oppo", batch=summarised, params=[{}, {"unit": 0.5, "prefers": 2, "margin": 0.1}], load={"sizes": {"d": SUMMARY}}
+)
+def oppo(tensors: Tensors, unit: float = 0.1, prefers: float = 0.1, margin: float = 1) -> Tensor:
+    """MSE of the actions + unit (|phi| - 1)^2 of each side; + triplet losses of phi around z and of z between phi."""
+
+    def triplet(z: Tensor, phi: Tensor) -> Tensor:
+        near, far = (z - phi).square().sum(-1).sqrt().unbind(-1)
+        return (near - far + margin).clamp(min=0).mean()
+
+    phi, z, loss = tensors["phi"], tensors["z"], torch.zeros(())
+    for side in (0, 1):
+        keep = tensors["mask"][:, side]
+        loss = loss + (tensors["action"][:, side][keep] - tensors["taken"][:, side][keep]).square().mean()
+        loss = loss + unit * (phi[:, side].square().sum(-1).sqrt() - 1).square().mean()
+    return loss + prefers * triplet(z.detach(), phi) + triplet(z, phi.detach())
+
+
+def denoised(seed: int, variant: str) -> Tensors:
+    """Noise of winning and of drawn images as the model and as the reference predict it; the model is ahead of some."""
+    b, d = (1, 3) if variant == "odd" else (4, 6)
+    noise, off = uniform(b, 2, d, seed=seed), uniform(b, 2, d, seed=seed + 1)
+    scale = 0.2 * torch.tensor([1.1, 0.9, 0.95, 1.0], dtype=torch.float64)[:b, None, None]
+    return {"predicted": noise + scale * off, "ref_predicted": noise + 0.2 * off, "noise": noise}
+
+
+@without_vocabulary(
+    "seppo", batch=denoised, variants=("plain", "odd"), rate=1e-3,
+    params=[{}, {"beta": 90}, {"judge": "indicator"}, {"judge": "always"}],
+)  # fmt: skip
+def seppo(tensors: Tensors, beta: float = 2000, judge: str = "sign") -> Tensor:
+    """-log sigma(-beta (e_w - ref e_w - c (e_x - ref e_x))), e a mean squared error, c as the winning image is denoised."""
+    losses = []
+    for predicted, ref, noise in zip(*(tensors[n] for n in ("predicted", "ref_predicted", "noise")), strict=True):
+        w, x = (((predicted - noise) ** 2).mean(-1) - ((ref - noise) ** 2).mean(-1)).unbind()
+        judged = {"sign": -float(w.detach().sign()), "indicator": float(w < 0), "always": 1.0}
+        losses.append(-log_sigmoid(-beta * (w - judged[judge] * x)))
+    return mean(torch.stack(losses))
