@@ -186,7 +186,7 @@ class Door:
         extents = {axis: len(positions) for axis, positions in self.positions.items()} | self.sizes
         for name, value in given.items():
             order = self.expected[name].order
-            if isinstance(value, Tensor | Linear) and value.dim() == len(order):
+            if isinstance(value, (Tensor, Linear)) and value.dim() == len(order):
                 extents.update(zip(order, value.shape, strict=True))
             elif isinstance(value, Layout):
                 pairs = zip(value.groups, value.tensor.shape, strict=True)
@@ -210,12 +210,10 @@ class Door:
             axis = next((axis for axis in order if axis in self.positions), None)
             if axis is not None:
                 positions = self.positions[axis] or ()
-                return stacked(
-                    name, value, order, axis, positions, kind=expected.kind, growing=self.growing
-                )  # fmt: skip
-        if isinstance(value, Tensor | Linear) and value.dim() == len(order):
+                return stacked(name, value, order, axis, positions, kind=expected.kind, growing=self.growing)
+        if isinstance(value, (Tensor, Linear)) and value.dim() == len(order):
             return value
-        code, found = ("E703", shown(value)) if isinstance(value, Tensor | Linear) else ("E708", type(value).__name__)
+        code, found = ("E703", shown(value)) if isinstance(value, (Tensor, Linear)) else ("E708", type(value).__name__)
         dimensions = f"{len(order)} dimension{'' if len(order) == 1 else 's'}"
         message = f"`{name}` must be a tensor with {dimensions}: {', '.join(order) or 'a scalar'}"
         raise LosscError([problem(code, message, found=found, declared=expected.span, help=_layout_help(value, order))])

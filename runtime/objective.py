@@ -171,9 +171,9 @@ class Objective(Running):
             given, values = self._named(given, "values", values), False
         if not isinstance(per_term, bool):
             given, per_term = self._named(given, "per_term", per_term), False
-        if not isinstance(denominators, Denominators | None):
+        if not (denominators is None or isinstance(denominators, Denominators)):
             given, denominators = self._named(given, "denominators", denominators), None
-        if not isinstance(draws, Mapping | None):
+        if not (draws is None or isinstance(draws, Mapping)):
             given, draws = self._named(given, "draws", draws), None
         contributes = self.training and torch.is_grad_enabled()
         gathers = contributes and bool(self._states.merging)

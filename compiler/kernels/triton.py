@@ -239,7 +239,7 @@ class _Printing:
                 ends.append(f"{name} = tl.sum(hits_{name}, 0).to(tl.float64)")
             else:
                 starts.append(f"places_{name} = tl.full([BLOCK], 2147483647, tl.int32)")
-                inner.append(f"places_{name} = tl.minimum(places_{name}, tl.where({hit}, j, 2147483647))")
+                inner.append(f"places_{name} = tl.minimum(places_{name}, tl.where({hit}, j, 2147483647).to(tl.int32))")
                 ends.append(f"{name} = place_of(tl.min(places_{name}, 0), top_{name}, classes)")
         return [*starts, *self._loop(inner), *ends]
 
