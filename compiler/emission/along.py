@@ -12,7 +12,7 @@ from lossc.compiler.emission.procedure import Emitted, Scalar, Slot
 if TYPE_CHECKING:
     from lossc.compiler.emission.emitter import Emitter
 
-_RUNNING = ("cumsum", "cumprod", "cummax", "cumlogsumexp", "scan")
+RUNNING = ("cumsum", "cumprod", "cummax", "cumlogsumexp", "scan")
 
 
 def emit_along(emitter: Emitter, node: Along, guard: Guard) -> Emitted:
@@ -38,7 +38,7 @@ def _seen(emitter: Emitter, node: Along, guard: Guard) -> Guard:
     """The guard of the body: an entry is seen where some entry of the result that is made of it is."""
     if node.op == "shift" and node.where is None and node.by is None:
         return ahead(guard, node.axis, _whole(emitter, node))
-    if node.op in _RUNNING:
+    if node.op in RUNNING:
         return ahead(guard, node.axis, None)
     return projected(guard, axes_of(guard) - {node.axis, node.new or node.axis})
 
@@ -74,7 +74,7 @@ def _call(emitter: Emitter, node: Along, operands: dict[str, Emitted]) -> Emitte
         case _:
             arguments.append(place("label"))
     value = builder.call(f"operations.{node.op}", arguments, axes, body.type, **options)
-    if "mask" in operands and node.op in (*_RUNNING, "rank", "shift"):
+    if "mask" in operands and node.op in (*RUNNING, "rank", "shift"):
         value = emitter.elementwise("torch.where", (operands["mask"], value, Emitted(0.0)))
     return emitter.relabelled(value, node.axis, node.new) if node.new else value
 

@@ -33,7 +33,7 @@ from lossc.compiler.core import (
     const,
     walk,
 )
-from lossc.compiler.emission.along import emit_along
+from lossc.compiler.emission.along import RUNNING, emit_along
 from lossc.compiler.emission.arithmetic import emit_quotient, emit_sum, product
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.calls import emit_call
@@ -44,9 +44,11 @@ from lossc.compiler.emission.guards import (
     Condition,
     Guard,
     Lifted,
+    Read,
     Renamed,
     extended,
     projected,
+    read,
     renamed,
 )
 from lossc.compiler.emission.nested import Inner
@@ -170,7 +172,9 @@ class Emitter:
 
     def _is_around(self, guard: Guard) -> bool:
         return all(
-            self._is_free(part) if isinstance(part, Node) else self._is_around(part.guard) for part in guard
+            self._is_free(part) if isinstance(part, Node)
+            else self._is_around(part.guard) and (not isinstance(part, Read) or self._is_free(part.at))
+            for part in guard
         )  # fmt: skip
 
     def _from_around(self, around: Emitter, node: Node, guard: Guard) -> Emitted:
@@ -209,7 +213,21 @@ class Emitter:
                 return self.builder.call(
                     "operations.shifted_mask", (mask.at,), mask.axes, "mask", dim=dim, amount=amount
                 )
+            case Read():
+                return self._read_entries(condition)
         return self.emit(condition, before)
+
+    def _read_entries(self, condition: Read) -> Emitted:
+        """Where an entry along an axis is read by a place that the guard admits."""
+        at = self.builder.integer(self.emit(condition.at))
+        mask = self.mask_of(condition.guard) if condition.guard else None
+        axes = {*at.axes, *(mask.axes if mask is not None else ())}
+        kept = self.builder.sorted(axes & condition.rest)
+        new = self.builder.sorted(axes - condition.rest)
+        places = [None if x is None else self.builder.arranged(x, (*kept, *new)).at for x in (at, mask)]
+        operands = (*places, self.builder.size(condition.axis))
+        found = self.builder.call("operations.read", operands, (*kept, condition.axis), "mask", number=len(new))
+        return self.builder.arranged(found, self.builder.sorted(found.axes))
 
     def guarded(self, value: Emitted, guard: Guard, safe: float) -> Emitted:
         """The value with a safe number wherever the guard does not hold."""
@@ -365,6 +383,8 @@ class Emitter:
             inner = extended(inner, apply("lt", Index(node.axis), const(node.stop)))
         elif isinstance(node.at, int):
             inner = extended(inner, apply("eq", Index(node.axis), const(node.at)))
+        elif self.guards and _stands_apart(node.body, node.axis) and self.passes(node.body):
+            inner = read(guard, node.body.axes, node.axis, node.at)
         return self._read(node, self.emit(node.body, inner))
 
     def _read(self, node: Select | Slice, body: Emitted) -> Emitted:
@@ -394,6 +414,16 @@ class Emitter:
     def unsupported(self, node: Node, what: str) -> NoReturn:
         message = f"{what} is checked, but this version does not compile it yet"
         raise LosscError([error("E601", message, self.spans.get(node, NOWHERE))])
+
+
+def _stands_apart(node: Node, axis: str) -> bool:
+    """Whether entries along an axis are computed each from its own, or from those before it."""
+    match node:
+        case Along(axis=own, op=op):
+            return own != axis or op in RUNNING
+        case Select(body=body) | Slice(body=body):
+            return leaf(node) is None and _stands_apart(body, axis)
+    return isinstance(node, Reduce)
 
 
 def _literals(function: str, values: Sequence[Emitted]) -> tuple[int, ...]:

@@ -52,7 +52,21 @@ class Ahead:
         return axes_of(self.guard)
 
 
-Condition: TypeAlias = "Node | Lifted | Renamed | Ahead"
+@dataclass(frozen=True)
+class Read:
+    """True at i of an axis where the guard holds for some entry that reads `at` = i; `rest` are the other axes there."""
+
+    guard: Guard
+    axis: str
+    at: Node
+    rest: Axes
+
+    @cached_property
+    def axes(self) -> Axes:
+        return self.rest | {self.axis}
+
+
+Condition: TypeAlias = "Node | Lifted | Renamed | Ahead | Read"
 Guard: TypeAlias = "tuple[Condition, ...]"
 
 ALL: Guard = ()
@@ -84,6 +98,11 @@ def projected(guard: Guard, axes: Axes) -> Guard:
         assert isinstance(lifted, Lifted)
         return (*guard[:first], Lifted(lifted.guard, lifted.over | extra))
     return (*guard[:first], Lifted(guard, extra))
+
+
+def read(guard: Guard, axes: Axes, axis: str, at: Node) -> Guard:
+    """The guard of a value with these axes of which the entries `at` along an axis are seen under the guard."""
+    return (Read(guard, axis, at, (axes_of(guard) | at.axes) & (axes - {axis})),)
 
 
 def renamed(guard: Guard, old: str, new: str) -> Guard:

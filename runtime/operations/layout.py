@@ -75,6 +75,15 @@ def take(x: Tensor, at: Tensor) -> Tensor:
     return taken.squeeze(-1) if at.dim() == leading else taken.reshape((*taken.shape[:-1], *at.shape[leading:]))
 
 
+def read(at: Tensor, mask: Tensor | None, size: int, number: int) -> Tensor:
+    """At i, along a dimension in place of the last `number`, whether some admitted entry of `at` there is i."""
+    inside = (at >= 0) & (at < size)
+    places = torch.where(inside if mask is None else inside & mask, at, size)
+    places = places.flatten(-number) if number else places.unsqueeze(-1)
+    found = torch.zeros(*places.shape[:-1], size + 1, dtype=torch.bool, device=at.device)
+    return found.scatter(-1, places, True).narrow(-1, 0, size)
+
+
 def shifted_mask(mask: Tensor, dim: int, amount: int) -> Tensor:
     """At i the value of the mask at i + amount, false outside: the entries that a shift by `amount` reads."""
     size = mask.shape[dim]

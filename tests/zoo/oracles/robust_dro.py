@@ -144,7 +144,7 @@ def prospect(tensors: Tensors, nu: float = 1, draws: float = 2) -> Tensor:
     losses = torch.nn.functional.cross_entropy(tensors["logits"][rows], tensors["labels"][rows], reduction="none")
     n = len(losses)
     order = losses.detach().argsort()
-    s = [float(losses[i]) / (2 * nu * n) + 1 / n for i in order]
+    s = [float(losses[i].detach()) / (2 * nu * n) + 1 / n for i in order]
     sigma = [((i + 1) / n) ** draws - (i / n) ** draws for i in range(n)]
     v = isotonic([a - c for a, c in zip(s, sigma, strict=True)])
     q = torch.tensor([a - c for a, c in zip(s, v, strict=True)], dtype=losses.dtype)
