@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from lossc.runtime.backends.early import Expectation, Visit
 from lossc.runtime.backends.environment import Environment, in_double, in_type
 from lossc.runtime.backends.kernel_calls import KernelCalls
 from lossc.runtime.backends.once import apart, once
-from lossc.runtime.backends.operators import RowOperators, row_operators
+from lossc.runtime.backends.operators import row_operators
 from lossc.runtime.backends.seam import Differentiable, Gradients, Seam, Weights
 from lossc.runtime.backends.toolchain import ToolchainError, compiler
 from lossc.runtime.messages import LosscWarning
@@ -48,7 +49,8 @@ class Compiled:
         self.moving = tuple(root.name for root in table.seam if differentiable(root.value))
         self.expectation = Expectation()
         self._plans: dict[tuple[str, ...], tuple[KernelCalls, ...] | None] = {}
-        self._operators: dict[tuple[str, ...], tuple[tuple[KernelCalls, RowOperators], ...]] = {}
+        self._operators = SimpleNamespace()
+        """Those of each plan: attributes, since a trace that has read a dictionary sees nothing that is added later."""
         self._unable = False
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
@@ -56,7 +58,7 @@ class Compiled:
         if not self.serves(environment.like.device):
             return self.other.run(environment)
         if torch.compiler.is_compiling():
-            return self._traced(environment, weights or {}) if self._prepare(()) else self.other.run(environment)
+            return self._traced(environment, weights or {}) if self._prepare(self._plan_of({})) else self.other.run(environment)
         try:
             return self._run(environment, weights or {})
         except (NoKernelError, ToolchainError) as reason:
@@ -64,40 +66,44 @@ class Compiled:
             return self.other.run(environment)
 
     @constant_in_traces
-    def _prepare(self, weighted: tuple[str, ...]) -> bool:
-        """Makes the operators of a plan, which a traced call runs, before it is traced."""
-        if weighted not in self._operators:
+    def _prepare(self, plan: str) -> bool:
+        """Makes the operators of a plan, which a traced call runs, before it is traced; whether there are any."""
+        if not hasattr(self._operators, plan):
+            weighted = [name for name, known in zip(self.moving, plan.removeprefix("plan"), strict=True) if known == "1"]
             try:
                 compiler()
-                self._operators[weighted] = tuple((calls, row_operators(calls)) for calls in self.plan(weighted) or ())
+                found = tuple((calls, row_operators(calls)) for calls in self.plan(weighted) or ())
+                setattr(self._operators, plan, found)
             except (NoKernelError, ToolchainError) as reason:
                 self.give_up(reason)
-        return bool(self._operators.get(weighted))
+        return bool(getattr(self._operators, plan, ()))
+
+    def _plan_of(self, weights: Weights) -> str:
+        """The name of the plan for weights of some of the roots."""
+        return "plan" + "".join(["1" if name in weights else "0" for name in self.moving])
 
     def _traced(self, environment: Environment, weights: Weights) -> dict[str, Tensor]:
-        """The roots, the kernels being operators of the graph."""
-        names = self._weighted(environment, weights)
-        weighed = [torch.as_tensor(weights.get(name, 0.0), dtype=torch.float64) for name in self.moving] if names else []
-        seeds = {f"@weight {name}": weight for name, weight in zip(self.moving, weighed, strict=False)}
-        expected = torch.stack(weighed) if names else None
+        """The roots, the kernels being operators of the graph; where weights are known these visit each row once."""
+        weights = weights if self._visits(environment, weights) else {}
         known, probes = environment, []
-        for calls, operators in self._operators[names]:
-            found, probe = operators.run(calls.given(known.having(seeds)), expected)
+        weighed = [torch.as_tensor(weights.get(name, 0.0), dtype=torch.float64) for name in self.moving]
+        seeds = {f"@weight {name}": weight for name, weight in zip(self.moving, weighed, strict=True)} if weights else {}
+        for calls, operators in getattr(self._operators, self._plan_of(weights)):
+            found, probe = operators.run(calls.given(known.having(seeds)), torch.stack(weighed) if weights else None)
             known = known.having(found)
             probes.append(probe)
         roots = self.seam.chained(in_double(known))
-        if names:
+        if weights:
             roots |= {name: sum((probe[at] for probe in probes), roots[name]) for at, name in enumerate(self.moving)}
         return {name: in_type(root, environment.like) for name, root in roots.items()}
 
-    def _weighted(self, environment: Environment, weights: Weights) -> tuple[str, ...]:
-        """The roots for which a traced call visits each row once; none where it does not."""
+    def _visits(self, environment: Environment, weights: Weights) -> bool:
+        """Whether a traced call forms gradients with its statistics."""
         held = {"tensor": environment.tensors, "param": environment.params}
         moves = any(held[kind][name].requires_grad for kind, name in self.streams)
         if not moves or any(self.seam.procedure.outputs[name].axes for name in self.moving):
-            return ()
-        names = tuple(name for name in self.moving if name in weights)
-        return names if names and self._prepare(names) else ()
+            return False
+        return any(name in weights for name in self.moving) and self._prepare(self._plan_of(weights))
 
     def serves(self, device: torch.device) -> bool:
         """Whether kernels may be had on a device, as far as is known."""

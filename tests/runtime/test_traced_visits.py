@@ -30,6 +30,11 @@ pytestmark = [  # torch's own tracing does so
 
 Call = Callable[..., Any]
 
+TWO = """
+minimize
+  nll  : mean[b, t where mask](nll)
+  size : 0.01 * mean[b, t where mask](z_loss(logits))
+"""
 UNKNOWN = """
 minimize
   known   : mean[b, t where mask](nll)
@@ -62,8 +67,15 @@ def pair(text: str, **options: bool) -> tuple[Call, Call, cases.Batch]:
         return lambda **tensors: objective(**tensors, **options)
 
     fused, reference = (cases.objective(text, backend) for backend in ("c", "reference"))
-    batch = {name: x for name, x in cases.hidden_rows(cases.batch()).items() if name in fused.program.tensors}
-    return torch.compile(call(fused), fullgraph=True, backend="aot_eager"), call(reference), batch
+    return traced(call(fused)), call(reference), batch_of(fused)
+
+
+def traced(call: Call) -> Call:
+    return torch.compile(call, fullgraph=True, backend="aot_eager")
+
+
+def batch_of(objective: Objective) -> cases.Batch:
+    return {name: x for name, x in cases.hidden_rows(cases.batch()).items() if name in objective.program.tensors}
 
 
 def gradients(call: Call, batch: cases.Batch, *values: Call) -> list[Tensor]:
@@ -81,77 +93,88 @@ def times(factor: float) -> Call:
 
 
 def test_a_row_is_visited_once_for_the_upstream_gradient_that_came_last(calls: list[str]) -> None:
-    traced, reference, batch = pair("four terms")
+    compiled, reference, batch = pair(TWO)
     asked: list[tuple[list[float], list[str]]] = [
         ([1.0], ["visit"]), ([0.25], ["visit", "gradient"]), ([0.25], ["visit"]),
         ([0.25, 3.0, 0.25], ["visit", "gradient", "gradient"]),
     ]  # fmt: skip
     for factors, expected in asked:
         calls.clear()
-        found = gradients(traced, batch, *map(times, factors))
+        found = gradients(compiled, batch, *map(times, factors))
         assert calls == expected
         torch.testing.assert_close(found, gradients(reference, batch, *map(times, factors)))
     calls.clear()
     with torch.no_grad():
-        torch.testing.assert_close(traced(**batch).loss, reference(**batch).loss)
-    traced(**batch)
+        torch.testing.assert_close(compiled(**batch).loss, reference(**batch).loss)
+    compiled(**batch)
     assert calls == ["statistics", "statistics"]
 
 
-def test_of_terms_apart_and_of_each_row(calls: list[str]) -> None:
-    """Nothing is formed that nobody asks for."""
-    traced, reference, batch = pair("four terms", per_term=True, values=True)
+def test_terms_apart_and_together_in_one_graph(calls: list[str]) -> None:
+    """Nothing is formed early of terms that are asked for apart."""
+    objective, reference = (cases.objective(TWO, backend) for backend in ("c", "reference"))
+
+    def both(each: Objective) -> Call:
+        return lambda **tensors: (each(**tensors, per_term=True), each(**tensors))
+
+    def asked(results: Any) -> Tensor:
+        found: Tensor = 2 * results[0].terms["nll"] - results[0].terms["size"] + results[1].loss
+        return found
+
+    found = gradients(traced(both(objective)), batch_of(objective), asked)
+    assert calls == ["statistics", "visit", "gradient"]
+    torch.testing.assert_close(found, gradients(both(reference), batch_of(objective), asked))
+
+
+def test_of_each_row(calls: list[str]) -> None:
+    compiled, reference, batch = pair(TWO, values=True)
 
     def rows(result: Any) -> Tensor:
-        value = next(iter(result.values.values())).value
+        value: Tensor = result.values["nll"].value
         return (value * torch.arange(1.0, 1 + value.numel(), dtype=value.dtype).reshape(value.shape)).sum()
 
-    asked = (lambda result: 2 * result.terms["ce"] - result.terms["size"], rows)
-    found = gradients(traced, batch, *asked)
+    found = gradients(compiled, batch, rows, times(1.0))
     assert calls == ["statistics", "gradient", "gradient"]
-    torch.testing.assert_close(found, gradients(reference, batch, *asked))
+    torch.testing.assert_close(found, gradients(reference, batch, rows, times(1.0)))
 
 
 def test_what_is_no_multiple_of_what_was_expected_is_not_expected_again(calls: list[str]) -> None:
-    traced, reference, batch = pair(UNKNOWN)
+    compiled, reference, batch = pair(UNKNOWN)
     expected = gradients(reference, batch, times(1.0))
-    for functions in (["visit", "gradient"], ["statistics", "gradient"]):
-        calls.clear()
-        torch.testing.assert_close(gradients(traced, batch, times(1.0)), expected)
-        assert calls == functions
-    untraced, _ = cases.objective(UNKNOWN, "c"), calls.clear()
-    for _ in range(2):
-        torch.testing.assert_close(gradients(untraced, batch, times(1.0)), expected)
-    assert calls == ["visit", "gradient", "statistics", "gradient"]
+    for call in (compiled, cases.objective(UNKNOWN, "c")):
+        for functions in (["visit", "gradient"], ["statistics", "gradient"]):
+            calls.clear()
+            torch.testing.assert_close(gradients(call, batch, times(1.0)), expected)
+            assert calls == functions
 
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_under_checkpointing(calls: list[str], *, inside: bool) -> None:
-    traced, reference, batch = pair("columns")
+    objective, reference = (cases.objective("columns", backend) for backend in ("c", "reference"))
+    batch = batch_of(objective)
 
     def saving(call: Call) -> Call:
         return lambda **tensors: checkpoint(call, **tensors, use_reentrant=False)
 
-    objective = cases.objective("columns", "c")
-    call = torch.compile(saving(objective), fullgraph=True, backend="aot_eager") if inside else saving(traced)
-    found = gradients(call, batch, times(1.0))
+    found = gradients(traced(saving(objective)) if inside else saving(traced(objective)), batch, times(1.0))
     assert calls == ["visit", "visit"]
     torch.testing.assert_close(found, gradients(reference, batch, times(1.0)))
 
 
-def test_a_default_graph_keeps_gradients_as_long_as_they_can_be_asked_for(calls: list[str]) -> None:
+def test_gradients_are_kept_as_long_as_they_can_be_asked_for(calls: list[str]) -> None:
+    """In a graph as `torch.compile` makes it by itself."""
     objective = cases.objective("minimize\n  nll : mean[b, t where mask](nll)\n", "c")
-    traced = torch.compile(objective, fullgraph=True)
+    compiled = torch.compile(objective, fullgraph=True)
     batch = {name: x for name, x in cases.batch().items() if name in objective.program.tensors}
     expected = gradients(objective, batch, times(1.0))
     gc.collect()
     before, _ = len(probes._MEMORY), calls.clear()
-    result = traced(**{**batch, "logits": batch["logits"].requires_grad_()})
+    result = compiled(**{**batch, "logits": batch["logits"].requires_grad_()})
     assert len(probes._MEMORY) == before + 1
     del result
     gc.collect()
     assert len(probes._MEMORY) == before
-    torch.testing.assert_close(gradients(traced, batch, times(1.0)), expected)
+    torch.testing.assert_close(gradients(compiled, batch, times(1.0)), expected)
     assert calls == ["visit", "visit"]
 
 
