@@ -40,3 +40,13 @@ def test_prompts_that_change_nothing_cost_nothing() -> None:
     terms = objective_of("zoo/regularizer/prompt_src")(**batch).terms
     for name in ("text", "image", "logits"):
         torch.testing.assert_close(terms[name], torch.zeros(()).double(), rtol=0, atol=1e-12)
+
+
+def test_without_noise_only_cross_entropy_is_left() -> None:
+    batch = oracles()["zoo/regularizer/noise_fit"].batch(3, "plain")
+    batch |= {"noisy_1": batch["logits"], "noisy_2": batch["logits"]}
+    found = run_spec(objective_of("zoo/regularizer/noise_fit", alpha=0.3), batch)
+    nll = torch.nn.functional.cross_entropy(batch["logits"][batch["mask"]], batch["labels"][batch["mask"]])
+    torch.testing.assert_close(found.value, 0.3 * nll)
+    for name in ("noisy_1", "noisy_2"):
+        torch.testing.assert_close(found.gradients[name], torch.zeros_like(batch["logits"]), rtol=0, atol=1e-12)

@@ -178,3 +178,31 @@ def test_only_the_best_answers_are_learned() -> None:
     moved = run_spec(objective_of(one.reference), batch).gradients["logits"].abs().amax((-1, -2)) > 0
     assert torch.equal(moved.sum(-1), torch.ones(3, dtype=torch.long))
     assert torch.equal(moved.long().argmax(-1), batch["reward"].argmax(-1))
+
+
+def test_without_difficulty_and_length_it_is_grpo() -> None:
+    """APO with growth 1 and a hold that is 1 at once."""
+    batch = oracles()[f"{FAMILY}/apo"].batch(3, "plain")
+    text = """
+use std.settings.rollouts
+use std.policy (ppo_clip, k3)
+minimize
+  policy : mean[q, sample](mean[t where mask](ppo_clip()))
+  drift  : mean[q, sample](mean[t where mask](k3()))
+"""
+    found = run_spec(objective_of(f"{FAMILY}/apo", solved=0, beta=1, grow=1, steep=1e3), batch)
+    plain = run_spec(lossc.loads(text).double(), batch)
+    torch.testing.assert_close(found.value, plain.value)
+    torch.testing.assert_close(found.gradients["logits"], plain.gradients["logits"])
+
+
+def test_only_a_wrong_answer_longer_than_the_right_ones_weighs_more() -> None:
+    batch = rollouts(3, q=1, sample=3)
+    batch["mask"] = torch.arange(4) < torch.tensor([[[2], [1], [4]]])
+    batch["reward"] = torch.tensor([[1.0, 0, 0]]).double()
+    batch["old_logp"] = batch["logits"].log_softmax(-1).gather(-1, batch["labels"].unsqueeze(-1)).squeeze(-1)
+    slopes = [
+        run_spec(objective_of(f"{FAMILY}/apo", beta=0, grow=grow), batch).gradients["logits"][0] for grow in (1, 2)
+    ]
+    factors = torch.stack([(new / old)[0].mean() for old, new in zip(*slopes, strict=True)])
+    torch.testing.assert_close(factors, torch.tensor([1, 1, 2 - 2**-2.0]).double())

@@ -63,3 +63,31 @@ def prompt_src(tensors: Tensors, scale: float = 100, l_text: float = 25, l_image
     rows = tensors["labels"] >= 0
     loss = nn.functional.cross_entropy(logits[rows], tensors["labels"][rows]) + apart.sum() / logits.numel()
     return loss + l_text * (g - g_0).abs().mean() + l_image * (f - f_0).abs().mean()
+
+
+def with_noise(tensors: Tensors, seed: int) -> Tensors:
+    return {f"noisy_{i}": tensors["logits"] + uniform(*tensors["logits"].shape, seed=seed + 20 + i) for i in (1, 2)}
+
+
+@oracle(
+    "noise_fit",
+    batch=of_setting("tokens", with_noise),
+    params=[{"lambda": 0.1}, {"alpha": 0.2, "lambda": 1, "tau": 2}, {"alpha": 1, "lambda": 0}],
+)
+def noise_fit(tensors: Tensors, alpha: float = 0.5, tau: float = 1, **others: float) -> Tensor:
+    """alpha CE + (1 - alpha) mean (KL(p, p1) + KL(p, p2)) / 2 + lambda mean KL(p2, p1), a token at a time."""
+    keep = tensors["mask"] & (tensors["labels"] >= 0)
+    fit, soft, agree = [], [], []
+    for clean, one, two, label in zip(
+        tensors["logits"][keep],
+        tensors["noisy_1"][keep],
+        tensors["noisy_2"][keep],
+        tensors["labels"][keep],
+        strict=True,
+    ):
+        p, p1, p2 = (clean / tau).softmax(-1), one.softmax(-1), two.softmax(-1)
+        fit.append(-clean.log_softmax(-1)[label])
+        soft.append(sum((p * (p / q).log()).sum() for q in (p1, p2)) / 2)
+        agree.append((p2 * (p2 / p1).log()).sum())
+    parts = [torch.stack(part).mean() for part in (fit, soft, agree)]
+    return alpha * parts[0] + (1 - alpha) * parts[1] + others["lambda"] * parts[2]

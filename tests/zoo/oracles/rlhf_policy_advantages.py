@@ -243,3 +243,41 @@ def superhf(tensors: Tensors, k: float = 1, beta: float = 0.35) -> Tensor:
                 before, now = (tensors[n][q, j][row].log_softmax(-1) for n in ("base", "logits"))
                 apart.append((before.exp() * (before - now)).sum(-1).mean())
     return mean(torch.cat(nll)) + beta * torch.stack(apart).mean()
+
+
+@oracle(
+    "apo",
+    batch=of_setting("rollouts", q=3, sample=4),
+    params=[
+        {},
+        {"solved": 0, "beta": 1, "grow": 1.5},
+        {"solved": -0.4, "beta": 2, "steep": 0.5, "grow": 1, "eps": 0.1},
+    ],
+)
+def apo(
+    tensors: Tensors,
+    eps: float = 0.2,
+    beta: float = 0.001,
+    solved: float = 1,
+    steep: float = math.e,
+    grow: float = 1.00001,
+) -> Tensor:
+    """GRPO + beta k3, a mean over answers of means over tokens, each answer with a weight of its own in either part."""
+    keep, policy, drift = kept(tensors["labels"], tensors["mask"]), [], []
+    A = advantages(tensors["reward"]).tolist()  # noqa: N806
+    for q, rewards in enumerate(tensors["reward"].tolist()):
+        lengths = [int(row.sum()) for row in tensors["mask"][q]]
+        right = [n for n, r in zip(lengths, rewards, strict=True) if r >= solved]
+        p = len(right) / len(rewards)
+        for j, (n, r) in enumerate(zip(lengths, rewards, strict=True)):
+            excess = max(n - sum(right) / len(right), 0) if right and r < solved else 0
+            weight = 1 + (1 - grow**-excess)
+            hold = 1 - math.exp(-steep * p) if A[q][j] > 0 and 0 < p < 1 else 1
+            row = keep[q, j]
+            if bool(row.any()):
+                logp = token_logp({name: tensors[name][q, j] for name in ("logits", "labels")}, row)
+                gain = torch.tensor(weight * A[q][j], dtype=logp.dtype)
+                policy.append(clipped(logp - tensors["old_logp"][q, j][row], gain, eps, eps).mean())
+                gap = tensors["ref_logp"][q, j][row] - logp
+                drift.append(hold * (gap.exp() - gap - 1).mean())
+    return torch.stack(policy).mean() + beta * torch.stack(drift).mean()
