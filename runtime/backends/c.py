@@ -93,8 +93,8 @@ class Compiled:
             known = known.having(found)
             probes.append(probe)
         roots = self.seam.chained(in_double(known))
-        if weights:
-            roots |= {name: sum((probe[at] for probe in probes), roots[name]) for at, name in enumerate(self.moving)}
+        for probe in probes if weights else ():
+            roots.update({name: roots[name] + probe[at] for at, name in enumerate(self.moving)})
         return {name: in_type(root, environment.like) for name, root in roots.items()}
 
     def _visits(self, environment: Environment, weights: Weights) -> bool:

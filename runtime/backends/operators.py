@@ -87,8 +87,8 @@ class RowOperators:
 
     def run(self, given: Given, expected: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         """The statistics, by the names of their leaves and with the axes of the table, and the probe of what is expected."""
-        values = self.forward(*self.given(given, expected))
-        return {f"@{s.name}": value for s, value in zip(self.statistics, values, strict=False)}, values[-1]
+        *values, _, probe = self.forward(*self.given(given, expected))
+        return {f"@{s.name}": value for s, value in zip(self.statistics, values, strict=True)}, probe
 
     def _argument_axes(self, axes: frozenset[str]) -> tuple[str, ...]:
         return tuple(axis for axis in self.axes if axis in axes)
