@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
@@ -345,9 +346,9 @@ def elementwise(ctx: Context, name: str, values: list[Value], arguments: tuple[s
             return WRONG
     values = beside_weights(values)
     primitive = PRIMITIVES[name]
+    if name == "xlogy" and values[0].node.domain.nonneg:
+        ctx = replace(ctx, nonzero=ctx.nonzero | {values[0].node})  # x log x is 0 where x is
     for value, argument, domain in zip(values, arguments, primitive.domain, strict=False):
-        if name == "xlogy" and value.node is values[0].node and value.node.domain.nonneg:
-            continue  # x log x is 0 where x is
         if domain is not None and not _in_domain(ctx, name, value, argument.value.span, domain):
             return WRONG
     node = core.apply(name, *(value.node for value in values))
@@ -367,7 +368,7 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interv
     batch = frozenset(axis.name for axis in ctx.session.top.axes.values() if axis.batch)
     finite = finite_domain(value.node, batch)
     touches = singular in finite or not finite.within(domain)
-    if touches and value.node not in ctx.nonzero and name in ("log", "log2", "log1p", "xlogy"):
+    if touches and name in ("log", "log2", "log1p", "xlogy") and not _is_not_zero(ctx, value.node):
         help_ = "restrict it with `clip`, or exclude those entries with `where` or `if`"
         if value.kind.name == "logits":
             help_ = "these are scores, not probabilities; their log-probability is `log_softmax[v](…)`"
@@ -375,6 +376,21 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interv
             "W201", f"the argument of `{name}` lies in {actual}: the logarithm may not be finite", span, help=help_
         )
     return True
+
+
+def _is_not_zero(ctx: Context, node: Node) -> bool:
+    """Whether this is not 0 where the expression counts: so known, or a product or quotient of such and positive numbers."""
+    if node in ctx.nonzero:
+        return True
+    if not isinstance(node, Map) or node.function not in ("mul", "div"):
+        return False
+    above, below = (node.arguments[:1], node.arguments[1:]) if node.function == "div" else (node.arguments, ())
+    open_ = [part for part in above if not _is_positive(part)]
+    return all(map(_is_positive, below)) and all(part.domain.nonneg and _is_not_zero(ctx, part) for part in open_)
+
+
+def _is_positive(node: Node) -> bool:
+    return node.domain.nonneg and 0.0 not in node.domain
 
 
 def _kind_of_function(ctx: Context, name: str, kind: Kind, node: Node) -> Kind:

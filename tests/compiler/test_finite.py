@@ -29,7 +29,8 @@ def warned(expression: str) -> bool:
 @pytest.mark.parametrize(
     "expression",
     ["log(p)", "log(exp(x))", "log(1 - (1 - p)^n)", "log(1 - (1 - p)^2)", "log(mean[b](exp(x)))", "log(sum[t](exp(logp)))",
-     "log(sum[t](softmax[t](logp)^2))", "xlogy(w, w)"],
+     "log(sum[t](softmax[t](logp)^2))", "xlogy(w, w)", "xlogy(w, 2 * w)", "w * log(w / n)", "w * log(n * w)",
+     "x * w * log(w / n)"],
 )  # fmt: skip
 def test_positive_for_finite_arguments(expression: str) -> None:
     assert not warned(expression)
@@ -37,6 +38,7 @@ def test_positive_for_finite_arguments(expression: str) -> None:
 
 @pytest.mark.parametrize("expression", ["log(w)", "log(1 - p)", "log(x)", "log(exp(x) - 1)", "log(sum[b](exp(x)))",
                                         "log(sum[t](w * exp(logp)))", "log(sum[t where logp > -1](exp(logp)))",
-                                        "xlogy(x, x)", "xlogy(w, 2 * w)"])  # fmt: skip
+                                        "xlogy(x, x)", "xlogy(w, w - n)", "n * log(w / n)",
+                                        "w * log(w / (1 - p))", "x * log(x / n)"])  # fmt: skip
 def test_zero_for_some_finite_arguments(expression: str) -> None:
     assert warned(expression)
