@@ -80,3 +80,24 @@ def test_at_the_regularised_equilibrium_nothing_moves() -> None:
     batch["ref_logp"] = (logp * batch["mask"]).sum(-1) - (batch["preferred"] - 0.5) / tau
     gradient = run_spec(objective, given(objective, batch)).gradients["logits"]
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)
+
+
+def test_an_answer_that_repeats_itself_earns_less() -> None:
+    """Six tokens have four trigrams: four distinct ones, or two, or one."""
+    batch = batch_of("r3")
+    batch |= {name: x[:1, :, :6] for name, x in batch.items() if x.dim() > 2}
+    labels = torch.tensor([[0, 0, 1, 1, 0, 1], [0, 1, 0, 1, 0, 1], [1, 1, 1, 1, 1, 1]])
+    batch |= {
+        "labels": labels.unsqueeze(0),
+        "mask": torch.ones(1, 3, 6, dtype=torch.bool),
+        "open": torch.tensor([False]),
+        "r_x": torch.ones(1, 3).double(),
+        "r_y": torch.ones(1, 3).double(),
+    }
+    batch.pop("reward")
+    objective = objective_of(f"{FAMILY}/r3")
+    found = objective(**given(objective, batch)).monitors
+    torch.testing.assert_close(found["distinct"], torch.tensor((1 + 0.5 + 0.25) / 3).double())
+    torch.testing.assert_close(found["reward"], found["distinct"])
+    opened = objective(**given(objective, batch | {"open": torch.tensor([True])})).monitors["reward"]
+    torch.testing.assert_close(opened, 0.06 * found["reward"])

@@ -176,3 +176,42 @@ def nash_md(tensors: Tensors, tau: float = 0.008) -> Tensor:
             gain = tensors["preferred"][i] - 0.5 - tau * float(logp.detach() - tensors["ref_logp"][i])
             losses.append(-gain * logp)
     return torch.stack(losses).mean()
+
+
+def with_retriever(tensors: Tensors, seed: int) -> Tensors:
+    """What a critic says of each token and a retriever of each answer; the first question is open."""
+    q, sample = tensors["reward"].shape
+    asked = {"open": torch.arange(q) % 2 == 0, "r_x": uniform(q, sample, seed=seed + 15)}
+    critic = critic_without("dpo_logp", "attention")(tensors, seed)
+    return {**critic, **asked, "r_y": uniform(q, sample, seed=seed + 16)}
+
+
+@oracle(
+    "r3",
+    batch=of_setting("rollouts", with_retriever, q=3, t=8, v=2),
+    params=[{}, {"scale": 2, "offset": 0.5, "words": 3, "beta": 1, "gamma": 0.9, "lam": 0.5, "eps": 0.1}],
+)
+def r3(
+    tensors: Tensors,
+    scale: float = 1,
+    offset: float = 0,
+    words: float = 100,
+    beta: float = 0.05,
+    eps: float = 0.2,
+    gamma: float = 1,
+    lam: float = 0.95,
+) -> Tensor:
+    """PPO on the relevance r_x LI RP or F(r_y) RP of the answer and -beta log(pi_old / ref) of its tokens."""
+
+    def reward(q: int, j: int, row: Tensor) -> Tensor:
+        y = tensors["labels"][q, j][row].tolist()
+        grams = [tuple(y[k : k + 3]) for k in range(len(y) - 2)]
+        distinct = len(set(grams)) / len(grams) if grams else 0
+        nearness = (
+            tensors["r_x"][q, j] * len(y) / words if tensors["open"][q] else scale * tensors["r_y"][q, j] + offset
+        )
+        given = -beta * (tensors["old_logp"] - tensors["ref_logp"])[q, j][row]
+        given[-1] += nearness * distinct
+        return given
+
+    return actor_critic(tensors, reward, gamma, lam, eps, whiten=False)
