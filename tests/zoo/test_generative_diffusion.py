@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 MECO = "zoo/generative_diffusion/meco"
 DISTILL = "zoo/generative_diffusion/f_distill"
+TURBO = "zoo/generative_diffusion/t2v_turbo"
 
 
 def test_an_up_to_date_mean_gives_the_slope_of_the_likelihood() -> None:
@@ -81,3 +82,22 @@ def test_weights_of_the_other_divergences() -> None:
     for divergence, h in (("kl", r), ("js", r / (r + 1))):
         ratio = (slope_of(divergence, logit) / base)[:, 0]
         torch.testing.assert_close(ratio, h / h.mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_without_rewards_it_is_consistency_distillation() -> None:
+    batch = oracles()[TURBO].batch(8, "plain")
+    found = objective_of(TURBO, beta_img=0, beta_vid=0, c=0.2)(**batch).loss
+    torch.testing.assert_close(found, ((batch["x"] - batch["target"]) ** 2 + 0.04).sqrt().mean() - 0.2)
+
+
+def test_rewards_move_the_clip_and_not_what_judges_it() -> None:
+    batch = oracles()[TURBO].batch(9, "masked")
+    x = batch["x"].requires_grad_()
+    found = objective_of(TURBO)(**batch, per_term=True).terms
+    (slope,) = torch.autograd.grad(found["images"], x, retain_graph=True)
+    assert torch.equal(slope.abs().sum(-1) > 0, batch["shown"])
+    objective_of(TURBO)(**batch).loss.backward()
+    for name in ("D", "R_img", "R_vid"):
+        network = batch[name]
+        assert isinstance(network, nn.Module)
+        assert all(weight.grad is None for weight in network.parameters())

@@ -164,3 +164,26 @@ def f_distill(tensors: Tensors, divergence: str = "js", gan: float = 0.001, lo: 
     w = h / (h.mean() + 1e-6) / ((x - teacher).detach().abs().mean(-1) + 1e-6)
     step = w[:, None] * (fake - teacher)
     return ((x - (x.detach() - step)) ** 2).mean() / 2 + gan * torch.log(1 + torch.exp(-logit)).mean()
+
+
+def clips(seed: int, variant: str) -> Tensors:
+    b, frame, d = (1, 1, 2) if variant == "odd" else (3, 4, 3)
+    shown = torch.ones(b, frame, dtype=torch.bool)
+    if variant == "masked":
+        shown = torch.arange(frame) == torch.arange(b)[:, None]
+    return {"x": uniform(b, frame, d, seed=seed), "target": uniform(b, frame, d, seed=seed + 1),
+            "caption": uniform(b, 2, seed=seed + 2), "shown": shown, "D": Scores(seed + 3, d, 5), "R_img": Scores(seed + 4, 7),
+            "R_vid": Scores(seed + 5, 5 * frame + 2)}  # fmt: skip
+
+
+@oracle("t2v_turbo", batch=clips, params=[{}, {"beta_img": 0.3, "beta_vid": 0.7, "c": 0.5}])
+def t2v_turbo(tensors: Tensors, c: float = 0.001, beta_img: float = 1, beta_vid: float = 2) -> Tensor:
+    """mean pseudo-Huber distance - beta_img mean of the rewards of shown frames - beta_vid mean of those of clips."""
+    decoder, by_image, by_video = (frozen(tensors[name]) for name in ("D", "R_img", "R_vid"))
+    images, clip_rewards = [], []
+    for x, caption, shown in zip(tensors["x"], tensors["caption"], tensors["shown"], strict=True):
+        frames = decoder(x)
+        images += [by_image(frames[[at]], caption[None])[0] for at in range(len(frames)) if shown[at]]
+        clip_rewards.append(by_video(frames[None], caption[None])[0])
+    distance = (((tensors["x"] - tensors["target"]) ** 2 + c**2).sqrt() - c).mean()
+    return distance - beta_img * torch.stack(images).mean() - beta_vid * torch.stack(clip_rewards).mean()
