@@ -206,3 +206,25 @@ def test_only_a_wrong_answer_longer_than_the_right_ones_weighs_more() -> None:
     ]
     factors = torch.stack([(new / old)[0].mean() for old, new in zip(*slopes, strict=True)])
     torch.testing.assert_close(factors, torch.tensor([1, 1, 2 - 2**-2.0]).double())
+
+
+def test_the_expected_penalty_is_the_forward_divergence() -> None:
+    """RAPO: over answers of one token that pi samples, rho log rho - rho + 1 has the mean KL(ref, pi)."""
+    pi, ref = (uniform(5, seed=seed).log_softmax(-1) for seed in (3, 4))
+    batch = {
+        "logits": pi.expand(1, 5, 1, 5).clone(), "labels": torch.arange(5).reshape(1, 5, 1),
+        "mask": torch.ones(1, 5, 1, dtype=torch.bool), "old_logp": pi.reshape(1, 5, 1), "ref_logp": ref.reshape(1, 5, 1),
+        "reward": torch.zeros(1, 5).double(),
+    }  # fmt: skip
+    objective = objective_of(f"{FAMILY}/rapo", alpha=1, beta=0, least=1)
+    each = [objective(**{name: x[:, k : k + 1] for name, x in batch.items()}).terms["forward"] for k in range(5)]
+    torch.testing.assert_close((pi.exp() * torch.stack(each)).sum(), (ref.exp() * (ref - pi)).sum())
+
+
+def test_answers_that_earned_little_are_tied_to_a_flatter_reference() -> None:
+    """With phi = 1/2 the penalty of a token is least where pi is the root of the reference's probability."""
+    batch = admitted(rollouts(3, q=1, sample=2, t=1))
+    logp = batch["logits"].log_softmax(-1).gather(-1, batch["labels"].unsqueeze(-1)).squeeze(-1)
+    batch |= {"ref_logp": 2 * logp, "reward": torch.tensor([[-1.0, 0.0]]).double()}
+    found = objective_of(f"{FAMILY}/rapo", alpha=1, least=0.5)(**batch).terms["forward"]
+    torch.testing.assert_close(found, torch.zeros(()).double(), rtol=0, atol=1e-12)

@@ -281,3 +281,33 @@ def apo(
                 gap = tensors["ref_logp"][q, j][row] - logp
                 drift.append(hold * (gap.exp() - gap - 1).mean())
     return torch.stack(policy).mean() + beta * torch.stack(drift).mean()
+
+
+@oracle(
+    "rapo",
+    batch=of_setting("rollouts", q=3),
+    params=[{}, {"alpha": 1, "beta": 0.5, "least": 0.3, "eps_low": 0.1, "eps_high": 0.3}, {"alpha": 2, "least": 1}],
+)
+def rapo(
+    tensors: Tensors,
+    alpha: float = 0.001,
+    beta: float = 0.001,
+    least: float = 0.9,
+    eps_low: float = 0.2,
+    eps_high: float = 0.2,
+) -> Tensor:
+    """GRPO + alpha (rho log rho - rho + 1) - beta H, a mean over answers of means over tokens."""
+    keep, losses = kept(tensors["labels"], tensors["mask"]), []
+    A = advantages(tensors["reward"])  # noqa: N806
+    for q, rewards in enumerate(tensors["reward"].tolist()):
+        for j, r in enumerate(rewards):
+            row = keep[q, j]
+            if bool(row.any()):
+                z = tensors["logits"][q, j][row].log_softmax(-1)
+                logp = z.gather(-1, tensors["labels"][q, j][row].unsqueeze(-1)).squeeze(-1)
+                phi = least + (1 - least) * min(max(r, 0.0), 1.0)
+                rho = (phi * tensors["ref_logp"][q, j][row] - logp).exp()
+                apart = rho * rho.log() - rho + 1
+                policy = clipped(logp - tensors["old_logp"][q, j][row], A[q, j], eps_low, eps_high)
+                losses.append((policy + alpha * apart + beta * (z.exp() * z).sum(-1)).mean())
+    return torch.stack(losses).mean()
