@@ -183,7 +183,7 @@ class Door:
 
     def _arranged(self, given: Mapping[str, object], problems: list[Diagnostic]) -> dict[str, Tensor | Linear]:
         """Every tensor with the dimensions of its declaration."""
-        extents = {axis: len(positions) for axis, positions in self.positions.items()} | self.sizes
+        extents = {**{axis: len(positions) for axis, positions in self.positions.items()}, **self.sizes}
         for name, value in given.items():
             order = self.expected[name].order
             if isinstance(value, (Tensor, Linear)) and value.dim() == len(order):
@@ -224,12 +224,12 @@ class Door:
         """Whether a value has not one place for each entry, as sparse and nested tensors have not; it is reported."""
         value = value.tensor if isinstance(value, Layout) else value
         parts = value.values() if isinstance(value, Mapping) else [value]
-        plain = (each for each in parts if isinstance(each, Tensor) and not each.is_meta)
-        reason = next((reason for each in plain if (reason := unusable(each))), "")
-        if reason:
-            message = f"`{name}` is {reason}, and must be a plain tensor with a place in memory for each entry"
+        found = [unusable(each) for each in parts if isinstance(each, Tensor) and not each.is_meta]
+        reasons = [reason for reason in found if reason]
+        if reasons:
+            message = f"`{name}` is {reasons[0]}, and must be a plain tensor with a place in memory for each entry"
             problems.append(problem("E705", message, declared=self.expected[name].span))
-        return bool(reason)
+        return bool(reasons)
 
     def _wrong_type(self, name: str, tensor: Tensor | Linear) -> Iterator[Diagnostic]:
         expected = self.expected[name]
@@ -249,8 +249,9 @@ class Door:
     @staticmethod
     def _elsewhere(tensors: Mapping[str, Tensor | Linear]) -> Iterator[Diagnostic]:
         """All tensors are on the device of the first, and that holds numbers."""
-        device = next((tensor.device for tensor in tensors.values()), None)
-        others = {name: tensor.device for name, tensor in tensors.items() if tensor.device != device}
+        devices = {name: tensor.device for name, tensor in tensors.items()}
+        device = [*devices.values(), None][0]
+        others = {name: other for name, other in devices.items() if other != device}
         for name, other in others.items():
             message = f"`{name}` is on {other}, and other tensors of this call are on {device}"
             yield problem("E713", message, help=f"pass `{name}.to({str(device)!r})`")
@@ -331,7 +332,7 @@ class Door:
         numbers = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
         inputs = [tensor for name, tensor in numbers.items() if self.expected[name].role != "data"]
         double = any(tensor.dtype == torch.float64 for tensor in inputs or numbers.values())
-        device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+        device = [*(tensor.device for tensor in tensors.values()), torch.device("cpu")][0]
         return torch.zeros((), dtype=torch.float64 if double else torch.float32, device=device)
 
     def _converted(self, name: str, tensor: Tensor | Linear, like: Tensor, native: bool) -> Tensor | Linear:

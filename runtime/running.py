@@ -19,6 +19,7 @@ from lossc.runtime.arguments import brief
 from lossc.runtime.clock import Clock, checked_total
 from lossc.runtime.constraints import Constraint, ascend, required
 from lossc.runtime.draws import Draws
+from lossc.runtime.inputs import Door
 from lossc.runtime.messages import LosscWarning, fail
 from lossc.runtime.parameters import Parameters
 from lossc.runtime.states import Held, Outcome, Pending, States, beginning, laid_out, sorted_dims
@@ -41,6 +42,7 @@ class Running(nn.Module):
     penalties: Held
     sizes: dict[str, int]
     _program: Program
+    _door: Door
     _settings: Parameters
     _states: States
     _follows: str
@@ -92,7 +94,7 @@ class Running(nn.Module):
 
     def _known(self) -> dict[str, int]:
         """The extents that are known beforehand."""
-        return {axis.name: len(axis.positions) for axis in self._program.axes.values() if axis.positions} | self.sizes
+        return {**{axis: len(positions) for axis, positions in self._door.positions.items()}, **self.sizes}
 
     def _extents_of(self, what: str, order: tuple[str, ...], span: Span) -> list[int]:
         known = self._known()

@@ -101,12 +101,12 @@ class Chunked:
         level = 0
         for before, passes in self._stages_for(call.gradient, call.exact):
             while level <= before:
-                call.tensors |= self._row_values.known(level, call)
+                call.tensors.update(self._row_values.known(level, call))
                 level += 1
             for each in passes:
-                call.tensors |= each.run(call)
+                call.tensors.update(each.run(call))
         for after in range(level, self._levels + 1):
-            call.tensors |= self._row_values.known(after, call)
+            call.tensors.update(self._row_values.known(after, call))
 
     def is_finite(self, call: Call) -> bool:
         """Whether all statistics and row values are finite: then so is every entry that they were made of."""
@@ -131,7 +131,7 @@ class Chunked:
 
     def backward(self, call: Call, wanted: list[Source], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The gradient of each wanted stream, from dL/dstatistic by statistic."""
-        call.tensors |= {coefficient(name): weight for name, weight in weights.items()}
+        call.tensors.update({coefficient(name): weight for name, weight in weights.items()})
         passes = self._passes_for([source.stream for source in wanted], list(weights), call.exact)
         cuts = {source.stream: [each.cut for each in passes if source.stream in each.streams] for source in wanted}
         targets = {source.stream: Target(source, call, cuts[source.stream]) for source in wanted}
@@ -229,5 +229,5 @@ def is_constant(statistic: Statistic) -> bool:
 
 def _filled(call: Call, names: Names, flat: Sequence[Tensor]) -> None:
     tensors, params = names
-    call.tensors = dict(zip(tensors, flat, strict=False))
+    call.tensors = dict(zip(tensors, flat[: len(tensors)], strict=True))
     call.params = dict(zip(params, flat[len(tensors) :], strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -84,4 +84,4 @@ def stored(statistic: Statistic) -> torch.dtype:
 
 def in_double(known: Environment) -> Environment:
     """The same for what is worked out on rows: in double precision, which costs nothing there."""
-    return replace(known, like=known.like.double())
+    return Environment(known.tensors, known.params, known.sizes, known.like.double(), known.functions)

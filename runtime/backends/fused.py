@@ -92,8 +92,8 @@ class Fused:
         device = environment.like.device.type
         early = device == "cpu" or bool(heads) or (device == "cuda" and self._waits)
         weights = weigh(outputs) if weigh is not None and early else {}
-        outputs |= self._through(environment, weights, heads or {})
-        return outputs | {name: outputs[name].permute(dims) for name, dims in self._turned.items()}
+        outputs.update(self._through(environment, weights, heads or {}))
+        return {**outputs, **{name: outputs[name].permute(dims) for name, dims in self._turned.items()}}
 
     @property
     def _waits(self) -> bool:
@@ -104,7 +104,7 @@ class Fused:
         """The roots of all tables."""
         found: dict[str, Tensor] = {}
         for at in range(len(self.operators)):
-            found |= self._operate(at, environment, weights, heads)
+            found.update(self._operate(at, environment, weights, heads))
         return found
 
     def _operate(
@@ -161,17 +161,17 @@ class Fused:
             if isinstance(value, int):
                 sizes[entry.name] = value
             elif isinstance(value, Linear):
-                sizes |= dict(zip(entry.axes, value.shape, strict=True))
+                sizes.update(zip(entry.axes, value.shape, strict=True))
             elif not isinstance(value, Tensor):
                 functions[entry.name] = value
             elif entry.kind == "like":
                 like = value
             else:
                 (tensors if entry.kind == "tensor" else params)[entry.name] = value
-                sizes |= dict(zip(entry.axes, value.shape, strict=True))
+                sizes.update(zip(entry.axes, value.shape, strict=True))
         assert like is not None
-        sizes |= {entry.axes[-1]: value.classes for entry, value in zip(self.bound, values, strict=True)
-                  if isinstance(value, Linear)}  # fmt: skip
+        heads = [(entry, value) for entry, value in zip(self.bound, values, strict=True) if isinstance(value, Linear)]
+        sizes.update({entry.axes[-1]: value.classes for entry, value in heads})
         return Environment(tensors, params, self._cut.with_made(sizes), like, functions)
 
 

@@ -56,7 +56,7 @@ class Layered(Fused):
             leaves = {name: shaped(made[name], self._axes[name], axes, environment.sizes)
                       for name, axes in self._leaves.items() if name in made}  # fmt: skip
             environment = environment.having(leaves)
-            found |= {name: value for name, value in made.items() if name not in leaves}
+            found.update({name: value for name, value in made.items() if name not in leaves})
         return dict(self._added(found))
 
     def _together(

@@ -41,9 +41,9 @@ class Arguments:
             return found
         values = self._rows.run(known, double=True)
         if values is not None:
-            return found | {name: (value, self._outputs[name]) for name, value in values.items()}
+            return {**found, **{name: (value, self._outputs[name]) for name, value in values.items()}}
         computed = in_double(known).run(self._torch)
-        return found | {name: (in_storage(value, self._types[name]), axes) for name, (value, axes) in computed.items()}
+        return {**found, **{name: (in_storage(value, self._types[name]), axes) for name, (value, axes) in computed.items()}}
 
 
 def in_storage(value: Tensor, type_: RowType) -> Tensor:
