@@ -43,6 +43,7 @@ ALONG = (
     "rank",
     "shift",
     "scan",
+    "fold",
     "sort",
     "topk",
 )

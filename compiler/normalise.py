@@ -187,7 +187,7 @@ class Normaliser:
                 return old in self.batch
             case core.Size(axis=axis):
                 return axis in self.batch
-            case core.Call(function="model" | "grad" | "worst" | "root", consumed=consumed, produced=produced):
+            case core.Call(function="model" | "grad" | "worst" | "root" | "fold", consumed=consumed, produced=produced):
                 return bool(self.batch & (set(consumed) ^ set(produced)))
             case core.Call(consumed=consumed, produced=produced):
                 return bool(self.batch & {*consumed, *produced})

@@ -225,7 +225,8 @@ def bodies(procedure: Procedure) -> Iterator[str]:
     for body in {inner.name: inner for inner in procedure.inner}.values():
         yield from bodies(body)
         given = ", ".join(f"v{bound.slot}" for bound in body.bound)
-        lines = [f"def {body.name}({given}):", '    """What a search calls."""', *(f"    {line(i)}" for i in body.instructions)]
+        head = (f"def {body.name}({given}):", '    """What a search or fold calls."""')
+        lines = [*head, *(f"    {line(i)}" for i in body.instructions)]
         yield "\n".join([*lines, f"    return {_output(body, 'value')}"])
 
 

@@ -28,6 +28,7 @@ from lossc.compiler.core.build import (
 from lossc.compiler.core.leaves import RUN, Const, Draw, Index, Input, Local, Param, Size
 from lossc.compiler.core.node import NO_AXES, Axes, Node
 from lossc.compiler.core.operations import (
+    BINDING,
     Along,
     AlongOp,
     Call,
@@ -43,6 +44,7 @@ from lossc.compiler.core.operations import (
 from lossc.compiler.core.traverse import rewrite, substitute, walk
 
 __all__ = [
+    "BINDING",
     "HALF",
     "INFINITY",
     "NO_AXES",

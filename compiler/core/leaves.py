@@ -35,7 +35,7 @@ class Input(Node):
 
 @dataclass(frozen=True, eq=False)
 class Local(Node):
-    """A variable that a call binds (`grad`, `worst`, `root`): `name` as written, `depth` sets nested ones apart."""
+    """A variable that a call binds (`grad`, `worst`, `root`, `fold`): `name` as written, `depth` sets nested ones apart."""
 
     name: str
     depth: int

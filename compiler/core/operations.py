@@ -254,17 +254,19 @@ class StopGrad(Node):
         return self.body.is_mask
 
 
-OPAQUE = ("model", "extern", "grad", "worst", "root")
+BINDING = ("grad", "worst", "root", "fold")
+"""Calls that bind a variable; of `grad`, some do."""
+OPAQUE = ("model", "extern", *BINDING)
 """Calls that run the caller's code or bind a variable."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call(Node):
-    """A function that is not elementwise and not a reduction: linear algebra, a model, an extern, a search.
+    """A function that is not elementwise and not a reduction: linear algebra, a model, an extern, a search, a fold.
 
     `consumed` axes are removed, `produced` ones added. `order` are the axes that the bracket of the function names, in that
     order; `names` says of each argument by which name it is given ("": by its place; "where": a mask); `options` is what else
-    is fixed. Where `grad`, `worst` and `root` bind a `Local`, it is their second argument.
+    is fixed. Where a call binds a `Local`, it is their second argument.
     """
 
     function: str

@@ -29,6 +29,8 @@ def opaque_call(node: core.Call, part: Part) -> Expr:
         case "root":
             body, variable, low, high = node.arguments
             return _over(node, (Selector("range", _name(variable), part(low), part(high)),), part(body))
+        case "fold":
+            return _fold(node, part)
     return Call(Name(node.function), tuple(Argument(part(argument)) for argument in node.arguments))
 
 
@@ -52,6 +54,18 @@ def _leafwise(node: core.Call, part: Part) -> Expr:
 
 def _over(node: core.Call, selectors: tuple[Selector, ...], body: Expr) -> Expr:
     return Call(Bracket(Name(node.function), selectors), (Argument(body),))
+
+
+def _fold(node: core.Call, part: Part) -> Expr:
+    """`fold[t, a : real[s] where m](next, start)`, where a step that is not admitted changes nothing."""
+    body, variable, start, _ = node.arguments
+    t, *order = node.order
+    where = None
+    if isinstance(body, core.Map) and body.function == "where" and body.arguments[2] is variable:
+        condition, body, _ = body.arguments
+        where = part(condition)
+    carried = Selector("typed", _name(variable), type=Type("real", tuple(order) or None))
+    return Call(Bracket(Name("fold"), (Selector("axis", t), carried), where), (Argument(part(body)), Argument(part(start))))
 
 
 def _ball(node: core.Call, part: Part) -> tuple[Selector, ...]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from lossc.compiler import core
 from lossc.compiler.elaborate import (
     arithmetic,
+    folds,
     leaves,
     linear,
     models,
@@ -165,6 +166,8 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
         return leaves.leafwise(ctx, head.id, bracket, expr)
     if head.id in REDUCTIONS:
         return reductions.reduction(ctx, head.id, bracket, expr)
+    if head.id == "fold":
+        return folds.fold(ctx, bracket, expr)
     if head.id in ALONG:
         return reductions.along(ctx, head.id, bracket, expr)
     if head.id in LINEAR:

@@ -51,11 +51,11 @@ def replace_values(frame: Frame, values: dict[str, Any]) -> Frame:
     return replace(frame, values=values)
 
 
-def _with(ctx: Context, name: str, value: Value) -> Context:
+def with_value(ctx: Context, name: str, value: Value) -> Context:
     return ctx.inside(replace_values(ctx.frame, {**ctx.frame.values, name: value}))
 
 
-def _bound(body: Node, unknown: Local) -> tuple[Node, Local]:
+def bound(body: Node, unknown: Local) -> tuple[Node, Local]:
     """The expression over a variable whose depth is that of the searches inside."""
     inner = [part.depth for part in core.walk(body) if isinstance(part, Local) and part.depth >= 0]
     variable = replace(unknown, depth=1 + max(inner, default=-1))
@@ -89,7 +89,7 @@ def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
     kind = of.kind if of.kind.name == "weights" else REAL
     if not isinstance(of.node, Local) or of.node not in ctx.session.pending:
         return Value(Call("grad", (u, of.node), consumed, order), kind, of.present)
-    body, variable = _bound(u, of.node)
+    body, variable = bound(u, of.node)
     return Value(Call("grad", (body, variable, of.node), consumed, order), kind, of.present)
 
 
@@ -148,7 +148,7 @@ def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
         return ctx.wrong("E401", "the radius of a ball is never negative", ball.arguments[1].span)
     options = _options(ctx, bracket.selectors[1:])
     unknown = _unknown(selector.name, read[1], read[0].bounds)
-    inner = _with(ctx, selector.name, Value(unknown))
+    inner = with_value(ctx, selector.name, Value(unknown))
     values = [inner.value(argument.value) for argument in call.arguments]
     if radius.wrong or options is None or any(value.wrong for value in values):
         return WRONG
@@ -185,7 +185,7 @@ def _apart(ctx: Context, order: tuple[str, ...], value: Value) -> tuple[str, ...
 
 def _maximiser(ctx: Context, value: Value, unknown: Local, options: dict[str, Node], norm: str) -> Node:
     """The point, with a ball of its own for each entry along batch axes and those of u."""
-    body, variable = _bound(_summand(value), unknown)
+    body, variable = bound(_summand(value), unknown)
     order = variable.order
     apart = _apart(ctx, order, value)
     arguments = (body, variable, *options.values())
@@ -251,22 +251,22 @@ def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
         return WRONG
     if not any(part is unknown for part in core.walk(value.node)):
         return ctx.wrong("E311", f"this does not depend on `{selector.name}`: it has no root", call.span)
-    crossed = (value.axes - set(order)) | _crossed(value.node, unknown)
-    if crossed:
-        return ctx.wrong("E312", f"`{selector.name}` is one number for each entry along {axes_text(ctx, crossed)}, and"
+    mixed = (value.axes - set(order)) | (crossed(value.node, unknown) & set(order))
+    if mixed:
+        return ctx.wrong("E312", f"`{selector.name}` is one number for each entry along {axes_text(ctx, mixed)}, and"
                          " stands below an operation over it", call.span, help="give that axis another name")  # fmt: skip
-    body, variable = _bound(_summand(value), unknown)
+    body, variable = bound(_summand(value), unknown)
     present = core.all_of(value.present, low.present, high.present)
     return Value(Call("root", (body, variable, low.node, high.node), order, order), REAL, present)
 
 
 def _evaluated(ctx: Context, unknown: Local, call: syntax.Call, *, quiet: bool) -> Value:
-    inner = _with(ctx, unknown.name, Value(unknown))
+    inner = with_value(ctx, unknown.name, Value(unknown))
     return inner.inside(inner.frame, quiet=quiet).value(call.arguments[0].value)
 
 
-def _crossed(root: Node, unknown: Node) -> frozenset[str]:
-    """The axes of the unknown along which an operation above it mixes entries."""
+def crossed(root: Node, unknown: Node) -> frozenset[str]:
+    """The axes along which an operation above the unknown mixes entries."""
     reached: set[Node] = set()
     found: frozenset[str] = frozenset()
     for node in core.walk(root):
@@ -275,5 +275,5 @@ def _crossed(root: Node, unknown: Node) -> frozenset[str]:
             own = core.own_axes(node)
             if isinstance(node, Call) and node.is_opaque:
                 own = frozenset(node.consumed) ^ frozenset(node.produced)
-            found |= own & unknown.axes
+            found |= own
     return found

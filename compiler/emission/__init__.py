@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lossc.compiler.core import Along, Call, Const, Input, Local, Node, Param, Rename, Slice, walk
+from lossc.compiler.core import BINDING, Along, Call, Const, Input, Local, Node, Param, Rename, Slice, walk
 from lossc.compiler.emission.builder import Builder, Extent
 from lossc.compiler.emission.emitter import Emitter
 from lossc.compiler.emission.guards import ALL, extended
@@ -96,7 +96,7 @@ def _open_locals(root: Node) -> frozenset[Node]:
     found: dict[Node, frozenset[Node]] = {}
     for node in walk(root):
         inside = frozenset[Node]().union(*(found[child] for child in node.children))
-        if isinstance(node, Call) and node.function in ("grad", "worst", "root") and isinstance(node.arguments[1], Local):
+        if isinstance(node, Call) and node.function in BINDING and isinstance(node.arguments[1], Local):
             body, variable, *others = node.arguments
             binds = node.function != "grad" or bool(others)
             inside = (found[body] - {variable} if binds else inside).union(*(found[other] for other in others))

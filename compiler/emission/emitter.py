@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import NoReturn
 
 from lossc.compiler.core import (
@@ -50,6 +51,7 @@ from lossc.compiler.emission.guards import (
     projected,
     read,
     renamed,
+    unlifted,
 )
 from lossc.compiler.emission.nested import Inner
 from lossc.compiler.emission.opaque import differentiated, emit_opaque
@@ -150,10 +152,10 @@ class Emitter:
             help_ = "a quantity that is used in many cases inside cases, or searches, is computed anew for each of them"
             raise LosscError([error("E505", message, self.spans.get(node, NOWHERE), help=help_)])
 
-    # -------------------------------------------------------------------------------------- the body of a search
+    # -------------------------------------------------------------------------------------- the body of a search or fold
 
     def inside(self, builder: Inner, body: Node, variable: Local) -> Emitter:
-        """What emits the body of a search: all that is free of its variable is computed around it."""
+        """What emits the body of a search or fold: all that is free of its variable is computed around it."""
         tracked, untaken = differentiated((body,)), perhaps_untaken((body,))
         inner = Emitter(builder, self.spans, guards=self.guards, tracked=tracked, untaken=untaken)
         inner.locals[variable] = builder.variable
@@ -178,15 +180,19 @@ class Emitter:
         )  # fmt: skip
 
     def _from_around(self, around: Emitter, node: Node, guard: Guard) -> Emitted:
+        """What is seen there is known around this body up to the first condition that is of the variable."""
         assert isinstance(self.builder, Inner)
-        if self._is_around(guard):
-            return self.builder.capture(around.emit(node, guard))
-        return self.guarded(self.builder.capture(around.emit(node)), guard, safe_number(node.domain))
+        known = tuple(takewhile(lambda condition: self._is_around((condition,)), guard))
+        value = self.builder.capture(around.emit(node, known))
+        return value if known == guard else self.guarded(value, guard, safe_number(node.domain))
 
     # -------------------------------------------------------------------------------------- masks
 
     def mask_of(self, guard: Guard) -> Emitted:
         """The mask of the entries that the guard admits."""
+        if guard not in self._masks and self._around is not None and self._is_around(guard):
+            assert isinstance(self.builder, Inner)
+            self._masks[guard] = self.builder.capture(self._around.mask_of(unlifted(guard, self.builder.step)))
         if guard not in self._masks:
             last = self._condition(guard[-1], guard[:-1])
             if len(guard) > 1:

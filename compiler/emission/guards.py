@@ -7,7 +7,7 @@ an excluded entry, whatever it is. The empty chain admits everything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -111,3 +111,20 @@ def renamed(guard: Guard, old: str, new: str) -> Guard:
 
 def ahead(guard: Guard, axis: str, amount: int | None) -> Guard:
     return (Ahead(guard, axis, amount),) if axis in axes_of(guard) else guard
+
+
+def unlifted(guard: Guard, axis: str | None) -> Guard:
+    """The guard for each entry along an axis, where it asks whether some entry along that is seen."""
+    return tuple(part for condition in guard for part in _unlifted(condition, axis))
+
+
+def _unlifted(condition: Condition, axis: str | None) -> Guard:
+    if isinstance(condition, Node) or axis is None:
+        return (condition,)
+    inner = unlifted(condition.guard, axis)
+    if isinstance(condition, Lifted):
+        over = condition.over - {axis}
+        return (Lifted(inner, over),) if over else inner
+    if isinstance(condition, Read):
+        return (replace(condition, guard=inner, rest=condition.rest | (axes_of(inner) & {axis})),)
+    return (replace(condition, guard=inner),)

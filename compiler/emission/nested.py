@@ -1,14 +1,17 @@
-"""Procedures inside a program: the expression of a search, as a function of the variable that it binds.
+"""Procedures inside a program: the expression of a search or fold, as a function of the variable that it binds.
 
 What does not depend on the variable is computed once, outside, and handed in.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
-from lossc.compiler.core import Local, Node
+from lossc.compiler.core import Axes, Call, Local, Node, own_axes, substitute, walk
 from lossc.compiler.emission.builder import Builder
+from lossc.compiler.emission.guards import ALL, Guard
 from lossc.compiler.emission.procedure import Bound, Emitted, Procedure, Slot, ValueType
 
 if TYPE_CHECKING:
@@ -16,10 +19,14 @@ if TYPE_CHECKING:
 
 
 class Inner(Builder):
-    """Builds the body of a search; what it binds are the variable, in slot 0, and slots of the program around it."""
+    """Builds the body of a search or fold; what it binds are the variable, in slot 0, and slots of the program around it.
 
-    def __init__(self, around: Builder, variable: Local) -> None:
+    A body that is called for each entry along the axis `step` sees what has that axis without it: one entry.
+    """
+
+    def __init__(self, around: Builder, variable: Local, step: str | None = None) -> None:
         super().__init__(around.order)
+        self.step = step
         around.bodies += 1
         self.path = f"{around.path}_{around.bodies}"
         self.around = around
@@ -36,15 +43,46 @@ class Inner(Builder):
     def capture(self, value: Emitted) -> Emitted:
         if not isinstance(value.at, Slot):
             return value
+        if self.step in value.axes:
+            rest = tuple(axis for axis in value.axes if axis != self.step)
+            whole = self.around.arranged(value, (self.step, *rest)).at
+            assert isinstance(whole, Slot)
+            return Emitted(super().bind("step", str(whole.index), rest, value.type), rest, value.type)
         return Emitted(self.captured(value.at, value.axes, value.type), value.axes, value.type)
 
 
-def body_of(emitter: Emitter, body: Node, variable: Local, axes: tuple[str, ...]) -> tuple[Procedure, list[Slot]]:
+def body_of(
+    emitter: Emitter, body: Node, variable: Local, axes: tuple[str, ...], guard: Guard = ALL, step: str | None = None
+) -> tuple[Procedure, list[Slot]]:
     """The body as a procedure with the one output `value`, over `axes`, and the slots that it is handed."""
-    builder = Inner(emitter.builder, variable)
+    builder = Inner(emitter.builder, variable, step)
     inner = emitter.inside(builder, body, variable)
-    value = builder.number(builder.tensor(inner.emit(body)))
+    value = builder.number(builder.tensor(inner.emit(body, guard)))
     value = builder.arranged(builder.expanded(value, axes), axes)
     bound: tuple[Bound, ...] = tuple(sorted(builder.bound.values(), key=lambda entry: entry.slot))
-    captured = [Slot(int(entry.name)) for entry in bound if entry.kind == "captured"]
+    captured = [Slot(int(entry.name)) for entry in bound if entry.kind in ("captured", "step")]
     return Procedure(bound, tuple(builder.instructions), {"value": value}, name=builder.path), captured
+
+
+_FRESH = count(1)
+
+
+def opened(node: Call) -> tuple[Node, ...]:
+    """The arguments of a call with its variable renamed apart from those of all others, which may look the same."""
+    body, variable, *rest = node.arguments
+    if not isinstance(variable, Local) or (node.function == "grad" and not rest):
+        return node.arguments
+    fresh = replace(variable, depth=-next(_FRESH))
+    return (substitute(body, {variable: fresh}), fresh, *rest)
+
+
+def mixed(body: Node, variable: Node) -> Axes:
+    """The axes along which an operation between a variable and the body mixes entries."""
+    reached: set[Node] = set()
+    found: Axes = frozenset()
+    for node in walk(body):
+        if node is variable or any(child in reached for child in node.children):
+            reached.add(node)
+            opaque = isinstance(node, Call) and node.is_opaque
+            found |= frozenset(node.consumed) ^ frozenset(node.produced) if opaque else own_axes(node)  # type: ignore[attr-defined]
+    return found

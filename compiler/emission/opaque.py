@@ -6,16 +6,15 @@ Their arguments are seen whole, whatever is seen of their value: a network mixes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from itertools import count
 from typing import TYPE_CHECKING, cast
 
-from lossc.compiler.core import Axes, Call, Input, Local, Node, Param, own_axes, substitute, walk
+from lossc.compiler.core import Call, Input, Local, Node, Param, walk
 from lossc.compiler.emission.calls import whole
 from lossc.compiler.emission.facts import safe_number
+from lossc.compiler.emission.folds import emit_fold
 from lossc.compiler.emission.guards import Guard, axes_of, projected
 from lossc.compiler.emission.leaves import emit_leaf
-from lossc.compiler.emission.nested import body_of
+from lossc.compiler.emission.nested import body_of, mixed, opened
 from lossc.compiler.emission.procedure import Emitted, Slot
 
 if TYPE_CHECKING:
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def emit_opaque(emitter: Emitter, node: Call, guard: Guard) -> Emitted | None:
-    """The value of a call as a whole, but of a root the entries that are seen; None of a function that is not emitted."""
-    if node.function in ("root", "grad"):
-        return (_root if node.function == "root" else _grad)(emitter, node, guard)
+    """The value of a call as a whole, of some the entries that are seen; None of a function that is not emitted."""
+    if node.function in _SEEN_IN_PART:
+        return _SEEN_IN_PART[node.function](emitter, node, guard)
     rule = emit_leaf if node.function.startswith("leaf:") else _RULES.get(node.function)
     if rule is None:
         return None
@@ -36,18 +35,6 @@ def differentiated(roots: Iterable[Node]) -> frozenset[Node]:
     """The tensors and parameters by which some `grad` differentiates: all of the program reads them as one variable."""
     calls = [node for node in walk(*roots) if isinstance(node, Call) and node.function == "grad"]
     return frozenset(call.arguments[1] for call in calls if isinstance(call.arguments[1], Input | Param))
-
-
-_FRESH = count(1)
-
-
-def opened(node: Call) -> tuple[Node, ...]:
-    """The arguments of a call with its variable renamed apart from those of all others, which may look the same."""
-    body, variable, *rest = node.arguments
-    if not isinstance(variable, Local) or (node.function == "grad" and not rest):
-        return node.arguments
-    fresh = replace(variable, depth=-next(_FRESH))
-    return (substitute(body, {variable: fresh}), fresh, *rest)
 
 
 # ------------------------------------------------------------------------------------------------ models
@@ -103,22 +90,10 @@ def _grad(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
         value = builder.expanded(builder.number(builder.tensor(emitter.emit(of[0]))), variable.order)
         emitter.locals[variable] = builder.call("operations.tracked", (value.at,), value.axes)
     x = emitter.locals[variable] if isinstance(variable, Local) else emitter.bound(cast("Input | Param", variable))
-    seen = projected(guard, axes_of(guard) - _mixed(body, variable))
+    seen = projected(guard, axes_of(guard) - mixed(body, variable))
     u = builder.tensor(builder.number(emitter.emit(body, seen)))
     gradient = builder.call("operations.gradient", (u.at, x.at), x.axes)
     return emitter.guarded(builder.arranged(gradient, builder.sorted(x.axes)), guard, 0.0)
-
-
-def _mixed(body: Node, variable: Node) -> Axes:
-    """The axes along which an operation between a variable and the body mixes entries."""
-    reached: set[Node] = set()
-    found: Axes = frozenset()
-    for node in walk(body):
-        if node is variable or any(child in reached for child in node.children):
-            reached.add(node)
-            opaque = isinstance(node, Call) and node.is_opaque
-            found |= frozenset(node.consumed) ^ frozenset(node.produced) if opaque else own_axes(node)  # type: ignore[attr-defined]
-    return found
 
 
 # ------------------------------------------------------------------------------------------------ searches
@@ -195,3 +170,4 @@ _RULES: dict[str, Callable[[Emitter, Call], Emitted]] = {
     "extern": _extern,
     "model": _model, "worst": _worst,
 }  # fmt: skip
+_SEEN_IN_PART: dict[str, Callable[[Emitter, Call, Guard], Emitted]] = {"root": _root, "grad": _grad, "fold": emit_fold}

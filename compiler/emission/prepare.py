@@ -8,17 +8,18 @@ from contextlib import contextmanager
 
 from lossc.compiler.core import ZERO, Along, Node, Reduce, Rename, add, all_of, apply, neg, rewrite, walk, where
 from lossc.compiler.emission.centre import centred
+from lossc.compiler.emission.folds import by_steps
 from lossc.compiler.emission.restrict import Restrictor
 
 
 def prepared(roots: Mapping[str, Node]) -> dict[str, Node]:
-    """The roots with centred logits, selections at the leaves, and softmax by groups spelled out."""
+    """The roots with centred logits, selections at the leaves, softmax by groups spelled out, and folds by steps."""
     restrictor = Restrictor()
     first: dict[Node, Node] = {}
     second: dict[Node, Node] = {}
 
     def early(node: Node) -> Node:
-        return centred(_softmax_by_groups(node))
+        return by_steps(centred(_softmax_by_groups(node)))
 
     return {name: rewrite(rewrite(root, early, first), restrictor.step, second) for name, root in roots.items()}
 

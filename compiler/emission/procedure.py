@@ -54,10 +54,10 @@ class Bound:
     `like` is a tensor of the type and on the device of the computation; `tensor` and `param` are a tensor of the batch and
     a parameter by name, `axes` being the order of its dimensions; `size` is the extent of an axis, `function` a function of
     the caller, `leaves` the shapes of the leaves of a group of weights. A procedure inside another has its `variable`, in
-    slot 0, and what is `captured` from the slots around it.
+    slot 0, and what is `captured` from the slots around it: whole, or of each `step` of a fold the entry there.
     """
 
-    kind: Literal["like", "tensor", "param", "size", "function", "leaves", "variable", "captured"]
+    kind: Literal["like", "tensor", "param", "size", "function", "leaves", "variable", "captured", "step"]
     name: str
     slot: int
     axes: tuple[str, ...] = ()

@@ -129,7 +129,7 @@ def _made_of(root: Node, axis: str) -> frozenset[str]:
 _CALLS = {
     "model": "a model is called in it", "extern": "a function in Python is called in it",
     "grad": "a gradient is taken in it", "worst": "it searches a worst case", "root": "it searches a root",
-    "leaf": "it follows the leaves of weights",
+    "fold": "it goes from step to step", "leaf": "it follows the leaves of weights",
 }  # fmt: skip
 
 

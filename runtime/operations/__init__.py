@@ -44,6 +44,7 @@ from lossc.runtime.operations.elementwise import (
     weigh,
     xlogy,
 )
+from lossc.runtime.operations.folds import fold
 from lossc.runtime.operations.layout import (
     align,
     constant,
@@ -111,6 +112,7 @@ __all__ = [
     "expand",
     "exponential",
     "extent",
+    "fold",
     "folded",
     "found_or",
     "gradient",

@@ -141,6 +141,8 @@ def shift(
     x: Tensor, mask: Tensor | None, label: Tensor | None, fill: Tensor | float, amount: int, dim: int
 ) -> Tensor:
     """The value `amount` entries earlier, `fill` outside."""
+    if mask is None and label is None and not isinstance(fill, Tensor):
+        return before(x, amount, fill, dim)
     x = x if mask is None else torch.where(mask, x, 0.0)
     order, segment = arranged(x, label, mask, dim)
     earlier = restored(before(permuted(x, order, dim), amount, 0, dim), order, dim)

@@ -88,11 +88,12 @@ def logsigmoid(x: Tensor) -> Tensor:
 
 
 def logaddexp(x: Tensor, y: Tensor) -> Tensor:
-    """log(exp(x) + exp(y)) = max + log1p(exp(min - max))."""
+    """log(exp(x) + exp(y)) = max + log1p(exp(min - max)); slope 0 where both are -inf, or both inf."""
     swap = y > x
     high, low = torch.where(swap, y, x), torch.where(swap, x, y)
-    difference = torch.where((low == high) & torch.isinf(high), 0.0, low - high)
-    return high + torch.log1p(torch.exp(difference))
+    endless = (low == high) & torch.isinf(high)
+    difference = torch.where(endless, 0.0, low - high)
+    return torch.where(endless, high.detach(), high + torch.log1p(torch.exp(difference)))
 
 
 def log1mexp(x: Tensor) -> Tensor:

@@ -1,0 +1,58 @@
+"""`fold`: its body as a procedure of what is carried and of one entry of all that runs along its axis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lossc.compiler.core import Call, Local, Node, Rename, walk
+from lossc.compiler.emission.facts import safe_number
+from lossc.compiler.emission.guards import Guard, axes_of, projected
+from lossc.compiler.emission.nested import body_of, mixed, opened
+from lossc.compiler.emission.procedure import Emitted
+
+if TYPE_CHECKING:
+    from lossc.compiler.emission.emitter import Emitter
+
+
+def by_steps(node: Node) -> Node:
+    """A fold whose body has an axis of its own for its steps, of which it sees one entry at a time.
+
+    What does not contain the variable is computed around the body, where that axis is one as any other.
+    """
+    if not isinstance(node, Call) or node.function != "fold":
+        return node
+    body, variable, *others = node.arguments
+    axis, step = node.order[0], _step(node)
+    carried: dict[Node, Node] = {variable: variable}
+
+    def moved(part: Node) -> Node:
+        other = Rename(part, axis, step) if axis in part.axes else part
+        return carried.get(part, other)
+
+    for part in walk(body):
+        if any(child in carried for child in part.children):
+            carried[part] = part.rebuild(tuple(map(moved, part.children)))
+    body = moved(body)
+    consumed = tuple(dict.fromkeys((*node.consumed, *(body.axes & {step}))))
+    return replace(node, arguments=(body, variable, *others), consumed=consumed)
+
+
+def _step(node: Call) -> str:
+    return f"step of {node.order[0]}"
+
+
+def emit_fold(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
+    """The last value. Along axes that no step mixes, only the entries that are seen of it are seen of each step."""
+    builder = emitter.builder
+    body, variable, start, _ = opened(node)
+    assert isinstance(variable, Local)
+    axes = builder.sorted(variable.order)
+    seen = projected(guard, axes_of(guard) - mixed(body, variable))
+    begin = builder.expanded(builder.number(builder.tensor(emitter.emit(start, seen))), axes)
+    procedure, captured = body_of(emitter, body, variable, axes, seen, _step(node))
+    given = (entry for entry in procedure.bound if entry.kind != "variable")
+    steps = tuple(at for at, entry in enumerate(given) if entry.kind == "step")
+    operands = (builder.size(node.order[0]), builder.arranged(begin, axes).at, *captured)
+    value = builder.search("operations.fold", operands, axes, procedure, steps=steps)
+    return emitter.guarded(value, guard, safe_number(node.domain))
