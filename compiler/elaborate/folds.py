@@ -134,7 +134,9 @@ def _may_be(
         return False
     calls = [node for node in core.walk(body) if isinstance(node, Call) and node.is_opaque]
     if any(part is variable for node in calls for part in core.walk(node)):
-        ctx.uncompiled("a model, a function in Python, a gradient, a search or a fold of what a `fold` carries", call.span)
+        message = f"`{name}` stands in a model, a function in Python, a gradient, a search or another `fold`"
+        ctx.wrong("E210", message, call.span, help=f"only what does not contain `{name}` may be one of these")
+        return False
     return True
 
 

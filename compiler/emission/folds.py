@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lossc.compiler.core import Call, Local, Node, Rename, walk
+from lossc.compiler.core import BINDING, Call, Local, Node, Rename, walk
 from lossc.compiler.emission.facts import safe_number
 from lossc.compiler.emission.guards import Guard, axes_of, projected
-from lossc.compiler.emission.nested import body_of, mixed, opened
+from lossc.compiler.emission.nested import apart, body_of, mixed
 from lossc.compiler.emission.procedure import Emitted
 
 if TYPE_CHECKING:
@@ -16,26 +16,29 @@ if TYPE_CHECKING:
 
 
 def by_steps(node: Node) -> Node:
-    """A fold whose body has an axis of its own for its steps, of which it sees one entry at a time.
+    """A fold whose body has an axis of its own for its steps, of which it sees one entry at a time, and a variable of its own.
 
-    What does not contain the variable is computed around the body, where that axis is one as any other.
+    What does not contain the variable is computed around the body, where that axis is one as any other. A call in it may
+    bind one that looks the same.
     """
     if not isinstance(node, Call) or node.function != "fold":
         return node
     body, variable, *others = node.arguments
     axis, step = node.order[0], _step(node)
-    carried: dict[Node, Node] = {variable: variable}
+    fresh = apart(variable)
+    carried: dict[Node, Node] = {variable: fresh}
 
     def moved(part: Node) -> Node:
         other = Rename(part, axis, step) if axis in part.axes else part
         return carried.get(part, other)
 
     for part in walk(body):
-        if any(child in carried for child in part.children):
+        binds = isinstance(part, Call) and part.function in BINDING and part.arguments[1] is variable
+        if not binds and any(child in carried for child in part.children):
             carried[part] = part.rebuild(tuple(map(moved, part.children)))
     body = moved(body)
     consumed = tuple(dict.fromkeys((*node.consumed, *(body.axes & {step}))))
-    return replace(node, arguments=(body, variable, *others), consumed=consumed)
+    return replace(node, arguments=(body, fresh, *others), consumed=consumed)
 
 
 def _step(node: Call) -> str:
@@ -45,7 +48,7 @@ def _step(node: Call) -> str:
 def emit_fold(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
     """The last value. Along axes that no step mixes, only the entries that are seen of it are seen of each step."""
     builder = emitter.builder
-    body, variable, start, _ = opened(node)
+    body, variable, start, _ = node.arguments
     assert isinstance(variable, Local)
     axes = builder.sorted(variable.order)
     seen = projected(guard, axes_of(guard) - mixed(body, variable))

@@ -72,8 +72,14 @@ def opened(node: Call) -> tuple[Node, ...]:
     body, variable, *rest = node.arguments
     if not isinstance(variable, Local) or (node.function == "grad" and not rest):
         return node.arguments
-    fresh = replace(variable, depth=-next(_FRESH))
+    fresh = apart(variable)
     return (substitute(body, {variable: fresh}), fresh, *rest)
+
+
+def apart(variable: Node) -> Local:
+    """A variable like another, equal to none."""
+    assert isinstance(variable, Local)
+    return replace(variable, depth=-next(_FRESH))
 
 
 def mixed(body: Node, variable: Node) -> Axes:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from tests.oracles.batches import uniform
 from tests.zoo.harness import objective_of
+from tests.zoo.oracles.other import tagged_sentences
+from torch.nn import functional
 
 NASH = "zoo/other/nash"
 REJECT = "zoo/other/reject_fixed"
@@ -55,3 +57,13 @@ def test_at_the_cost_itself_the_slope_is_0() -> None:
     r = torch.zeros((), dtype=torch.float64, requires_grad=True)
     objective_of(REJECT, c=0.2, alpha=3)(r=r.expand(10), right=torch.arange(10) >= 2).loss.backward()
     assert float(r.grad) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_tags_that_do_not_depend_on_each_other_are_classified_apart() -> None:
+    """Without transitions, log Z - s is the sum of the cross-entropies of the words."""
+    tensors = tagged_sentences(1, "plain")
+    for name in ("A", "begin", "end"):
+        tensors[name] = torch.zeros_like(tensors[name])
+    z, y, words = tensors["z"], tensors["y"], tensors["words"]
+    apart = functional.cross_entropy(z[words], y[words], reduction="sum") / len(z)
+    torch.testing.assert_close(objective_of("zoo/other/crf")(**tensors).loss, apart)

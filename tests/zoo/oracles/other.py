@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise, product
 
 import torch
-from tests.oracles.batches import uniform
+from tests.oracles.batches import integers, uniform
 from tests.zoo.harness import Tensors, oracle
 from torch import Tensor
 
@@ -63,3 +65,32 @@ def reject_fixed(tensors: Tensors, c: float = 0.2, alpha: float = 4) -> Tensor:
     beta = alpha / (2 * c) * (c * math.exp(alpha / 2) + (1 - c) * math.exp(-alpha / 2))
     a = 2 * tensors["right"].to(torch.float64) - 1
     return (torch.exp(alpha / 2 * (tensors["r"] - a)) + c * torch.exp(-beta * tensors["r"])).mean()
+
+
+def tagged_sentences(seed: int, variant: str) -> Tensors:
+    """Sentences of several lengths, one word among them; masked, one without words too."""
+    b, t, k = (1, 1, 2) if variant == "odd" else (4, 4, 3)
+    words = torch.arange(t) < torch.tensor([t, 1, 3, 2][:b]).unsqueeze(1)
+    z, y = uniform(b, t, k, seed=seed), integers(b, t, high=k, seed=seed + 1)
+    if variant == "masked":
+        words[3] = False
+        z[~words], y = torch.nan, torch.where(words, y, -1)
+    tags = {"begin": uniform(k, seed=seed + 2), "end": uniform(k, seed=seed + 3), "A": uniform(k, k, seed=seed + 4)}
+    return {"z": z, "y": y, "words": words, **tags}
+
+
+@oracle("crf", batch=tagged_sentences)
+def crf(tensors: Tensors) -> Tensor:
+    """log sum_y' exp s(y') - s(y), over all paths y'."""
+    begin, end, steps = tensors["begin"], tensors["end"], tensors["A"]
+    losses = []
+    for z, y, words in zip(tensors["z"], tensors["y"], tensors["words"], strict=True):
+
+        def score(path: Sequence[int], z: Tensor = z) -> Tensor:
+            own = sum(row[tag] for row, tag in zip(z, path, strict=False))
+            return begin[path[0]] + own + sum(steps[before, tag] for before, tag in pairwise(path)) + end[path[-1]]
+
+        if n := int(words.sum()):
+            paths = product(range(z.shape[-1]), repeat=n)
+            losses.append(torch.stack([score(path) for path in paths]).logsumexp(0) - score(y[:n].tolist()))
+    return torch.stack(losses).mean()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import groupby, permutations, product
 
 import torch
 from tests.oracles.batches import integers, uniform
@@ -71,4 +71,36 @@ def deep_clustering(tensors: Tensors) -> Tensor:
         v, one_hot = e[y >= 0], torch.nn.functional.one_hot(y[y >= 0], 2).to(e.dtype)
         v = v / v.norm(dim=1, keepdim=True)
         losses.append(((v @ v.T - one_hot @ one_hot.T) ** 2).sum())
+    return torch.stack(losses).mean()
+
+
+def labelled_frames(seed: int, variant: str) -> Tensors:
+    """A repeated label, an unlabelled utterance of silence, and one of another length; masked, one without frames too."""
+    words = [[1]] if variant == "odd" else [[1, 1], [2], [], [1, 2]]
+    b, t, v = len(words), 2 if variant == "odd" else 5, 3
+    ext = torch.full((b, 5), -1)
+    for at, word in enumerate(words):
+        ext[at, : 2 * len(word) + 1] = torch.tensor([0, *(part for label in word for part in (label, 0))])
+    frames = torch.arange(t) < torch.tensor([t, 3, 2, 4][:b]).unsqueeze(1)
+    z = uniform(b, t, v, seed=seed)
+    if variant == "masked":
+        z[~frames] = torch.nan
+        ext[3] = -1
+        z[3] = torch.inf
+    return {"z": z, "ext": ext, "frames": frames}
+
+
+@oracle("ctc", batch=labelled_frames)
+def ctc(tensors: Tensors) -> Tensor:
+    """-log of the sum of the probabilities of all paths that become the labelling."""
+    losses = []
+    for z, ext, frames in zip(tensors["z"], tensors["ext"], tensors["frames"], strict=True):
+        if not bool((ext >= 0).any()):
+            continue
+        word = [int(label) for label in ext if label > 0]
+        log_p = z[frames].log_softmax(-1)
+        paths = product(range(z.shape[-1]), repeat=len(log_p))
+        fitting = [path for path in paths if [label for label, _ in groupby(path) if label] == word]
+        scores = [sum(row[label] for row, label in zip(log_p, path, strict=True)) for path in fitting]
+        losses.append(-torch.stack(scores).logsumexp(0))
     return torch.stack(losses).mean()
