@@ -302,6 +302,14 @@ def _late_by(place: _Place) -> Diagnostic | None:
     return error("E001", "`by` stands before `where`", place.span, help="write `mean[b by group where mask](x)`")
 
 
+def _late_axis(place: _Place) -> Diagnostic | None:
+    """`mean[b where m, t](x)`."""
+    words = [token.word for token in place.stuck.tokens[: place.stuck.index]]
+    if place.word != "," or "where" not in words or "]" not in place.expected or not place.expected >= _OPERATORS:
+        return None
+    return error("E001", "`where` stands behind all axes", place.span, help="write `mean[b, t where mask](x)`")
+
+
 def _bare_not(place: _Place) -> Diagnostic | None:
     """`x * not m`: `not` binds less than arithmetic and comparisons."""
     if place.word != "not" or NUMBER not in place.expected:
@@ -320,6 +328,6 @@ def _axes_behind_bounds(place: _Place) -> Diagnostic | None:
 
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
     _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
-    _axis_with_extent, _choice, _misplaced_where, _late_by, _bare_not, _axes_behind_bounds, _moved_by, _axes_apart,
+    _axis_with_extent, _choice, _misplaced_where, _late_by, _late_axis, _bare_not, _axes_behind_bounds, _moved_by, _axes_apart,
     _adjacent, _position,
 )  # fmt: skip

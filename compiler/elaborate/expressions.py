@@ -156,6 +156,8 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
         return WRONG
     if head.id not in BUILT_IN:
         return unknown_function(ctx, head, expr)
+    if head.id == "fold":
+        return folds.fold(ctx, bracket, expr)
     if bracket is None:
         if head.id in FUNCTIONS:
             return _elementwise(ctx, head.id, expr)
@@ -166,8 +168,6 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
         return leaves.leafwise(ctx, head.id, bracket, expr)
     if head.id in REDUCTIONS:
         return reductions.reduction(ctx, head.id, bracket, expr)
-    if head.id == "fold":
-        return folds.fold(ctx, bracket, expr)
     if head.id in ALONG:
         return reductions.along(ctx, head.id, bracket, expr)
     if head.id in LINEAR:

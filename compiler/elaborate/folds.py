@@ -42,8 +42,10 @@ class Carry:
         return Value(variable, REAL if self.kind.name in NUMBERS else self.kind)
 
 
-def fold(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
+def fold(ctx: Context, bracket: syntax.Bracket | None, call: syntax.Call) -> Value:
     """The last of the values that are carried; axes that `a` does not name are further rows."""
+    if bracket is None:
+        return ctx.wrong("E308", "`fold` needs the axis that it runs along", call.function.span, help=_FORM)
     placed = match_arguments(ctx, "fold", call, ("next", "start"))
     if placed is None:
         return WRONG
@@ -81,8 +83,8 @@ def _carry(ctx: Context, bracket: syntax.Bracket) -> Carry | None:
         return None
     kind, order = read
     if kind.name in _NO_NUMBERS:
-        ctx.wrong("E204", f"`fold` carries numbers, and `{selector.name}` is a {kind.name}", selector.span,
-                  help="a mask can be carried as 0 and 1, a `real`")  # fmt: skip
+        hint = "it is carried as 0 and 1, a `real`" if kind.name == "mask" else ()
+        ctx.wrong("E204", f"`fold` carries numbers, and `{selector.name}` is a {kind.name}", selector.span, help=hint)
         return None
     if axis.name in order:
         ctx.wrong("E302", f"`{selector.name}` is carried from one entry of `{bracket.selectors[0].name}` to the next, and has"

@@ -136,7 +136,7 @@ class Emitter:
     def emit(self, node: Node, guard: Guard = ALL) -> Emitted:
         """The value of the node under the guard."""
         guard = projected(guard, node.axes) if self.guards and self.has_numbers(node) else ALL
-        if self._around is not None and self._is_free(node):
+        if self._around is not None and self._is_free(node) and not self._is_shielded(node, guard):
             return self._from_around(self._around, node, guard)
         key = (node, guard, self.attaches)
         if key not in self._done:
@@ -178,6 +178,10 @@ class Emitter:
             else self._is_around(part.guard) and (not isinstance(part, Read) or self._is_free(part.at))
             for part in guard
         )  # fmt: skip
+
+    def _is_shielded(self, node: Node, guard: Guard) -> bool:
+        """Whether a value of the program around is worked out inside, where the variable tells which entries are safe."""
+        return isinstance(node, Map) and self.is_steep(node) and not self._is_around(guard)
 
     def _from_around(self, around: Emitter, node: Node, guard: Guard) -> Emitted:
         """What is seen there is known around this body up to the first condition that is of the variable."""

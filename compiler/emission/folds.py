@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lossc.compiler.core import BINDING, Call, Local, Node, Rename, walk
+from lossc.compiler.core import BINDING, Call, Local, Map, Node, Rename, walk
 from lossc.compiler.emission.facts import safe_number
 from lossc.compiler.emission.guards import Guard, axes_of, projected
 from lossc.compiler.emission.nested import apart, body_of, mixed
 from lossc.compiler.emission.procedure import Emitted
+from lossc.compiler.steep import singular
 
 if TYPE_CHECKING:
     from lossc.compiler.emission.emitter import Emitter
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 def by_steps(node: Node) -> Node:
     """A fold whose body has an axis of its own for its steps, of which it sees one entry at a time, and a variable of its own.
 
-    What does not contain the variable is computed around the body, where that axis is one as any other. A call in it may
-    bind one that looks the same.
+    What does not contain the variable is computed around the body, where that axis is one as any other; a function that may
+    be steep can be told there which entries are seen. A call in the body may bind a variable that looks the same.
     """
     if not isinstance(node, Call) or node.function != "fold":
         return node
@@ -29,8 +30,11 @@ def by_steps(node: Node) -> Node:
     carried: dict[Node, Node] = {variable: fresh}
 
     def moved(part: Node) -> Node:
-        other = Rename(part, axis, step) if axis in part.axes else part
-        return carried.get(part, other)
+        if part in carried or axis not in part.axes:
+            return carried.get(part, part)
+        if isinstance(part, Map) and any(isinstance(inner, Map) and singular(inner) for inner in walk(part)):
+            return part.rebuild(tuple(map(moved, part.arguments)))
+        return Rename(part, axis, step)
 
     for part in walk(body):
         binds = isinstance(part, Call) and part.function in BINDING and part.arguments[1] is variable

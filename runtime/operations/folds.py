@@ -17,7 +17,7 @@ def fold(length: int, start: Tensor, *given: Any, body: Callable[..., Tensor], s
     values = list(given)
     value = start
     for now in range(length):
-        for at, entries in zip(steps, moving):  # noqa: B905
+        for at, entries in zip(steps, moving, strict=True):
             values[at] = entries[now]
         value = body(value, *values)
     return value

@@ -241,6 +241,16 @@ def test_excluded_steps_and_rows_are_unseen(entry: str, garbage: float) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+def test_a_condition_on_what_is_carried_hides_too() -> None:
+    """The logarithm of 0 where the branch is not taken."""
+    made = objective("sum[b](fold[t, a : real](a + (log(x) if a > 0 else 1), -1.5))")
+    x = torch.tensor([[0.0, -1, 3], [torch.nan, 0, 2]], dtype=torch.float64, requires_grad=True)
+    loss = made(x=x).loss
+    torch.testing.assert_close(loss, x[:, 2].log().sum() + 1)
+    (gradient,) = torch.autograd.grad(loss, x)
+    torch.testing.assert_close(gradient, torch.tensor([[0, 0, 1 / 3], [0, 0, 0.5]], dtype=torch.float64))
+
+
 def test_no_admitted_step_is_the_start() -> None:
     made = objective("sum[b, s](fold[t, a : real[s] where m](tanh(a) + z, q))")
     tensors = {name: value for name, value in given().items() if name in ("z", "q", "m")}
