@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Collection, Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -98,7 +99,7 @@ class Objective(Running):
         behind = renewals(self._runs.program)
         self._labels = sparse_axes(self._runs.program, behind)
         self._states = States(behind, {name: info.order for name, info in program.states.items()})
-        self._variants: dict[str, Variant] = {}
+        self._variants, self._prepared = SimpleNamespace(), dict[str, str]()
 
     def _learned(self) -> list[ParamInfo]:
         return [info for info in self._program.params.values() if info.role == "learn"]
@@ -225,23 +226,24 @@ class Objective(Running):
 
     def _variant(self, want: str, names: tuple[str, ...]) -> Variant:
         """What runs a call that is given these names."""
-        key = " ".join((want, *names))
-        self._prepare(key)
-        return self._variants[key]
+        variant: Variant = getattr(self._variants, self._prepare(" ".join((want, *names))))
+        return variant
 
     @constant_in_traces
-    def _prepare(self, key: str) -> bool:
-        """Builds what runs a call, on first use; also where the first use is being traced."""
-        if key not in self._variants:
+    def _prepare(self, key: str) -> str:
+        """Builds what runs a call, on first use; also while a trace runs, which sees new attributes and no new keys."""
+        if key not in self._prepared:
             want, *names = key.split(" ")
             given = frozenset(names)
             if want == "counted":
-                self._variants[key] = counted(self._formed, given, self.backend)
+                variant = counted(self._formed, given, self.backend)
             else:
                 gathered = self._states.nodes if want.endswith("+") else None
                 values = want.startswith("values")
-                self._variants[key] = full(self._formed, given, self.backend, values=values, gathered=gathered)
-        return True
+                variant = full(self._formed, given, self.backend, values=values, gathered=gathered)
+            self._prepared[key] = f"variant{len(self._prepared)}"
+            setattr(self._variants, self._prepared[key], variant)
+        return self._prepared[key]
 
     def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
         admitted = self._door.admit(given, variant.required, native=variant.native, check_labels=self.check_labels)
@@ -350,7 +352,8 @@ class Objective(Running):
         self._follow_record(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_states", "_follows", "_runs", "_formed", "_labels")
+        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_prepared", "_states", "_follows", "_runs",
+                   "_formed", "_labels")  # fmt: skip
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}
 

@@ -86,14 +86,15 @@ class Compiled:
         """The roots, the kernels being operators of the graph; where weights are known these visit each row once."""
         weights = weights if self._visits(environment, weights) else {}
         known, probes = environment, []
-        weighed = [torch.as_tensor(weights.get(name, 0.0), dtype=torch.float64) for name in self.moving]
-        seeds = {f"@weight {name}": weight for name, weight in zip(self.moving, weighed, strict=True)} if weights else {}
+        seeds = {f"@weight {name}": torch.as_tensor(weights.get(name, 0.0), dtype=torch.float64)
+                 for name in (self.moving if weights else ())}  # fmt: skip
+        expected = torch.stack(list(seeds.values())) if seeds else None
         for calls, operators in getattr(self._operators, self._plan_of(weights)):
-            found, probe = operators.run(calls.given(known.having(seeds)), torch.stack(weighed) if weights else None)
+            found, probe = operators.run(calls.given(known.having(seeds)), expected)
             known = known.having(found)
             probes.append(probe)
         roots = self.seam.chained(in_double(known))
-        for probe in probes if weights else ():
+        for probe in probes if seeds else ():
             roots.update({name: roots[name] + probe[at] for at, name in enumerate(self.moving)})
         return {name: in_type(root, environment.like) for name, root in roots.items()}
 

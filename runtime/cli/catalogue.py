@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -106,9 +107,14 @@ def _work_listing(works: Sequence[dict[str, Any]]) -> str:
         if work["family"] != family:
             family = work["family"]
             lines += ["", family] if lines else [family]
-        lines += [f"    {work['reference']}  {work['title']}", f"        {work['about']}"]
+        lines += [f"    {work['reference']}  {work['title']}", f"        {_first_sentence(work['about'])}"]
         lines += [f"        {work['certainty']} · {work['additivity']} · reads {', '.join(work['inputs'])}"]
     return "\n".join(lines)
+
+
+def _first_sentence(text: str) -> str:
+    """All of it is on the page of the family, and in JSON."""
+    return re.split(r"(?<=\w{3}[.!?]) ", text, maxsplit=1)[0]
 
 
 def _lines(comments: Sequence[str]) -> list[str]:

@@ -275,6 +275,17 @@ def test_a_row_is_visited_once_where_the_upstream_gradient_is_as_expected(monkey
     assert calls == [1]
 
 
+def test_two_calls_of_one_step_expect_what_both_got(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counted(monkeypatch)
+    objective = cases.objective("four terms", "c")
+    leaves = {n: x for n, x in cases.batch().items() if n in objective.program.tensors}
+    logits = leaves.pop("logits").requires_grad_()
+    for _ in range(2):
+        loss = objective(logits=logits, **leaves).loss + objective(logits=2 * logits, **leaves).loss
+        (0.25 * loss).backward()
+        assert len(calls) == 2
+
+
 def test_other_upstream_gradients_than_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one term alone, of terms in other proportions, and of the same graph twice."""
     calls = counted(monkeypatch)

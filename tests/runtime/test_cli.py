@@ -298,11 +298,14 @@ def _seconds_of_processor(arguments: list[str]) -> float:
 def test_list_of_the_zoo(output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["list", "--zoo"]) == 0
-    assert "zoo/preference/dpo_shift" in output()[0]
+    listing = output()[0]
+    assert "zoo/preference/dpo_shift" in listing
     assert run(["list", "--zoo", "--json"]) == 0
     (work,) = (record for record in json.loads(output()[0]) if record["id"] == 162)
     assert (work["name"], work["family"], work["certainty"]) == ("dpo_shift", "preference", "checked")
     assert work["inputs"] == ["logits", "labels", "mask", "ref_logp"]
+    first, rest = work["about"].split(". ", 1)
+    assert first in listing and rest not in listing
     assert Path(work["path"]).is_file()
     assert run(["check", work["path"]]) == run(["check", work["reference"]]) == 0
     output()

@@ -45,3 +45,17 @@ def test_a_graph_breaks_at_draws_and_goes_on() -> None:
     assert result.loss == pytest.approx(objective(x=x).loss)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         torch.compile(lossc.loads(text), backend="eager", fullgraph=True)(x=x)
+
+
+def test_kinds_of_call_that_are_first_met_in_one_trace() -> None:
+    """Denominators of micro-batches, the whole, and a call with values: nothing has run before the trace."""
+    text = "axis b : batch\ninput x : real[b]\ndata m : mask[b]\nminimize\n  loss : mean[b where m](x^2)\n"
+    objective, compiled = lossc.loads(text), lossc.loads(text)
+    x, mask = torch.arange(4.0), torch.tensor([True, False, True, True])
+
+    def step(of: lossc.Objective) -> torch.Tensor:
+        known = sum(of.denominators(m=mask[rows]) for rows in (slice(0, 2), slice(2, 4)))
+        return of(x=x, m=mask, denominators=known).loss + of(x=x, m=mask, values=True).loss
+
+    traced = torch.compile(lambda: step(compiled), backend="eager", fullgraph=True)
+    assert traced() == pytest.approx(step(objective))
