@@ -37,6 +37,7 @@ REFUSED = {
     "gradients of gradients": ("E505", loss(f"mean[b]({nested(30, 'grad[x]({0})', 'exp(sin(x) * x)')})")),
     "gradients by name": ("E505", loss("mean[b](a12)", "let a0 = exp(sin(x) * x)\n" + GRADS)),
     "a derivative of order 20": ("E505", loss(f"mean[b](f{20 * chr(39)}(x))", "term f(u : real) = exp(sin(u) * u)\n")),
+    "folds in folds": ("E505", loss(f"mean[b](x + {nested(30, 'fold[b, a : real](a / 2 + {0}, 0)', 'x')})")),
     "searches in searches": ("E505", loss(f"mean[b]({nested(5, WORST, 'ce(net(x+d0+d1+d2+d3+d4), y)')})", head=NET)),
     "a search without end": ("E401", loss(
         "mean[b](worst[e : real[b, d] in ball(inf, 0.1), steps = 1000000000](ce(net(x + e), y)))", head=NET)),

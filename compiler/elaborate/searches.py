@@ -30,18 +30,22 @@ def search(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) 
     known = ([None],) if name != "worst" else ([None], [None, "at"])
     if names not in known or bracket.where is not None or any(argument.to is not None for argument in call.arguments):
         return ctx.wrong("E201", f"`{name}` takes one expression", call.span)
-    value = {"grad": _grad, "worst": _worst, "root": _root}[name](ctx, bracket, call)
+    return not_too_deep(ctx, {"grad": _grad, "worst": _worst, "root": _root}[name](ctx, bracket, call), call.span)
+
+
+def not_too_deep(ctx: Context, value: Value, span: Span) -> Value:
+    """The value of a call that binds a variable, unless too many of them stand in each other."""
     if not value.wrong and _nesting(value.node) > MAX_NESTING:
-        return ctx.wrong("E505", f"derivatives and searches stand in each other more than {MAX_NESTING} deep", call.span,
+        return ctx.wrong("E505", f"derivatives, searches and folds stand in each other more than {MAX_NESTING} deep", span,
                          help="each of them repeats all that is inside")  # fmt: skip
     return value
 
 
 def _nesting(root: Node) -> int:
-    """How deep searches stand in searches."""
+    """How deep searches and folds stand in each other."""
     deep: dict[Node, int] = {}
     for node in core.walk(root):
-        own = isinstance(node, Call) and node.function in ("grad", "worst", "root")
+        own = isinstance(node, Call) and node.function in core.BINDING
         deep[node] = own + max((deep[child] for child in node.children), default=0)
     return deep[root]
 

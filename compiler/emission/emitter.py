@@ -8,7 +8,7 @@ the excluded one, functions that are singular somewhere by a safe argument; ever
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import takewhile
 from typing import NoReturn
@@ -38,7 +38,7 @@ from lossc.compiler.emission.along import RUNNING, emit_along
 from lossc.compiler.emission.arithmetic import emit_quotient, emit_sum, product
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.calls import emit_call
-from lossc.compiler.emission.facts import is_representable, leaf, may_be_infinite, may_vanish, safe_number
+from lossc.compiler.emission.facts import leaf, literal_places, may_be_infinite, may_vanish, safe_number
 from lossc.compiler.emission.guards import (
     ALL,
     Ahead,
@@ -341,7 +341,7 @@ class Emitter:
         for at in singular(node):
             if self.has_numbers(node.arguments[at]):
                 values[at] = self.guarded(values[at], guard, safe[at])
-        literals = _literals(function, values)
+        literals = literal_places(function, values)
         operands = [value if at in literals else self.builder.tensor(value) for at, value in enumerate(values)]
         return shielded(self, node, values, self.elementwise(PRIMITIVES[function].torch, operands), guard)
 
@@ -434,14 +434,6 @@ def _stands_apart(node: Node, axis: str) -> bool:
         case Select(body=body) | Slice(body=body):
             return leaf(node) is None and _stands_apart(body, axis)
     return isinstance(node, Reduce)
-
-
-def _literals(function: str, values: Sequence[Emitted]) -> tuple[int, ...]:
-    """The operands that may be literals."""
-    if function == "clip":
-        bounds = [value.at for value in values[1:] if not isinstance(value.at, Slot)]
-        return (1, 2) if len(bounds) == 2 and all(map(is_representable, bounds)) else ()
-    return {"div": (1,), "pow": (0, 1)}.get(function, ())
 
 
 def _title(node: Node) -> str:

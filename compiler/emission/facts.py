@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lossc.compiler.core import Along, Const, Input, Map, Node, Param, Rename, Select, Size, Slice, StopGrad
+from lossc.compiler.emission.procedure import Emitted, Slot
 from lossc.compiler.intervals import INF, LOGPROB, Interval
 from lossc.compiler.steep import is_small_power as is_small_power
 
@@ -53,3 +56,11 @@ def safe_number(bounds: Interval) -> float:
     if bounds.finite:
         return (bounds.lo + bounds.hi) / 2
     return bounds.lo + 1 if bounds.lo > -INF else bounds.hi - 1
+
+
+def literal_places(function: str, values: Sequence[Emitted]) -> tuple[int, ...]:
+    """The operands that may be literals."""
+    if function == "clip":
+        bounds = [value.at for value in values[1:] if not isinstance(value.at, Slot)]
+        return (1, 2) if len(bounds) == 2 and all(map(is_representable, bounds)) else ()
+    return {"div": (1,), "pow": (0, 1)}.get(function, ())
