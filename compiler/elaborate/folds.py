@@ -89,8 +89,8 @@ def _carry(ctx: Context, bracket: syntax.Bracket) -> Carry | None:
         ctx.wrong("E204", f"`fold` carries numbers, and `{selector.name}` is a {kind.name}", selector.span, help=hint)
         return None
     if axis.name in order:
-        ctx.wrong("E302", f"`{selector.name}` is carried from one entry of `{bracket.selectors[0].name}` to the next, and has"
-                  " not that axis itself", selector.span, help=_FORM)  # fmt: skip
+        ctx.wrong("E302", f"`{selector.name}` is carried from one entry of `{bracket.selectors[0].name}` to the next, and does"
+                  " not have that axis", selector.span, help=_FORM)  # fmt: skip
         return None
     return Carry(axis.name, selector.name, kind, order)
 
