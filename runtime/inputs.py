@@ -88,7 +88,7 @@ class Door:
         self.positions = {axis.name: axis.positions for axis in program.axes.values() if axis.positions is not None}
         self.growing = frozenset(program.axes) - {axis.name for axis in program.axes.values() if axis.batch}
         self.growing -= {entry.over or entry.codomain or "" for entry in self.expected.values()}
-        self.sizes = dict(sizes)
+        self.extents = {**{axis: len(positions) for axis, positions in self.positions.items()}, **sizes}
         self._reported: set[str] = set()
         self._forms = Forms()
 
@@ -110,7 +110,7 @@ class Door:
         """Remembers the form of a call of which nothing but its labels needs to be looked at again."""
         expected = {name: self.expected[name] for name in given}
         detached = any(each.role == "data" and given[name].requires_grad for name, each in expected.items())
-        known = {axis for each in expected.values() for axis in each.order} | {*self.positions, *self.sizes}
+        known = {axis for each in expected.values() for axis in each.order} | {*self.extents}
         labels = {name: each.codomain for name, each in expected.items() if each.codomain is not None}
         if not (detached or admitted.leaves or admitted.like.is_inference()) and known.issuperset(labels.values()):
             limits = [(name, admitted.sizes[axis]) for name, axis in labels.items()] if check_labels else []
@@ -183,7 +183,7 @@ class Door:
 
     def _arranged(self, given: Mapping[str, object], problems: list[Diagnostic]) -> dict[str, Tensor | Linear]:
         """Every tensor with the dimensions of its declaration."""
-        extents = {**{axis: len(positions) for axis, positions in self.positions.items()}, **self.sizes}
+        extents = dict(self.extents)
         for name, value in given.items():
             order = self.expected[name].order
             if isinstance(value, (Tensor, Linear)) and value.dim() == len(order):
@@ -277,7 +277,7 @@ class Door:
                 name, other = first[axis], first[of]
                 message = f"`{name}` has {sizes[axis]} along `{axis}`, which is `{of}`, and `{other}` has {sizes[of]}"
                 problems.append(problem("E704", message, declared=self.expected[name].span))
-        known = {**{axis: len(names or ()) for axis, names in self.positions.items()}, **self.sizes, **sizes}
+        known = {**self.extents, **sizes}
         return {**{axis: known[of] for axis, of in self.copies.items() if of in known}, **known}
 
     def _leaves(

@@ -90,14 +90,10 @@ class Running(nn.Module):
     def _first(self, info: StateInfo) -> Tensor:
         """The value with which a state begins."""
         extents = self._extents_of(f"`{info.name}`", info.order, info.span)
-        return beginning(info, extents, self._known(), self._settings.tensors)
-
-    def _known(self) -> dict[str, int]:
-        """The extents that are known beforehand."""
-        return {**{axis: len(positions) for axis, positions in self._door.positions.items()}, **self.sizes}
+        return beginning(info, extents, self._door.extents, self._settings.tensors)
 
     def _extents_of(self, what: str, order: tuple[str, ...], span: Span) -> list[int]:
-        known = self._known()
+        known = self._door.extents
         unknown = [axis for axis in order if axis not in known]
         if unknown:
             help_ = f"pass `sizes={{{unknown[0]!r}: …}}` when loading"
@@ -137,7 +133,7 @@ class Running(nn.Module):
         if self._states.needed:
             self._pending.over_ranks(self._states)
             device = next(iter((*self.state.buffers(), *self.multipliers.buffers()))).device
-            behind = self._states.behind(self._pending, device, self._held, self._known())
+            behind = self._states.behind(self._pending, device, self._held, self._door.extents)
             renewed = {name: value for name, value in behind.items() if name in self.state}
             self.state.renew(renewed, self._states.orders, self._pending.rows)
             self._ascend(behind)
@@ -204,7 +200,7 @@ class Running(nn.Module):
         if self._states.coupled and self._pending.values:
             self._report_coupled("the renewal of a state or multiplier", 2)
         found = {name: outputs[name].permute(sorted_dims(axes[name])) for name in self._states.merging}
-        self._pending.add(self._states, found, {**self._known(), **sizes}, rows)
+        self._pending.add(self._states, found, {**self._door.extents, **sizes}, rows)
 
     def _count_call(self) -> None:
         """Warns where `advance` seems to have been forgotten."""

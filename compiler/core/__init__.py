@@ -39,6 +39,7 @@ from lossc.compiler.core.operations import (
     Select,
     Slice,
     StopGrad,
+    mixed_axes,
     own_axes,
 )
 from lossc.compiler.core.traverse import rewrite, substitute, walk
@@ -76,6 +77,7 @@ __all__ = [
     "apply",
     "const",
     "div",
+    "mixed_axes",
     "mul",
     "neg",
     "own_axes",

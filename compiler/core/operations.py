@@ -7,6 +7,7 @@ from typing import Literal
 
 from lossc.compiler import intervals as iv
 from lossc.compiler.core.node import NO_AXES, Axes, Node
+from lossc.compiler.core.traverse import walk
 from lossc.compiler.intervals import Interval
 from lossc.compiler.primitives import PRIMITIVES
 
@@ -319,3 +320,15 @@ def own_axes(node: Node) -> Axes:
         case Call(consumed=consumed, produced=produced):
             return frozenset(consumed) | frozenset(produced)
     return NO_AXES
+
+
+def mixed_axes(root: Node, part: Node) -> Axes:
+    """The axes along which an operation between a part of a graph and its root mixes entries."""
+    reached: set[Node] = set()
+    found = NO_AXES
+    for node in walk(root):
+        if node is part or any(child in reached for child in node.children):
+            reached.add(node)
+            opaque = isinstance(node, Call) and node.is_opaque
+            found |= frozenset(node.consumed) ^ frozenset(node.produced) if opaque else own_axes(node)  # type: ignore[attr-defined]
+    return found

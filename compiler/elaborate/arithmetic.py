@@ -110,9 +110,7 @@ def _exists(label: Value) -> Node | None:
 
 def _calculated(*values: Value) -> Node | None:
     """Where the result of a calculation is present: a label that is *none* is no number to calculate with."""
-    return core.all_of(
-        *(part for value in values for part in (value.present, _exists(value) if value.is_label else None))
-    )
+    return core.all_of(*(part for value in values for part in (value.present, _exists(value) if value.is_label else None)))
 
 
 def _compared(ctx: Context, expr: syntax.Compare) -> list[Value]:
@@ -385,12 +383,8 @@ def _is_not_zero(ctx: Context, node: Node) -> bool:
     if not isinstance(node, Map) or node.function not in ("mul", "div"):
         return False
     above, below = (node.arguments[:1], node.arguments[1:]) if node.function == "div" else (node.arguments, ())
-    open_ = [part for part in above if not _is_positive(part)]
-    return all(map(_is_positive, below)) and all(part.domain.nonneg and _is_not_zero(ctx, part) for part in open_)
-
-
-def _is_positive(node: Node) -> bool:
-    return node.domain.nonneg and 0.0 not in node.domain
+    open_ = [part for part in above if not part.domain.positive]
+    return all(part.domain.positive for part in below) and all(part.domain.nonneg and _is_not_zero(ctx, part) for part in open_)
 
 
 def _kind_of_function(ctx: Context, name: str, kind: Kind, node: Node) -> Kind:

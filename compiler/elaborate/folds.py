@@ -12,7 +12,7 @@ from lossc.compiler import core
 from lossc.compiler.core import Call, Local, Node
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
 from lossc.compiler.elaborate.reductions import read_where
-from lossc.compiler.elaborate.searches import bound, crossed, not_too_deep, with_value
+from lossc.compiler.elaborate.searches import bound, not_too_deep, with_value
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import read_type
 from lossc.compiler.elaborate.variables import unknown
@@ -67,7 +67,7 @@ def fold(ctx: Context, bracket: syntax.Bracket | None, call: syntax.Call) -> Val
     )):  # fmt: skip
         return WRONG
     body = core.where(core.all_of(where, following.present), _number(following), variable)
-    mixed = crossed(body, variable)
+    mixed = core.mixed_axes(body, variable)
     if not _may_be(ctx, carry, variable, body, mixed, call):
         return WRONG
     return not_too_deep(ctx, _folded(carry, variable, body, start, mixed), call.span)

@@ -255,7 +255,7 @@ def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
         return WRONG
     if not any(part is unknown for part in core.walk(value.node)):
         return ctx.wrong("E311", f"this does not depend on `{selector.name}`: it has no root", call.span)
-    mixed = (value.axes - set(order)) | (crossed(value.node, unknown) & set(order))
+    mixed = (value.axes - set(order)) | (core.mixed_axes(value.node, unknown) & set(order))
     if mixed:
         return ctx.wrong("E312", f"`{selector.name}` is one number for each entry along {axes_text(ctx, mixed)}, and"
                          " stands below an operation over it", call.span, help="give that axis another name")  # fmt: skip
@@ -267,17 +267,3 @@ def _root(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
 def _evaluated(ctx: Context, unknown: Local, call: syntax.Call, *, quiet: bool) -> Value:
     inner = with_value(ctx, unknown.name, Value(unknown))
     return inner.inside(inner.frame, quiet=quiet).value(call.arguments[0].value)
-
-
-def crossed(root: Node, unknown: Node) -> frozenset[str]:
-    """The axes along which an operation above the unknown mixes entries."""
-    reached: set[Node] = set()
-    found: frozenset[str] = frozenset()
-    for node in core.walk(root):
-        if node is unknown or any(child in reached for child in node.children):
-            reached.add(node)
-            own = core.own_axes(node)
-            if isinstance(node, Call) and node.is_opaque:
-                own = frozenset(node.consumed) ^ frozenset(node.produced)
-            found |= own
-    return found

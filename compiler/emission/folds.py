@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lossc.compiler.core import BINDING, Call, Local, Map, Node, Rename, walk
+from lossc.compiler.core import BINDING, Call, Local, Map, Node, Rename, mixed_axes, walk
 from lossc.compiler.emission.facts import safe_number
 from lossc.compiler.emission.guards import Guard, axes_of, projected
-from lossc.compiler.emission.nested import apart, body_of, mixed
+from lossc.compiler.emission.nested import apart, body_of
 from lossc.compiler.emission.procedure import Emitted
 from lossc.compiler.steep import singular
 
@@ -55,7 +55,7 @@ def emit_fold(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
     body, variable, start, _ = node.arguments
     assert isinstance(variable, Local)
     axes = builder.sorted(variable.order)
-    seen = projected(guard, axes_of(guard) - mixed(body, variable))
+    seen = projected(guard, axes_of(guard) - mixed_axes(body, variable))
     begin = builder.expanded(builder.number(builder.tensor(emitter.emit(start, seen))), axes)
     procedure, captured = body_of(emitter, body, variable, axes, seen, _step(node))
     given = (entry for entry in procedure.bound if entry.kind != "variable")

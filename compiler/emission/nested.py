@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from lossc.compiler.core import Axes, Call, Local, Node, own_axes, substitute, walk
+from lossc.compiler.core import Call, Local, Node, substitute
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.guards import ALL, Guard
 from lossc.compiler.emission.procedure import Bound, Emitted, Procedure, Slot, ValueType
@@ -80,15 +80,3 @@ def apart(variable: Node) -> Local:
     """A variable like another, equal to none."""
     assert isinstance(variable, Local)
     return replace(variable, depth=-next(_FRESH))
-
-
-def mixed(body: Node, variable: Node) -> Axes:
-    """The axes along which an operation between a variable and the body mixes entries."""
-    reached: set[Node] = set()
-    found: Axes = frozenset()
-    for node in walk(body):
-        if node is variable or any(child in reached for child in node.children):
-            reached.add(node)
-            opaque = isinstance(node, Call) and node.is_opaque
-            found |= frozenset(node.consumed) ^ frozenset(node.produced) if opaque else own_axes(node)  # type: ignore[attr-defined]
-    return found

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
-from lossc.compiler.core import Call, Input, Local, Node, Param, walk
+from lossc.compiler.core import Call, Input, Local, Node, Param, mixed_axes, walk
 from lossc.compiler.emission.calls import whole
 from lossc.compiler.emission.facts import safe_number
 from lossc.compiler.emission.folds import emit_fold
 from lossc.compiler.emission.guards import Guard, axes_of, projected
 from lossc.compiler.emission.leaves import emit_leaf
-from lossc.compiler.emission.nested import body_of, mixed, opened
+from lossc.compiler.emission.nested import body_of, opened
 from lossc.compiler.emission.procedure import Emitted, Slot
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _grad(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
         value = builder.expanded(builder.number(builder.tensor(emitter.emit(of[0]))), variable.order)
         emitter.locals[variable] = builder.call("operations.tracked", (value.at,), value.axes)
     x = emitter.locals[variable] if isinstance(variable, Local) else emitter.bound(cast("Input | Param", variable))
-    seen = projected(guard, axes_of(guard) - mixed(body, variable))
+    seen = projected(guard, axes_of(guard) - mixed_axes(body, variable))
     u = builder.tensor(builder.number(emitter.emit(body, seen)))
     gradient = builder.call("operations.gradient", (u.at, x.at), x.axes)
     return emitter.guarded(builder.arranged(gradient, builder.sorted(x.axes)), guard, 0.0)

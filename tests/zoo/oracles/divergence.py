@@ -6,15 +6,9 @@ import math
 
 import torch
 from tests.oracles.batches import logps, uniform
-from tests.oracles.settings import sequence_logp
 from tests.zoo.harness import Tensors, advanced, of_setting, oracle
+from tests.zoo.oracles.preference_tokens import present
 from torch import Tensor
-
-
-def present(tensors: Tensors) -> tuple[list[int], Tensor]:
-    """The samples that have a log-probability, and it."""
-    found = [sequence_logp(*row) for row in zip(*(tensors[name] for name in ("logits", "labels", "mask")), strict=True)]
-    return [i for i, x in enumerate(found) if x is not None], torch.stack([x for x in found if x is not None])
 
 
 def targeted(batch: Tensors, seed: int) -> Tensors:

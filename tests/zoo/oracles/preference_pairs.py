@@ -9,7 +9,7 @@ from tests.oracles.batches import logps, scores, uniform
 from tests.oracles.rows import mean
 from tests.oracles.settings import sequence_logp, token_nll
 from tests.zoo.harness import Batches, Tensors, of_setting, oracle
-from tests.zoo.oracles.preference import judged, log_ratios, pair_lengths, pair_rows, pair_values
+from tests.zoo.oracles.preference import judged, log_ratios, pair_lengths, pair_rows, pair_values, wins
 from torch import Tensor
 
 log_sigmoid = torch.nn.functional.logsigmoid
@@ -135,10 +135,6 @@ def irpo(tensors: Tensors, beta: float = 0.1, alpha: float = 1) -> Tensor:
     rows = zip(*(tensors[name][:, 0] for name in ("logits", "labels", "mask")), strict=True)
     each = [nll.mean() for nll in (token_nll(*row) for row in rows) if nll.numel()]
     return dpo(tensors, beta) + alpha * torch.stack(each).mean()
-
-
-def wins(batch: Tensors, seed: int) -> Tensors:
-    return {"win": (uniform(*batch["ref_logp"].shape, seed=seed + 7) + 1) / 2}
 
 
 @oracle("dno", batch=of_setting("pairs", wins), params=[{}, {"beta": 0.5}])
