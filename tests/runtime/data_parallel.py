@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from tests.runtime import fused_cases as cases
+from tests.runtime.process_group import joined
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -79,17 +80,16 @@ def of_ranks(text: str, backend: str, rank: int, size: int) -> dict[str, Tensor]
     return gradients(parallel)
 
 
-def main(folder: str, rank: int, size: int) -> None:
+def main(folder: Path, rank: int, size: int) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=size)
     worst: dict[str, float] = {}
-    for name, (text, backend) in RUNS.items():
-        expected, found = of_one_process(text), of_ranks(text, backend, rank, size)
-        assert found.keys() == expected.keys(), (name, found.keys(), expected.keys())
-        worst[name] = max(float((found[key] - expected[key]).abs().max()) for key in expected)
-    Path(folder, f"{rank}.json").write_text(json.dumps(worst), encoding="utf-8")
-    distributed.destroy_process_group()
+    with joined(folder, rank, size):
+        for name, (text, backend) in RUNS.items():
+            expected, found = of_one_process(text), of_ranks(text, backend, rank, size)
+            assert found.keys() == expected.keys(), (name, found.keys(), expected.keys())
+            worst[name] = max(float((found[key] - expected[key]).abs().max()) for key in expected)
+    (folder / f"{rank}.json").write_text(json.dumps(worst), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

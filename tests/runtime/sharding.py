@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from tests.runtime import fused_cases as cases
+from tests.runtime.process_group import joined
 from torch import Tensor, distributed
 
 import lossc
@@ -76,12 +77,9 @@ def difference(found: dict[str, Tensor], expected: dict[str, Tensor], part: tupl
     return max(float((found[name].double() - own[name].double()).abs().max()) for name in own)
 
 
-def main(folder: str, rank: int, size: int) -> None:
+def main(folder: Path, rank: int, size: int) -> None:
     torch.set_num_threads(1)
     heads.CPU_BYTES, heads.CPU_ROWS = 1, 4
-    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=size)
-    group = distributed.group.WORLD
-    assert group is not None
     at = ends(11, size)
     part = (at[rank], at[rank + 1])
     worst: dict[str, dict[str, float]] = {"c": {}, "torch": {}, "kernels": {}, "bf16": {}}
@@ -93,23 +91,23 @@ def main(folder: str, rank: int, size: int) -> None:
         return kept(self, function, given, wants)
 
     KernelCalls.call = calling  # type: ignore[method-assign]
-    for name, text in TEXTS.items():
-        if size > 2 and name not in SEVERAL:
-            continue
-        expected = outcome(text, (0, 11), None, "reference")
-        called.clear()
-        worst["c"][name] = difference(outcome(text, part, group, "c"), expected, part)
-        worst["kernels"][name] = len(set(called))
-        if size == 2 and name in SEVERAL:
+    with joined(folder, rank, size) as group:
+        for name, text in TEXTS.items():
+            if size > 2 and name not in SEVERAL:
+                continue
+            expected = outcome(text, (0, 11), None, "reference")
             called.clear()
-            worst["torch"][name] = difference(outcome(text, part, group, "torch"), expected, part)
-            assert not called
-        if size == 2 and name in ("four terms", "masks"):
-            whole = outcome(text, (0, 11), None, "c", torch.bfloat16)
-            worst["bf16"][name] = difference(outcome(text, part, group, "c", torch.bfloat16), whole, part)
-    Path(folder, f"{rank}.json").write_text(json.dumps(worst), encoding="utf-8")
-    distributed.destroy_process_group()
+            worst["c"][name] = difference(outcome(text, part, group, "c"), expected, part)
+            worst["kernels"][name] = len(set(called))
+            if size == 2 and name in SEVERAL:
+                called.clear()
+                worst["torch"][name] = difference(outcome(text, part, group, "torch"), expected, part)
+                assert not called
+            if size == 2 and name in ("four terms", "masks"):
+                whole = outcome(text, (0, 11), None, "c", torch.bfloat16)
+                worst["bf16"][name] = difference(outcome(text, part, group, "c", torch.bfloat16), whole, part)
+    (folder / f"{rank}.json").write_text(json.dumps(worst), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

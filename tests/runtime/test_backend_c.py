@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.runtime import fused_cases as cases
 from tests.runtime.fused_cases import CHANGES, TEXTS, Outcome, assert_same, outcome
+from tests.runtime.process_group import joined
 from tests.specs.cases import CASES
 from tests.specs.compare import assert_equal, evaluate
 from tests.specs.variants import VARIANTS
@@ -214,15 +215,12 @@ def test_under_torch_compile(text: str) -> None:
 
 def test_under_ddp(tmp_path: Path) -> None:
     """A learned parameter of the objective is one of the model's, whose gradients the ranks average."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
+    with joined(tmp_path, 0, 1):
         objective = cases.objective("columns", "c")
         model = torch.nn.parallel.DistributedDataParallel(objective)
         leaves = {n: x for n, x in cases.batch().items() if n in objective.program.tensors}
         model(**leaves).loss.backward()
         found = [x.grad for x in objective.learn.values()]
-    finally:
-        torch.distributed.destroy_process_group()
     reference = cases.objective("columns", "reference")
     reference(**leaves).loss.backward()
     torch.testing.assert_close(found, [x.grad for x in reference.learn.values()])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.runtime.process_group import joined
 from torch import distributed
 
 import lossc
@@ -36,9 +37,8 @@ def test_several_processes_are_one(size: int, tmp_path: Path) -> None:
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[None]:
     """A process group of this process."""
-    distributed.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
+    with joined(tmp_path, 0, 1):
+        yield
 
 
 def test_what_needs_all_scores_of_a_row_says_so(alone: None) -> None:
