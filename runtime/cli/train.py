@@ -92,7 +92,7 @@ def _start(plan: Plan, allow_python: bool, allow: Sequence[str]) -> None:
     from rich.console import Console
 
     from lossc.runtime.cli.report import print_problems
-    from lossc.runtime.training.processes import is_main
+    from lossc.runtime.training.processes import is_main, leave_group
     from lossc.runtime.training.session import Session, train
     from lossc.runtime.training.summary import print_heading, print_summary
 
@@ -108,6 +108,7 @@ def _start(plan: Plan, allow_python: bool, allow: Sequence[str]) -> None:
     try:
         with _plain_warnings():
             outcome = train(session)
+        leave_group()
     except LosscError as failure:
         raise LosscError(plan.places.locate(problem) for problem in failure.diagnostics) from failure
     print_summary(console, outcome)

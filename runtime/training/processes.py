@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 
@@ -18,3 +19,16 @@ def is_main() -> bool:
 def local_rank() -> int:
     """The number of this process on its machine, which is that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def leave_group() -> None:
+    """Ends what the processes talk through, once nothing of the run holds it.
+
+    `DistributedDataParallel` stands in a cycle of references; were its group still there when the interpreter ends, torch
+    could end the process by a signal, and the launcher would report a run that is complete as failed.
+    """
+    from torch import distributed
+
+    gc.collect()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
