@@ -72,12 +72,12 @@ def _pairs(rows: int, classes: int) -> dict[str, int]:
 
 O1, O3, O10, O11 = "o1_ce", "o3_ce_smoothing_z_entropy", "o10_orpo", "o11_dpo_reference"
 CASES = (
-    Case(O3, _tokens(2048, 32000), "fp32", ("c", "again"), repeats=3),
-    Case(O3, _tokens(2048, 32000), "bf16", ("c", "again", "eager"), exact=True),
-    Case(O3, _tokens(1024, 128256), "fp32", ("c", "again"), repeats=4),
-    Case(O3, _tokens(1024, 128256), "bf16", ("c", "again"), repeats=4),
-    Case(O3, _tokens(2048, 128256), "bf16", ("c", "again"), repeats=4),
-    Case(O3, _tokens(2048, 128256), "fp32", ("c", "again"), slow=True),
+    Case(O3, _tokens(2048, 32000), "fp32", ("c", "again"), repeats=6),
+    Case(O3, _tokens(2048, 32000), "bf16", ("c", "again", "eager"), exact=True, repeats=6),
+    Case(O3, _tokens(1024, 128256), "fp32", ("c", "again"), repeats=6),
+    Case(O3, _tokens(1024, 128256), "bf16", ("c", "again"), repeats=6),
+    Case(O3, _tokens(2048, 128256), "bf16", ("c", "again"), repeats=6),
+    Case(O3, _tokens(2048, 128256), "fp32", ("c", "again"), repeats=4, slow=True),
     Case(O1, _tokens(2048, 32000), "fp32", ("c", "lce"), repeats=1),
     Case(O1, _tokens(2048, 32000), "bf16", ("c", "lce"), exact=True, repeats=1),
     Case(O1, _tokens(512, 128256), "fp32", ("c", "lce"), repeats=1, slow=True),
