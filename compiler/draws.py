@@ -48,7 +48,7 @@ def with_draws(program: Program) -> WithDraws:
     nodes = [node for node in walk(*roots(program)) if isinstance(node, Draw)]
     if not nodes:
         return WithDraws(program, {}, {})
-    batch = {axis.name for axis in program.axes.values() if axis.batch}
+    batch = program.batch_axes
     drawn = {node: Drawn(f"{NAME}{node.place}", node.distribution, node.order, node.place, bool(batch & set(node.order)))
              for node in sorted(nodes, key=lambda node: node.place)}  # fmt: skip
     leaves: dict[Node, Node] = {node: Input(each.name, each.order, "real", node.domain, True) for node, each in drawn.items()}
@@ -65,7 +65,7 @@ def mapped(program: Program, change: Callable[[Node], Node]) -> Program:
     def part(one: Part) -> Part:
         return replace(
             one, coefficient=change(one.coefficient), numerator=change(one.numerator), denominator=maybe(one.denominator),
-            body=maybe(one.body), weight=maybe(one.weight), admitted=maybe(one.admitted),
+            body=maybe(one.body), admitted=maybe(one.admitted),
         )  # fmt: skip
 
     def terms(every: Iterable[TermInfo]) -> tuple[TermInfo, ...]:

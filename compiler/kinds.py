@@ -15,17 +15,17 @@ NUMBERS: dict[str, Interval] = {
     "sign": Interval(-1, 1, integer=True),
     "int": iv.INTEGER,
 }
-"""Kinds that only bound a number."""
+"""Kinds of plain numbers, with their domains."""
 
 DISTRIBUTIONS = ("logits", "logprob", "prob", "embedding")
-"""Kinds whose last axis is named by them: scores, log-probabilities, probabilities over it, a vector along it."""
+"""Kinds whose last axis is part of their meaning: logits, log-probabilities or probabilities over it, a vector along it."""
 
 KIND_NAMES = (*NUMBERS, *DISTRIBUTIONS, "label", "mask", "weights", "model", "choice")
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model takes and gives: kinds, each with its axes in the order of the dimensions."""
+    """The arguments and the result of a model: kinds, each with its axes in the order of the dimensions."""
 
     parameters: tuple[tuple[Kind, tuple[str, ...]], ...]
     result: tuple[Kind, tuple[str, ...]]
@@ -33,7 +33,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind. `axis` is the one that a distribution is over; `codomain` the one that a label points into."""
+    """What numbers mean. `axis` is the axis that a distribution is over, `codomain` the axis that a label points into."""
 
     name: str
     axis: str | None = None
@@ -42,10 +42,10 @@ class Kind:
     choices: tuple[str, ...] = ()
     signature: Signature | None = None
     leaves: str | None = None
-    """The axis of the leaves of a group of weights."""
+    """For `weights`: the axis that numbers the tensors of the group, if it is named."""
 
     def renamed(self, old: str, new: str) -> Kind:
-        """The kind after an axis took another name; a label points where it pointed."""
+        """The kind of the value with one of its axes renamed. A label still points into the same axis."""
         return replace(self, axis=new) if self.axis == old else self
 
     def __str__(self) -> str:
@@ -54,8 +54,3 @@ class Kind:
 
 REAL = Kind("real")
 MASK = Kind("mask", bounds=iv.MASK)
-
-
-def number(bounds: Interval) -> Kind:
-    """The narrowest named kind of number for a domain."""
-    return Kind("real", bounds=bounds)

@@ -43,7 +43,7 @@ def with_constraints(program: Program, formulations: Mapping[str, Formulation] |
     """The program with a term for each constraint, of its name, and its violation among the monitors."""
     if not program.constraints:
         return program
-    normaliser = Normaliser(axis.name for axis in program.axes.values() if axis.batch)
+    normaliser = Normaliser(program.batch_axes)
     chosen = formulations or {}
     terms = [_term(each, chosen.get(each.name, "lagrangian"), normaliser) for each in program.constraints]
     violations = [_violation(each, normaliser) for each in program.constraints]

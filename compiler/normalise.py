@@ -90,7 +90,7 @@ class Normaliser:
             return None
         over, admitted = (*inner.over, *outer.over), core.all_of(inner.where, where)
         body = _times(weight, inner.body)
-        total = Part("sum", coefficient, Reduce("sum", over, body, admitted), None, body, None, admitted, over)
+        total = Part("sum", coefficient, Reduce("sum", over, body, admitted), None, body, admitted, over)
         return replace(total, form="ratio", denominator=_count(inner.over, inner.where)) if inner.op == "mean" else total
 
     def _weighted(self, term: Node) -> tuple[Node, Reduce | None]:
@@ -126,7 +126,7 @@ class Normaliser:
         if node.op not in ("sum", "mean", "count") or node.groups is not None or not self._is_sum(node):
             return None
         body = core.ONE if node.op == "count" else node.body
-        entry = Part("sum", coefficient, node, None, body, None, node.where, node.over)
+        entry = Part("sum", coefficient, node, None, body, node.where, node.over)
         if node.op != "mean":
             return entry
         numerator = Reduce("sum", node.over, node.body, node.where)
@@ -142,8 +142,7 @@ class Normaliser:
             return None
         scale = factor if inner_factor is core.ONE else core.div(factor, inner_factor)
         body = numerator.body if numerator.op == "sum" else core.ONE
-        return Part("ratio", _times(coefficient, scale), numerator, denominator, body, None, numerator.where,
-                    numerator.over)  # fmt: skip
+        return Part("ratio", _times(coefficient, scale), numerator, denominator, body, numerator.where, numerator.over)
 
     def _scaled_sum(self, node: Node) -> tuple[Node, Reduce | core.Size | None]:
         """`c * sum(...)` as (c, the sum), `c * size[b]` likewise; the sum is None where the node is not of that form."""

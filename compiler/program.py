@@ -1,9 +1,8 @@
-"""A checked objective: declarations, the core graph of each term, and how each term is normalised."""
+"""`Program`, a checked objective: its declarations, the core graph of each term, and the parts that each term is split into."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Literal
 
 from lossc.compiler.core import Input as InputNode
@@ -15,7 +14,7 @@ from lossc.grammar.source import Span
 
 @dataclass(frozen=True)
 class AxisInfo:
-    """A named axis. `batch`: split over micro-batches and ranks. `positions`: the names of its entries."""
+    """A named axis. `batch`: it is split over micro-batches and ranks. `positions`: the names of its entries, if any."""
 
     name: str
     span: Span
@@ -25,7 +24,7 @@ class AxisInfo:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An `input` or `data` line: what the caller passes under this name, dimensions in `order`."""
+    """An `input` or `data` line: a tensor that the caller passes under this name, with its dimensions in `order`."""
 
     name: str
     role: Literal["input", "data"]
@@ -37,7 +36,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class ParamInfo:
-    """A `param` or `learn` line. `default` is a core expression over constants and other parameters."""
+    """A `param` or `learn` line. `default` is an expression over constants and other parameters."""
 
     name: str
     role: Literal["param", "learn"]
@@ -50,7 +49,10 @@ class ParamInfo:
 
 @dataclass(frozen=True)
 class StateInfo:
-    """A `state` line: read, then renewed once a step, without gradient."""
+    """A `state` line: a tensor that calls read, and that takes the value of `renewal` once a step, without gradient.
+
+    `renewal_present` masks the entries of the renewal that exist (None: all); the others keep their value.
+    """
 
     name: str
     kind: Kind
@@ -64,9 +66,9 @@ class StateInfo:
 
 @dataclass(frozen=True)
 class LetInfo:
-    """A named quantity; a caller may give it in place of what it is computed from.
+    """A `let`: a named quantity, which a caller may pass in place of the tensors that it is computed from.
 
-    `order` is the order of its dimensions when given; `present` masks entries that exist (None: all).
+    `order` is the order of its dimensions when passed; `present` masks the entries that exist (None: all).
     """
 
     name: str
@@ -88,8 +90,8 @@ class Part:
     | `once`    | free of batch axes                | None                          | counts once a step           |
     | `coupled` | depends on how the batch is split | None                          | averaged over the calls      |
 
-    `coefficient` is free of batch axes. `body` and `admitted` are the entries that numerator (and, with `weight`, the
-    denominator) sum: numerator = sum over `over` of body * weight where admitted.
+    `coefficient` is free of batch axes. Unless the part is `coupled` or `once`, numerator = sum of `body` over the axes
+    `over` where `admitted` (None: everywhere).
     """
 
     form: Literal["ratio", "sum", "once", "coupled"]
@@ -97,16 +99,15 @@ class Part:
     numerator: Node
     denominator: Node | None = None
     body: Node | None = None
-    weight: Node | None = None
     admitted: Node | None = None
     over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TermInfo:
-    """A named term of the objective (`sign` is -1 under `maximize`), or a monitor; `text` is its source.
+    """A named term of the objective, or a monitor. `sign` is -1 under `maximize`; `text` is the expression as written.
 
-    `present` says where its value exists (None: always).
+    `present` is a scalar mask: whether the value exists (None: always). A term that has no value counts as 0.
     """
 
     name: str
@@ -119,14 +120,16 @@ class TermInfo:
 
     @property
     def additive(self) -> bool:
+        """Whether the calls of a step add up to the term over the whole batch."""
         return all(part.form != "coupled" for part in self.parts)
 
 
 @dataclass(frozen=True)
 class ConstraintInfo:
-    """`subject to name : value <= 0` after moving everything to the left; `per` is the axis of one multiplier each.
+    """A `subject to` line, brought to the form `value <= 0` or `value == 0`.
 
-    With `by`, a label of each entry, there is one multiplier for each label instead. `present` masks what exists.
+    With `per` there is one multiplier for each entry of that axis; with `by`, a label of each entry, one for each label.
+    `present` masks the entries of `value` that exist (None: all).
     """
 
     name: str
@@ -141,7 +144,7 @@ class ConstraintInfo:
 
 @dataclass(frozen=True)
 class Binding:
-    """A default that was filled in: `dpo` took `margin` from the setting, or `beta` from its default."""
+    """An argument that was filled in: `dpo` took `margin` from the setting (`from margin`), or `beta` from its default."""
 
     term: str
     argument: str
@@ -151,7 +154,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Pruned:
-    """A term or a summand that was dropped because its weight is 0."""
+    """A term or summand, as written, that simplification dropped because it is 0."""
 
     term: str
     text: str
@@ -159,7 +162,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Program:
-    """Everything later stages need of an objective."""
+    """A checked objective: all that later stages read. They return new programs and change none."""
 
     name: str
     meta: dict[str, str]
@@ -173,17 +176,20 @@ class Program:
     constraints: tuple[ConstraintInfo, ...] = ()
     bindings: tuple[Binding, ...] = ()
     spans: dict[Node, Span] = field(default_factory=dict)
-    """Where a node was first written; kept beside the graph, since equal expressions are one node."""
+    """Where each node was first written. Kept beside the graph, since equal expressions are one node."""
     uncompiled: tuple[Diagnostic, ...] = ()
-    """Forms that are checked but that this version does not compile: the reason and the place of each."""
-    overrides: dict[str, Fraction | str] = field(default_factory=dict)
-    """Parameter values given from outside (`--set`, `lossc.load(..., beta=0.2)`)."""
+    """Forms that are checked but that this version does not compile, each with its reason and place."""
     canonical: str = ""
-    """The objective as canonical text, the identity of an Objective together with its parameters and backend."""
+    """The objective as one self-contained text, formatted; with parameters and backend it determines an `Objective`."""
+
+    @property
+    def batch_axes(self) -> frozenset[str]:
+        """The axes whose entries are split over micro-batches and ranks."""
+        return frozenset(axis.name for axis in self.axes.values() if axis.batch)
 
 
 def copied_axes(program: Program) -> dict[str, str]:
-    """Axes of the file that are another one under a new name, `x[b -> j]`, each with that one: they have one extent."""
+    """The declared axes that are another axis under a new name, `x[b -> j]`, with that axis: both have the same extent."""
     roots = [term.value for term in (*program.terms, *program.monitors)]
     renamed = [node for node in walk(*roots) if isinstance(node, Rename)]
     return {node.new: node.old for node in renamed if {node.new, node.old} <= program.axes.keys()}

@@ -189,7 +189,7 @@ class Renewals:
 
 def renewals(program: Program) -> Renewals:
     """The renewal of every state of a program and the violation of every constraint, cut in two."""
-    gathering = Gathering(tuple(axis.name for axis in program.axes.values() if axis.batch))
+    gathering = Gathering(program.batch_axes)
     states = {name: gathering.behind(state.renewal, state.renewal_present) for name, state in program.states.items()}
     violations = {each.name: gathering.behind(*whole_violation(each)) for each in program.constraints}
     return Renewals(tuple(gathering.found.values()), states, violations, gathering.coupled)

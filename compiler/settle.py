@@ -33,7 +33,7 @@ def settle(program: Program, chosen: Mapping[str, int] | None = None) -> Program
     def change(node: Node) -> Node:
         return rewrite(node, _decided, memo)
 
-    normaliser = Normaliser(axis.name for axis in program.axes.values() if axis.batch)
+    normaliser = Normaliser(program.batch_axes)
     settled = mapped(program, change)
     return replace(
         settled,

@@ -7,14 +7,14 @@ from typing import Literal, TypeAlias
 
 from lossc.compiler.values import Value
 from lossc.grammar.source import Span
-from lossc.grammar.syntax import Axis, Extern, Let, Param, Setting, State, Tensor, Term
+from lossc.grammar.syntax import Extern, Let, Param, Setting, State, Tensor, Term
 
 FrameKind = Literal["objective", "setting", "term", "law"]
 
 
 @dataclass(frozen=True)
 class AxisSymbol:
-    """An axis: its name in the core, its declaration, and what kind of axis it is."""
+    """An axis under its name in the core, with what its declaration says. `declared`: it has an `axis` line of its own."""
 
     name: str
     span: Span
@@ -22,12 +22,12 @@ class AxisSymbol:
     positions: tuple[str, ...] | None = None
     declared: bool = True
     formal: bool = False
-    """An axis of a signature while its term is checked on its own: its positions are those of the caller's axis."""
+    """An axis of a signature while its term is checked on its own: its positions are known only to the caller."""
 
 
 @dataclass(eq=False)
 class ValueSymbol:
-    """A tensor, parameter, state or let under its full name, and the frame in which it was written."""
+    """A tensor, parameter, state or let under its full name. `own`: declared in the file that is checked, not imported."""
 
     name: str
     declaration: Tensor | Param | State | Let
@@ -43,7 +43,7 @@ class ValueSymbol:
 
 @dataclass(eq=False)
 class TermSymbol:
-    """A term or extern and the frame of the module in which it was written."""
+    """A term or extern, with the frame of the module in which it was written, where its body looks names up."""
 
     name: str
     declaration: Term | Extern
@@ -51,7 +51,7 @@ class TermSymbol:
     own: bool
     used: bool = False
     sound: bool | None = None
-    """Whether the body has been checked on its own and found right; None before that."""
+    """Whether the body, checked on its own, has no errors; None before it is checked."""
 
     @property
     def span(self) -> Span:
@@ -64,7 +64,7 @@ Symbol: TypeAlias = ValueSymbol | Value
 
 @dataclass(eq=False)
 class Frame:
-    """The names that an expression can see: values, terms and axes, each under the name that is written."""
+    """The names that an expression can see: values, terms, axes and settings, each as it is written there."""
 
     kind: FrameKind
     own: bool
@@ -74,14 +74,12 @@ class Frame:
     axes: dict[str, AxisSymbol] = field(default_factory=dict)
     settings: dict[str, tuple[Setting, Frame]] = field(default_factory=dict)
     objective: Frame | None = None
-    """The frame of the whole objective, where new axes are named and `from` looks."""
+    """The frame of the whole objective, in which new axes are named and `from` looks names up."""
     mark: str = ""
-    """Behind the names in the core of axes made in a term, so that those of two calls are apart."""
+    """A suffix for the core names of axes made in a term, which keeps those of two calls apart."""
 
     def full(self, name: str) -> str:
+        """The name in the core of an axis or value that this frame calls `name`."""
         if self.mark:
             return f"{name}'{self.mark}"
         return f"{self.prefix}.{name}" if self.prefix else name
-
-
-AxisDeclaration: TypeAlias = Axis

@@ -1,8 +1,8 @@
-"""What an expression means while it is checked: a core node with its kind and its presence."""
+"""`Value`, what an expression means while it is checked: a core node with its kind and its presence."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lossc.compiler import core
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Value:
-    """`node` over named axes, of a `kind`; `present` masks the entries that exist (None: every one).
+    """A `node` over named axes, its `kind`, and `present`, a mask of the entries that exist (None: all).
 
-    `declared` is where its name was declared. A value that is `wrong` stands for a fault already reported, so that one
-    fault is reported once.
+    `declared` is where its name was declared. A `wrong` value stands for an error that has been reported already, so that
+    nothing made of it is reported again.
     """
 
     node: Node
@@ -28,14 +28,11 @@ class Value:
     declared: Span | None = None
     wrong: bool = False
     term: TermSymbol | None = None
-    """Set where the value is a term itself, handed to another term (`fdiv(f, p, q)`)."""
+    """Set where the value is a term itself, passed to another term, as `f` in `fdiv(f, p, q)`."""
 
     @property
     def axes(self) -> frozenset[str]:
         return self.node.axes
-
-    def with_kind(self, kind: Kind) -> Value:
-        return replace(self, kind=kind)
 
     @property
     def is_mask(self) -> bool:
@@ -54,6 +51,6 @@ def mask(node: Node, present: Node | None = None) -> Value:
 
 
 def is_true(value: Value) -> Node:
-    """A mask as a condition: what is absent is false."""
+    """A mask as the condition of a `where` or `if`: absent entries count as false."""
     both = core.all_of(value.node, value.present)
     return value.node if both is None else both

@@ -1,4 +1,4 @@
-"""Constraints of an objective: how they are enforced, and the ascent of their multipliers, by cooper."""
+"""`Constraint`: how a `subject to` is enforced; and the ascent of multipliers, by the package cooper."""
 
 from __future__ import annotations
 
@@ -18,16 +18,28 @@ from lossc.runtime.messages import fail
 FORMULATIONS: tuple[Formulation, ...] = ("lagrangian", "augmented")
 
 RATE = 0.01
-"""The ascent of a multiplier, unless it is said otherwise."""
+"""The default rate at which a multiplier ascends."""
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """How a constraint g <= 0 is enforced.
+    """How a constraint g <= 0 is enforced, where g is the left side of a `subject to` less the right.
 
-    Its multiplier m begins at `initial` and becomes max(m + rate * g, 0) behind each step, where the loss holds m * g
-    (`lagrangian`), or (max(m + p g, 0)^2 - m^2) / (2 p) with a penalty p (`augmented`). The rate is `multiplier_lr`; left out
-    it is 0.01, or the penalty of an augmented one. Where |g| exceeds `tolerance` behind a step, p is multiplied by `growth`.
+        lossc.load("safe.loss", constraints={"drift": lossc.Constraint("augmented", penalty=10)})
+
+    The loss gains `m g` (`lagrangian`) or `(max(m + p g, 0)^2 - m^2) / (2 p)` (`augmented`), with a multiplier m and a
+    penalty p. After each step m becomes `max(m + rate g, 0)`; for an equality g = 0 it becomes `m + rate g`.
+
+    Arguments:
+        formulation: `lagrangian` or `augmented`.
+        multiplier_lr: the rate; None means 0.01, or the penalty of an augmented constraint.
+        initial: the first value of m.
+        penalty: the first value of p, above 0.
+        growth: p is multiplied by this after a step in which |g| exceeds `tolerance`; at least 1.
+        tolerance: see `growth`.
+
+    Raises:
+        LosscError: E733 for a value out of range.
     """
 
     formulation: Formulation = "lagrangian"
@@ -55,7 +67,7 @@ class Constraint:
 def chosen(
     program: Program, given: Mapping[str, Constraint] | None, formulation: str | None, multiplier_lr: float | None
 ) -> dict[str, Constraint]:
-    """How each constraint of a program is enforced."""
+    """How each constraint of a program is enforced: as given by name, and all others alike."""
     names = [each.name for each in program.constraints]
     given = by_name("constraints", given, "a mapping from constraints to how they are enforced", code="E733")
     for name, how in given.items():
@@ -76,7 +88,7 @@ def _begun(info: ConstraintInfo, how: Constraint) -> Constraint:
 
 
 def required() -> Any:
-    """The package that moves the multipliers; E734 where it is missing."""
+    """The package cooper, which moves the multipliers; E734 where it is not installed."""
     try:
         import cooper
     except ImportError:
@@ -88,9 +100,9 @@ def required() -> Any:
 def ascend(
     info: ConstraintInfo, how: Constraint, multiplier: Tensor, penalty: Tensor, violation: Tensor, present: Tensor | None
 ) -> None:
-    """Writes the multipliers, and the penalty, behind a step whose violations were these, over the dimensions of the former.
+    """Updates multipliers and penalty, in place, after a step with these violations.
 
-    Where there was none (`present`), a multiplier stays.
+    `violation` has the dimensions of `multiplier`. A multiplier stays as it is where `present` is false.
     """
     cooper = required()
     seen = None if present is None or bool(present.all()) else present.reshape(-1).nonzero().flatten()
@@ -124,7 +136,7 @@ def _module(cooper: Any, multiplier: Tensor, seen: Tensor | None) -> Any:
 
 
 def _grown(cooper: Any, constraint: Any, state: Any, how: Constraint) -> Tensor:
-    """The penalty behind a step: larger where the constraint is violated by more than is tolerated."""
+    """The penalty after a step: larger where the violation exceeds the tolerance."""
     updater = cooper.penalty_coefficients.MultiplicativePenaltyCoefficientUpdater(
         growth_factor=how.growth, violation_tolerance=how.tolerance, has_restart=False
     )

@@ -1,4 +1,4 @@
-"""Valid tensors for an objective, drawn from the kinds of what it declares."""
+"""`lossc.example_inputs`: random tensors that an objective accepts."""
 
 from __future__ import annotations
 
@@ -16,22 +16,30 @@ from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 
 _EXTENTS = (4, 6, 9, 3, 5, 7)
-"""Extents of axes for which none is given: small, and different, so that a transposition shows."""
+"""Extents of axes for which none is given: small and distinct, so that a transposed tensor does not fit."""
 
 
 _MOST = 1 << 22
-"""Entries that a tensor may have before the extents that nothing tells are made smaller."""
+"""The most entries of a tensor; beyond them, extents that were not given are made smaller."""
 
 _WEIGHTS = 8
-"""How many entries a group of weights is given."""
+"""The number of entries of a group of weights."""
 
 
 def example_inputs(
     objective: Objective, sizes: Mapping[str, int] | None = None, seed: int = 0, *, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """Tensors that the objective accepts, by name; `sizes` gives extents of axes by name.
+    """Returns random tensors of the declared kinds, by name, for a first try or a test.
 
-    Models are left to the caller. Inputs require gradient. Masks keep about four entries of five, and labels are never *none*.
+        objective(**lossc.example_inputs(objective, {"b": 8, "v": 100})).loss.backward()
+
+    Inputs require gradient. Masks keep about four entries in five, and no label is *none*. Models (`net : model(…)`) are
+    left out: pass your own.
+
+    Arguments:
+        sizes: extents of axes, by name; small and distinct ones are chosen for the others.
+        seed: the seed of the draws.
+        dtype: the type of floating-point tensors.
     """
     program = an_instance("objective", objective, Objective, "an objective").program
     if not an_instance("dtype", dtype, torch.dtype, "a type of torch").is_floating_point:
@@ -47,13 +55,13 @@ def example_inputs(
 
 
 def known_extents(objective: Objective, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The extents that the program, the objective and the caller tell, the last of which counts."""
+    """The extents that are given by the program, by the objective and by the caller; later ones take precedence."""
     positions = {axis.name: len(axis.positions) for axis in objective.program.axes.values() if axis.positions}
     return {**positions, **objective.sizes, **sizes}
 
 
 def _bounded(free: Mapping[str, int], known: Mapping[str, int], orders: list[tuple[str, ...]]) -> dict[str, int]:
-    """The extents, of which those that nothing tells are made smaller where a tensor of many axes would be too large."""
+    """All extents; those that were not given are made smaller where a tensor of many axes would be too large."""
     extents: dict[str, int] = {}
     for most in (max(_EXTENTS), 2, 1):
         extents = {**{axis: min(extent, most) for axis, extent in free.items()}, **known}

@@ -86,7 +86,7 @@ class Door:
         self.params = frozenset(program.params)
         self.instead = {name: _lets_over(program, name) for name in program.tensors}
         self.positions = {axis.name: axis.positions for axis in program.axes.values() if axis.positions is not None}
-        self.growing = frozenset(program.axes) - {axis.name for axis in program.axes.values() if axis.batch}
+        self.growing = frozenset(program.axes) - program.batch_axes
         self.growing -= {entry.over or entry.codomain or "" for entry in self.expected.values()}
         self.extents = {**{axis: len(positions) for axis, positions in self.positions.items()}, **sizes}
         self._reported: set[str] = set()

@@ -1,4 +1,4 @@
-"""Other layouts of a tensor: concatenated pairs, one tensor for each named position."""
+"""Tensors whose dimensions differ from the declaration: concatenated pairs, one tensor for each named position, parameters."""
 
 from __future__ import annotations
 
@@ -20,16 +20,24 @@ _TOKEN = re.compile(r"\(([^()]*)\)|([^\s()]+)")
 
 @dataclass(frozen=True)
 class Layout:
-    """A tensor whose dimensions are the groups of axes named, slowest first within a group."""
+    """A tensor with the axes of each of its dimensions; within a dimension the slowest axis stands first."""
 
     tensor: Tensor
     groups: tuple[tuple[str, ...], ...]
 
 
 def axes(tensor: Tensor, layout: str) -> Layout:
-    """A tensor under another order of dimensions, several axes in one dimension written `(side pair)`.
+    """Passes a tensor whose dimensions are in another order than the declaration says. Nothing is copied.
 
-    `objective(logits = lossc.axes(x, "(side pair) t v"))` passes a concatenated chosen-then-rejected batch without a copy.
+        objective(logits=lossc.axes(x, "(side pair) t v"), …)      # a batch of all chosen, then all rejected sequences
+
+    Arguments:
+        tensor: the tensor as it is.
+        layout: the name of an axis for each dimension. Several axes in one dimension stand in parentheses, the slowest
+            first.
+
+    Raises:
+        LosscError: E710 where the text is not a layout of this tensor.
     """
     an_instance("tensor", tensor, Tensor, "a tensor", code="E708")
     an_instance("layout", layout, str, 'the names of axes: `"(side pair) t v"`', code="E710")

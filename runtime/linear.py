@@ -1,4 +1,4 @@
-"""Logits that are never formed: a linear head handed over in place of its product."""
+"""`Linear` and `Pairs`: a linear head, or two batches of vectors, given in place of the logits that they would make."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lossc.runtime.messages import fail, shown
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """One rank's part of the classes: the first of them, and the number of all."""
+    """One rank's part of the classes: the index of its first class, and the number of all classes."""
 
     group: distributed.ProcessGroup
     offset: int
@@ -33,22 +33,28 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """The scores of a linear head, given in place of a tensor of scores:
+    """The logits of a linear head, given as its factors and never formed as a whole:
 
         logits = cap(scale * (hidden @ weight.T + bias)),    cap(x) = softcap * tanh(x / softcap) or x
 
         objective(logits=lossc.Linear(hidden, lm_head.weight), labels=labels)
 
-    `hidden` has the axes of the scores, but for the last, and then its features; `weight` is [classes, features], `bias`
-    [classes]. `scale` is a number or a tensor with one entry, such as a learned inverse temperature; `softcap` a number.
-    Every part that requires gradient gets it, in its own type; one that does not costs nothing. A backend that fuses goes
-    through blocks of rows, so that no more than a block of scores is ever in memory; the others form the product.
+    Arguments:
+        hidden: [rows…, features]; the rows have the axes of the logits without the last.
+        weight: [classes, features]
+        bias: [classes]
+        scale: a number, or a tensor with one entry, such as a learned inverse temperature.
+        softcap: a positive number.
+        group: a process group over whose ranks the classes are split. `weight`, `bias` and everything else with the class
+            axis are this rank's rows, in the order of ranks; hidden states and labels are the same on all ranks. The loss is
+            over all classes; the gradient of the hidden states is summed over the ranks, that of the weight stays local.
 
-    Two heads may meet in one objective (`logits` and `teacher`), each with its own hidden states.
+    Every part that requires gradient gets it, in its own type; a frozen part costs no product. The backends `torch`, `c`
+    and `triton` go through blocks of rows, so that no more than a block of logits is in memory; `reference`
+    forms the product. Several tensors of one call may be heads (`logits` and `teacher`).
 
-    With `group`, every rank of that process group holds a part of the classes: `weight`, `bias` and whatever else has the
-    class axis are this rank's rows, in the order of ranks; hidden states and labels are the same on all. Losses are those of
-    all classes, gradients of hidden states are summed over the ranks, and those of the weight stay where they are.
+    Raises:
+        LosscError: E722 where a part is no tensor of the right shape, E713 where parts are on different devices.
     """
 
     hidden: Tensor
@@ -82,7 +88,7 @@ class Linear:
             object.__setattr__(self, "shard", Shard.of(self.group, self.weight))
 
     def _check_part(self, name: str, part: object) -> None:
-        """Refuses what is no tensor to multiply with."""
+        """Raises E722 or E713 where a part cannot be multiplied."""
         if isinstance(part, Tensor):
             if not part.is_floating_point():
                 raise fail("E722", f"`{name}` of a head must hold real numbers", found=shown(part))
@@ -97,22 +103,22 @@ class Linear:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to multiply, in a head that is whole."""
+        """Whether an unsplit head has no rows, no classes or no features."""
         return self.group is None and 0 in (*self.shape, self.hidden.shape[-1])
 
     @property
     def shape(self) -> torch.Size:
-        """That of the scores; of a head that is split over ranks, of this rank's."""
+        """The shape of the logits; of a split head, that of this rank's part."""
         return torch.Size((*self.hidden.shape[:-1], self.weight.shape[0]))
 
     @property
     def classes(self) -> int:
-        """The number of classes, those of other ranks too."""
+        """The number of classes, those of other ranks included."""
         return self.weight.shape[0] if self.shard is None else self.shard.classes
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the scores."""
+        """The type of the logits."""
         return self.hidden.dtype
 
     @property
@@ -121,7 +127,7 @@ class Linear:
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """The tensors that it is made of, by name."""
+        """The tensors of the head, by name."""
         found = {"hidden": self.hidden, "weight": self.weight, "bias": self.bias, "scale": self.scale}
         return {name: part for name, part in found.items() if isinstance(part, Tensor)}
 
@@ -150,14 +156,14 @@ class Linear:
         return self.with_parts({name: part.detach() for name, part in self.parts.items()})
 
     def under_autocast(self) -> Linear:
-        """The head whose product is of the type that autocast asks for, where it is on."""
+        """The head with its product in the type of autocast, where autocast is enabled."""
         device = self.device.type
         if not torch.is_autocast_enabled(device) or self.dtype == torch.float64:
             return self
         return self.with_parts({"hidden": self.hidden.to(torch.get_autocast_dtype(device))})
 
     def transposed(self) -> Linear:
-        """The head whose scores [classes, rows] are those of this one, [rows, classes], in the other order."""
+        """The head whose logits [classes, rows] are the transpose of this one's [rows, classes]."""
         if self.group is not None or self.hidden.dim() != 2:
             raise fail("E723", "this reads the scores along rows, and the head is split over ranks")
         hidden, weight = self.weight.to(self.dtype), self.hidden
@@ -167,7 +173,7 @@ class Linear:
         return Linear(hidden, weight, scale=self.scale, softcap=self.softcap)
 
     def logits(self) -> Tensor:
-        """The scores, as a tensor; E723 where they are split over ranks."""
+        """The logits as one tensor; E723 where the head is split over ranks."""
         if self.group is not None:
             raise fail("E723", "this needs all scores at once, and the head is split over ranks",
                        help='load the objective with `backend="torch"`, `"c"` or `"auto"`, and not compiled')  # fmt: skip
@@ -186,14 +192,22 @@ def _is_group(group: object) -> bool:
 
 
 def Pairs(x: Tensor, y: Tensor, *, cosine: bool = True, scale: Tensor | float = 1.0) -> Linear:  # noqa: N802
-    """The similarity of all pairs, given in place of its matrix:
+    """The similarities of all pairs of two batches, given as the vectors and never formed as a matrix:
 
         s_ij = scale * <x_i, y_j> / (|x_i| |y_j|)        (without `cosine`: scale * <x_i, y_j>)
 
         objective(s=lossc.Pairs(x, y))
 
-    `x` is [rows, features], `y` [columns, features]; both get gradients. It is a head whose weight is `y`, so that a backend
-    that fuses never has the matrix in memory. A vector of length 0 is similar to nothing.
+    Arguments:
+        x: [rows, features]
+        y: [columns, features]
+        cosine: whether vectors are normalised. A vector of length 0 has similarity 0 to every other.
+        scale: a number, or a tensor with one entry, such as a learned inverse temperature.
+
+    Returns a `Linear` whose weight is `y`; both batches get gradients.
+
+    Raises:
+        LosscError: E722 where `x` and `y` are not two matrices with the same number of features.
     """
     for name, each in (("x", x), ("y", y)):
         if not isinstance(each, Tensor) or each.dim() != 2 or not each.is_floating_point() or unusable(each):

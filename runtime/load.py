@@ -1,10 +1,9 @@
-"""From text to an Objective."""
+"""`lossc.load` and `lossc.loads`: from the text of a spec to an `Objective`."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Collection, Mapping
 from fractions import Fraction
 from os import PathLike
@@ -23,9 +22,6 @@ from lossc.runtime.files import read_source
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 
-_YAML = re.compile(r"^lossc\s*:", re.MULTILINE)
-"""The first key of the YAML surface."""
-
 
 def load(
     path: str | PathLike[str], /, *, backend: str = "auto", sizes: Mapping[str, int] | None = None,
@@ -33,13 +29,26 @@ def load(
     constraints: Mapping[str, Constraint] | None = None, formulation: str | None = None,
     multiplier_lr: float | None = None, allow: Collection[str] = (), **params: object,
 ) -> Objective:  # fmt: skip
-    """The objective of a `.loss` or `.yaml` file, some of its parameters given other values.
+    """Checks a `.loss` or `.yaml` file and returns its objective, a `torch.nn.Module`.
 
-    `zoo/preference/dpo_shift` means that work of the zoo (`lossc list --zoo`) where there is no such file here.
-    `sizes` gives extents of axes that no tensor has; `check_labels = False` leaves out the check that labels are in range,
-    which waits for the device. `total_steps` is the length of the run, for `progress`; `seed` is that of what is
-    drawn. `constraints` says how each is enforced, `formulation` and `multiplier_lr` how all others are. `allow` names the
-    modules from which an `extern` may be imported. LosscError holds every problem of the file.
+        objective = lossc.load("dpo_sft.loss", beta=0.2)
+
+    Arguments:
+        path: the file. Where there is no such file, `zoo/preference/dpo_shift` names a published objective
+            (`lossc list --zoo`).
+        backend: `auto` (the fastest for the size of each batch), `reference`, `torch`, `c` or `triton`.
+        sizes: extents of axes that no tensor has, by name.
+        check_labels: whether each call checks that labels are in range. The check waits for the device.
+        total_steps: the length of the run in optimiser steps, which `progress` needs.
+        seed: the seed of the spec's random draws.
+        constraints: how single constraints (`subject to`) are enforced, by name.
+        formulation, multiplier_lr: how all other constraints are enforced; see `lossc.Constraint`.
+        allow: the modules from which an `extern` may be imported. None by default: a spec is untrusted.
+        params: values for the parameters of the spec: a number, a list of numbers for a parameter with an axis, or a
+            string, which is read as the language reads it (`"1 / 3"`, the name of a choice).
+
+    Raises:
+        LosscError: with every problem of the file and of the arguments.
     """
     name = os.fsdecode(an_instance("path", path, str | PathLike, "the path of a file"))
     source = read_source(name if name != "-" else "./-")
@@ -55,7 +64,14 @@ def loads(
     constraints: Mapping[str, Constraint] | None = None, formulation: str | None = None,
     multiplier_lr: float | None = None, allow: Collection[str] = (), **params: object,
 ) -> Objective:  # fmt: skip
-    """The objective of a whole text, or of an expression in a setting: `loads("dpo + 0.2*sft", setting="pairs")`."""
+    """Returns the objective of a whole spec, or of an expression over the tensors of a setting.
+
+        objective = lossc.loads("dpo + 0.2 * sft", setting="pairs")
+
+    With a `setting` (`lossc list` shows them), `text` is a sum of terms, as at the prompt of `lossc train --minimize`: the
+    terms of the library need no import, a bare name means its call, and each summand is reduced as the setting says. All
+    other arguments, and what is raised, are those of `load`.
+    """
     an_instance("text", text, str, "a text", help="`lossc.load` takes the path of a file")
     name = "<text>.yaml" if _is_yaml(text) else "<text>"
     if setting is not None:
@@ -70,7 +86,7 @@ def loads(
 
 
 def _is_yaml(text: str) -> bool:
-    """Whether the first line that says something is a key of the YAML surface."""
+    """Whether the first line that is neither empty nor a comment is a key of the YAML surface."""
     lines = (line.strip() for line in text.splitlines())
     first = next((line for line in lines if line and not line.startswith("#")), "")
     key, colon, _ = first.partition(":")
@@ -78,7 +94,7 @@ def _is_yaml(text: str) -> bool:
 
 
 def program_of_text(text: str) -> Program:
-    """The program of a canonical text, which was checked before."""
+    """The program of a canonical text, one that was checked before it was saved."""
     return _program(Source("<objective>", text), {})
 
 
@@ -100,7 +116,7 @@ def _program(source: Source, overrides: Mapping[str, str]) -> Program:
 
 
 def _written(value: object) -> str | None:
-    """A scalar as the language writes it; None for what it cannot write."""
+    """A scalar as an expression of the language; None for a value that it cannot write."""
     if isinstance(value, str):
         return value
     if isinstance(value, Fraction):

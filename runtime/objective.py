@@ -1,4 +1,4 @@
-"""An objective as a module: tensors of a batch in, a `Result` out."""
+"""`Objective`: a training objective as a module of torch. Tensors of a batch go in, a `Result` comes out."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ BATCH = "a mapping from names to tensors"
 
 
 class Objective(Running):
-    """A training objective: `objective(logits=…, labels=…).loss.backward()`.
+    """A training objective, a `torch.nn.Module`: `objective(logits=…, labels=…).loss.backward()`.
 
-    It *is* its canonical text, its parameters and its backend; these, and the tensors that it learns, are what pickle,
-    deepcopy and `state_dict` hold. What runs is built on first use, and again wherever it was left behind.
+    `lossc.load` and `lossc.loads` make one.
 
-    - Calling it takes the tensors that the spec declares, by name, and returns a `Result`. Any `let` may be given in place
-      of what it is computed from. `denominators` are those of a whole step, `per_term` keeps terms differentiable one by
-      one, `values` keeps the entries that each term sums.
-    - `denominators(…)` computes the denominators alone, from only the tensors that they need.
-    - `set(beta=0.2)` gives parameters other values, which recompiles nothing, but for choices between names.
-    - `advance()` is called once behind each optimiser step: then `step`, `progress` and ramps go on.
+    - Calling it takes the tensors that the spec declares, by name, and returns a `Result`; see `forward`.
+    - `denominators(…)` computes the denominators alone, for exact accumulation over micro-batches and processes.
+    - `set(beta=0.3)` changes parameters between calls.
+    - `advance()` ends an optimiser step: `step`, `progress` and ramps move on, states and multipliers are renewed.
+
+    An objective is determined by its canonical text, its parameters and its backend. Pickle, deepcopy and `state_dict` hold
+    these and its tensors (learned parameters, states, multipliers); programs and kernels are built again on first use.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Objective(Running):
             self.learn[info.name.replace(".", "/")] = nn.Parameter(self._initial(info))
 
     def _build(self, program: Program) -> None:
-        """What is derived from the program, and left out of pickles."""
+        """Sets everything that is derived from the program and left out of pickles."""
         self._program = program
         self._lets = tuple(program.lets)
         self._door = Door(program, self.sizes, externs(program, self.allow))
@@ -91,7 +91,7 @@ class Objective(Running):
         self._settle()
 
     def _settle(self) -> None:
-        """What runs once the choices are made: `a if mode == fast else b` computes one of the two."""
+        """Derives the program that runs: of `a if mode == fast else b` only the branch that is chosen is kept."""
         made = {name: int(self._settings.tensors[name]) for name in choices(self._program)}
         program = settle(self._program, made)
         self._runs = with_draws(program)
@@ -105,7 +105,7 @@ class Objective(Running):
         return [info for info in self._program.params.values() if info.role == "learn"]
 
     def _initial(self, info: ParamInfo) -> Tensor:
-        """The first value of a learned parameter; its axes must have extents that are known beforehand."""
+        """The first value of a learned parameter, whose extents must be known when the objective is made."""
         extents = self._extents_of(f"`{info.name}`", info.order, info.span)
         numbers = {name: value for name, value in self._settings.numbers().items() if isinstance(value, float)}
         value = 0.0 if info.default is None else constant_value(info.default, numbers)
@@ -115,36 +115,42 @@ class Objective(Running):
 
     @property
     def name(self) -> str:
+        """The name in the line `objective NAME` of the spec."""
         return self._program.name
 
     @property
     def program(self) -> Program:
-        """The checked program that this objective runs."""
+        """The checked program, before choices are made and draws and constraints are put into it."""
         return self._program
 
     @property
     def settings(self) -> dict[str, float | str | list[float]]:
-        """The value of every `param`."""
+        """The value of every `param`, by name; that of a choice is one of its names."""
         return self._settings.numbers()
 
     def values(self) -> dict[str, float | list[float]]:
-        """The number of every parameter: set, by default, or learned so far."""
+        """The value of every `param` and `learn` parameter as numbers, by name; that of a choice is its position."""
         held = {info.name: self.learn[info.name.replace(".", "/")] for info in self._learned()}
         return {name: tensor.tolist() for name, tensor in {**self._settings.tensors, **held}.items()}
 
     def variant(self, *names: str) -> Variant:
-        """The program that a call runs which is given these names in place of what they are computed from."""
+        """What runs a call that is given the `let`s with these names, in place of what they are computed from."""
         return self._variant("full", tuple(an_instance("names", name, str, "texts") for name in names))
 
     def set(self, **values: object) -> None:
-        """Gives parameters new values, checked against their domains: `objective.set(beta=0.3)`."""
+        """Gives parameters new values: `objective.set(beta=0.3)`. Nothing is recompiled, except for a choice between names.
+
+        Raises:
+            LosscError: E406 for a name that is no parameter, E401 for a value outside the parameter's domain. Then none is
+                changed.
+        """
         self._settings.set(values)
         if choices(self._program).keys() & values.keys():
             self._pending.clear()
             self._settle()
 
     def _restore(self, chosen: dict[str, float | list[float]]) -> None:
-        """The values of parameters that were kept."""
+        """Sets parameters to saved values."""
         self._settings.restore(chosen)
         self._settle()
 
@@ -163,9 +169,23 @@ class Objective(Running):
         self, batch: Mapping[str, object] | None = None, /, *, denominators: Denominators | None = None,
         per_term: bool = False, values: bool = False, draws: Mapping[str, Tensor] | None = None, **tensors: object,
     ) -> Result:  # fmt: skip
-        """The objective on a batch, whose tensors are given by name, or in a mapping.
+        """Computes the objective on a batch.
 
-        A tensor that is called as an option is (`values`, say) may be given by name too: what is no value of that option is it.
+        Arguments:
+            batch, tensors: the tensors that the spec declares, in a mapping or by name, with their dimensions in the declared
+                order. Any `let` may be given in place of the tensors that it is computed from. Logits may be a
+                `lossc.Linear`; an axis with named positions takes a dict with a tensor for each.
+            denominators: those of the whole step, where this call is one of several micro-batches or processes. The loss is
+                then this call's share of the loss of the step.
+            per_term: keeps each value in `terms` differentiable by itself.
+            values: keeps the entries that each term sums, in `result.values`.
+            draws: random tensors of an earlier call, to repeat it.
+
+        A tensor may be named like an option (`values`, say): it is taken for the tensor if it is no value of that option.
+
+        Raises:
+            LosscError: E7xx with every problem of the batch: missing and unknown tensors, wrong types, extents that
+                disagree, labels out of range.
         """
         given = {**by_name("batch", batch, BATCH, code="E708"), **tensors}
         if not isinstance(values, bool):
@@ -192,13 +212,16 @@ class Objective(Running):
         return result
 
     def _named(self, given: dict[str, object], name: str, value: object) -> dict[str, object]:
-        """What is given, with a tensor that is called as an option is; E702 where no tensor is called that."""
+        """Adds a tensor that has the name of an option to what is given; E702 where the spec has no such tensor."""
         if name not in self._door.expected:
             raise fail("E702", f"`{name}` is an option of the call, and `{type(value).__name__}` is no value of it")
         return {**given, name: value}
 
     def denominators(self, batch: Mapping[str, object] | None = None, /, **tensors: object) -> Denominators:
-        """The denominators of a batch, from only the tensors that they need; those of several batches add up."""
+        """Computes the denominators of a batch, from the tensors that they depend on: usually labels and masks, never logits.
+
+        Denominators of several batches add up; `lossc.Denominators` shows how they are used. Takes tensors as `forward` does.
+        """
         given = {**by_name("batch", batch, BATCH, code="E708"), **tensors}
         variant = self._variant("counted", tuple(given))
         admitted = self._admit(variant, given)
@@ -215,23 +238,26 @@ class Objective(Running):
         return Denominators(found)
 
     def _weigh(self, variant: Variant, denominators: Denominators | None, *, per_term: bool) -> Weigh | None:
-        """What tells dL/d numerator beforehand, for a loss of which `backward` is called."""
+        """The function that tells dL/d numerator before `backward` is called, so that gradients can be formed early."""
         if per_term or not torch.is_grad_enabled():
             return None
         return partial(weights, variant, denominators)
 
     def _in_place(self, given: Mapping[str, object]) -> tuple[str, ...]:
-        """What a call that gives lets is given, which tells how much is left to compute; nothing for other calls."""
+        """The names that a call is given, if a `let` is among them; they decide how much is left to compute."""
         return tuple(given) if any(name in self._lets for name in given) else ()
 
     def _variant(self, want: str, names: tuple[str, ...]) -> Variant:
-        """What runs a call that is given these names."""
+        """What runs a call of the kind `want` (`full`, `values` or `counted`) that is given these names."""
         variant: Variant = getattr(self._variants, self._prepare(" ".join((want, *names))))
         return variant
 
     @constant_in_traces
     def _prepare(self, key: str) -> str:
-        """Builds what runs a call, on first use; also while a trace runs, which sees new attributes and no new keys."""
+        """Builds what runs a call, on first use, and returns the attribute that holds it.
+
+        It may be built during a trace, which sees new attributes of a namespace but no new keys of a dictionary.
+        """
         if key not in self._prepared:
             want, *names = key.split(" ")
             given = frozenset(names)
@@ -264,7 +290,7 @@ class Objective(Running):
         return admitted
 
     def _touch(self, admitted: Admitted) -> None:
-        """Leaves of the training examples those that the call touches, and numbers its labels anew."""
+        """Restricts axes of training examples to the examples that the call touches, and renumbers its labels."""
         given = {name: tensor for name, tensor in admitted.tensors.items() if isinstance(tensor, Tensor)}
         whole = {axis for name in given for axis in self._door.expected[name].order}
         labels = {axis: names for axis, names in self._labels.items() if axis not in whole}
@@ -278,7 +304,7 @@ class Objective(Running):
         self, variant: Variant, admitted: Admitted, given: Mapping[str, Tensor] | None, *, training: bool,
         counting: bool = False,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """The random tensors of a call, which join those that it was given."""
+        """Draws the random tensors of a call, or takes those given, and adds them to its tensors."""
         wanted = {name: self._runs.draws[name] for name in variant.drawn}
         if not wanted:
             return {}
@@ -296,7 +322,7 @@ class Objective(Running):
         return found
 
     def _bound(self, variant: Variant, admitted: Admitted) -> list[Value | Linear]:
-        """What the procedure is given, in its order."""
+        """The values of the procedure's bound slots, in order."""
         values: list[Value | Linear] = []
         for kind, name, axes in variant.bound:
             if kind == "tensor":
@@ -335,13 +361,14 @@ class Objective(Running):
     # -------------------------------------------------------------------------------------- saving and copying
 
     def get_extra_state(self) -> Tensor:
-        """What is saved beside the learned tensors: the text and the parameters, as bytes in a tensor."""
+        """What `state_dict` holds besides tensors: the text, the parameters and the clock, as JSON in a tensor of bytes."""
         kept = {
             "text": self.text, "parameters": self._settings.chosen, "backend": self.backend, **self._record(),
         }  # fmt: skip
         return torch.frombuffer(bytearray(json.dumps(kept, ensure_ascii=True).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Restores it; E717 where it was saved by an objective with another text."""
         try:
             kept = json.loads(bytes(state.tolist()))
         except (AttributeError, RuntimeError, TypeError, ValueError):

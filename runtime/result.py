@@ -1,4 +1,4 @@
-"""What a call of an objective returns, and the denominators that several calls share."""
+"""`Result`, what a call of an objective returns, and `Denominators`, which the calls of one step share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lossc.runtime.messages import fail
 
 @dataclass
 class Values:
-    """The entries that a part sums: `value` over the dimensions `axes`, and the `mask` of those that count."""
+    """The entries that a part sums: `value` with the dimensions `axes`, and the `mask` of those that count (None: all)."""
 
     value: Tensor
     mask: Tensor | None
@@ -24,7 +24,10 @@ class Values:
 
 @dataclass
 class PartResult:
-    """One summand `coefficient * numerator / denominator` of a term, and how many entries it admits."""
+    """One summand `coefficient * numerator / denominator` of a term. `count` is the number of entries that it admits.
+
+    For what `form` says of micro-batches and ranks, see `lossc.compiler.program.Part`.
+    """
 
     form: Literal["ratio", "sum", "once", "coupled"]
     coefficient: Tensor
@@ -38,10 +41,15 @@ class PartResult:
 class Result:
     """The value of an objective on a batch.
 
-    `loss` is what to call `backward` on. `terms` and `monitors` are values by name, detached unless `per_term = True` was
-    asked of the terms; `counts` the entries that each admits. `parts` has the summands of both with numerator and
-    denominator. `draws` are the random tensors of the call, which a call that is given them repeats. `constraints`
-    are the violations by name, above 0 where violated; what a constraint adds to the loss is among the terms.
+    Attributes:
+        loss: the value to call `backward` on, a scalar: the sum of the terms, with a minus sign under `maximize`.
+        terms: the value of each term, by name; detached, unless the call was given `per_term=True`. What a constraint adds
+            to the loss is a term too.
+        monitors: the value of each monitor, by name, detached.
+        counts: how many entries each term and monitor averages or sums, by name.
+        parts: the summands of each term and monitor, with numerator and denominator apart.
+        draws: the random tensors of the call, by name. Pass them to `objective(…, draws=…)` to repeat it.
+        constraints: the violation of each constraint on this batch, by name; above 0 where it is violated.
     """
 
     loss: Tensor
@@ -71,10 +79,16 @@ class Result:
 
 @dataclass
 class Denominators:
-    """The denominators of one call, or the sum of several: of micro-batches, of ranks.
+    """The denominators of one call, or the sum of those of several calls: micro-batches, processes.
 
-    `values[name][k]` belongs to part k of a term or monitor, in double precision; None where that part has none. `calls` is
-    over how many calls they were added; what counts once a step is divided by it.
+        denominators = sum(objective.denominators(labels=part["labels"], mask=part["mask"]) for part in parts)
+        for part in parts:
+            objective(**part, denominators=denominators).loss.backward()
+
+    Attributes:
+        values: `values[name][k]` is the denominator of part k of a term or monitor, in double precision; None where that
+            part has none.
+        calls: how many calls were added up. A part that counts once a step is divided by it.
     """
 
     values: dict[str, tuple[Tensor | None, ...]]
@@ -100,7 +114,7 @@ class Denominators:
         return Denominators(summed, self.calls + other.calls)
 
     def __radd__(self, other: object) -> Denominators:
-        """So that `sum(parts)` works, which begins with 0."""
+        """Makes `sum(…)` work, which begins with 0."""
         return self if other == 0 else NotImplemented
 
     def to(self, device: torch.device | str) -> Denominators:

@@ -1,4 +1,4 @@
-"""What of an objective follows the run: its clock, its draws, its states and its multipliers."""
+"""The half of an `Objective` that changes over a run: its clock, draws, states and multipliers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from lossc.runtime.states import Held, Outcome, Pending, States, beginning, laid
 from lossc.runtime.touched import Touched, rows_of, write_rows
 
 FORGOTTEN = 100
-"""Calls in training without `advance` from which on it seems to have been forgotten."""
+"""After this many training calls without `advance`, a warning says that it may have been forgotten."""
 
 
 class Running(nn.Module):
-    """The half of an Objective that moves on by `advance`.
+    """The base of `Objective` that `advance` moves on.
 
-    `state`, `multipliers` and `penalties` hold tensors by name, saved with the objective; what the calls of the step in hand
-    have gathered is not saved.
+    `state`, `multipliers` and `penalties` hold tensors by name and are saved with the objective. What the calls of the
+    current step have gathered so far is not saved.
     """
 
     learn: nn.ParameterDict
@@ -50,7 +50,7 @@ class Running(nn.Module):
     _formed: Program
 
     def _begin(self, program: Program, total_steps: int | None, seed: int, constraints: dict[str, Constraint]) -> None:
-        """A run at its first step."""
+        """Puts the clock, the draws and the constraints at the first step of a run."""
         self.constraints = constraints
         self._clock = Clock()
         self._draws = Draws(seed)
@@ -62,7 +62,7 @@ class Running(nn.Module):
             self.total_steps = checked_total(total_steps)
 
     def _hold(self, program: Program) -> None:
-        """The first values of states, multipliers and penalties, which need the extents of their axes."""
+        """Allocates states, multipliers and penalties with their first values; E714 where an extent is not known."""
         infos = {each.name: each for each in program.constraints}
         if infos:
             required()
@@ -75,7 +75,7 @@ class Running(nn.Module):
         self.penalties = Held({name: torch.tensor(self.constraints[name].penalty) for name in infos})
 
     def _held(self, name: str) -> Tensor:
-        """The value of a parameter, a state, a multiplier or a penalty, or of the clock."""
+        """The value of a `Param` node: a parameter, a state, a multiplier, a penalty, or a reading of the clock."""
         key = name.replace(".", "/")
         if key in self.learn:
             learned: Tensor = self.learn[key]
@@ -88,7 +88,7 @@ class Running(nn.Module):
         return self._clock.value(name) if name.startswith(RUN) else self._settings.tensors[name]
 
     def _first(self, info: StateInfo) -> Tensor:
-        """The value with which a state begins."""
+        """The initial value of a state."""
         extents = self._extents_of(f"`{info.name}`", info.order, info.span)
         return beginning(info, extents, self._door.extents, self._settings.tensors)
 
@@ -102,12 +102,12 @@ class Running(nn.Module):
 
     @property
     def step(self) -> int:
-        """How many optimiser steps are done: how often `advance` was called."""
+        """The number of optimiser steps done so far: how often `advance` was called."""
         return self._clock.step
 
     @property
     def total_steps(self) -> int | None:
-        """The number of steps of the run, which `progress` needs; None where it is not known."""
+        """The length of the run in steps, which `progress` needs; None while it is not set. It can be assigned."""
         return self._clock.total
 
     @total_steps.setter
@@ -116,17 +116,18 @@ class Running(nn.Module):
 
     @property
     def violations(self) -> dict[str, Tensor]:
-        """The violation of each constraint over the whole of the last step, above 0 where it was violated.
+        """The violation of each constraint over the whole last step, by name; above 0 where it was violated.
 
-        Of a constraint of training examples there are those that the step has seen, in the order of their numbers.
+        A constraint on training examples has the violations of the examples in that step, in the order of their numbers.
         """
         return dict(self._violations)
 
     def advance(self, *unexpected: Never) -> None:
-        """Ends a step: to be called once behind each step of the optimiser, on every rank.
+        """Ends a step. Call it once after each `optimiser.step()`, on every process.
 
-        States are renewed, and multipliers ascend, by what the calls of the step have seen: those in training mode, with
-        gradient enabled.
+        States are renewed and multipliers ascend from what the calls of the step have gathered. Only calls in training mode
+        with gradients enabled count. Objectives without `step`, `progress`, `ramp`, states, draws or constraints need
+        no call.
         """
         if unexpected:
             raise fail("E726", "`advance` takes nothing: it is called once behind each step", found=brief(unexpected[0]))
@@ -143,7 +144,7 @@ class Running(nn.Module):
         self._clock.advance()
 
     def _ascend(self, behind: Mapping[str, Outcome]) -> None:
-        """Moves the multiplier of every constraint whose violation is known."""
+        """Moves the multiplier of every constraint whose violation in this step is known."""
         rows = self._pending.rows
         for info in self._program.constraints:
             if info.multiplier.name in behind:
@@ -159,36 +160,36 @@ class Running(nn.Module):
 
     @property
     def follows(self) -> bool:
-        """Whether anything of it moves on by `advance`, or is drawn."""
+        """Whether the objective changes with the step, or draws random tensors."""
         return bool(self._follows or self._runs.draws)
 
     @property
     def renewing(self) -> States:
-        """What states become behind a step."""
+        """How states are renewed after a step."""
         return self._states
 
     @property
     def drawn(self) -> dict[str, Drawn]:
-        """Its random tensors by name."""
+        """The random tensors of the spec, by name."""
         return self._runs.draws
 
     @property
     def made(self) -> dict[str, Extent]:
-        """The axes that it makes, each with the axis that it came from or its extent; empty where nothing is drawn."""
+        """The axes made inside the spec, each with its extent or the axis it comes from; empty where nothing is drawn."""
         return self._runs.made
 
     @property
     def formed(self) -> Program:
-        """The program that is run: choices made, draws as tensors, constraints as terms."""
+        """The program that runs: choices made, draws replaced by tensors, constraints by terms."""
         return self._formed
 
     @property
     def seed(self) -> int:
-        """The seed of what is drawn."""
+        """The seed of the draws."""
         return self._draws.seed
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module; what evaluation draws begins anew."""
+        """Sets training or evaluation mode. The sequence of draws in evaluation starts again."""
         self._draws.restart(training=False)
         super().train(mode)
         return self
@@ -196,7 +197,7 @@ class Running(nn.Module):
     def _gather(
         self, outputs: Mapping[str, Tensor], axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int], rows: Touched
     ) -> None:
-        """What the renewal of states needs of a call; `axes` are those of the dimensions of outputs."""
+        """Keeps what the renewal of states needs from a call; `axes` are the dimensions of each output."""
         if self._states.coupled and self._pending.values:
             self._report_coupled("the renewal of a state or multiplier", 2)
         found = {name: outputs[name].permute(sorted_dims(axes[name])) for name in self._states.merging}
@@ -225,10 +226,10 @@ class Running(nn.Module):
         warnings.warn(message, LosscWarning, stacklevel=5)
 
     def _record(self) -> dict[str, Any]:
-        """What is saved beside the tensors."""
+        """The clock and the seed, to be saved."""
         return {**self._clock.record(), "seed": self.seed}
 
     def _follow_record(self, record: Mapping[str, Any]) -> None:
-        """The run as it was saved."""
+        """Restores the clock and the seed."""
         self._clock.restore(record)
         self._draws.seed = int(record.get("seed", 0))

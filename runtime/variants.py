@@ -149,9 +149,8 @@ def with_lets(program: Program, given: frozenset[str]) -> Program:
     replacements = _replacements(program, given)
     if not replacements:
         return program
-    batch = [axis.name for axis in program.axes.values() if axis.batch]
     _check_gradients(program, replacements)
-    normaliser = Normaliser(batch)
+    normaliser = Normaliser(program.batch_axes)
     return replace(
         program,
         terms=tuple(_replaced(term, replacements, normaliser) for term in program.terms),

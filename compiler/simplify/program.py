@@ -68,7 +68,7 @@ def roots(program: Program) -> Iterator[Node]:
 
 
 def _nodes(part: Part) -> tuple[Node | None, ...]:
-    return (part.coefficient, part.numerator, part.denominator, part.body, part.weight, part.admitted)
+    return (part.coefficient, part.numerator, part.denominator, part.body, part.admitted)
 
 
 def _same_axes(node: Node, simplifier: Simplifier) -> Node:
@@ -103,7 +103,6 @@ def _part(part: Part, simplifier: Simplifier) -> Part:
         numerator=_same_axes(part.numerator, simplifier),
         denominator=_optional(part.denominator, simplifier),
         body=_optional(part.body, simplifier),
-        weight=_optional(part.weight, simplifier),
         admitted=_optional(part.admitted, simplifier),
     )
 

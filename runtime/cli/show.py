@@ -90,7 +90,7 @@ def _reduction(part: Part) -> str:
     over = ", ".join(part.over)
     match part.form:
         case "ratio":
-            return f"{'weighted mean' if part.weight is not None else 'mean'} over {over}"
+            return f"mean over {over}"
         case "sum":
             return f"sum over {over}"
         case "once":

@@ -1,4 +1,17 @@
-"""lossc: the compiler for training objectives."""
+"""lossc: a compiler for training objectives.
+
+    objective = lossc.load("dpo_sft.loss", beta=0.2)        # a torch.nn.Module
+    result = objective(logits=logits, labels=labels, mask=mask, ref_logp=ref_logp)
+    result.loss.backward()
+
+- `load`, `loads`: an `Objective` from a file, or from text
+- `Objective`, `Result`, `Denominators`: the module, what a call returns, and what makes accumulation exact
+- `Linear`, `Pairs`: stand for logits and similarities that are never formed
+- `axes`: passes a tensor whose dimensions are in another order
+- `example_inputs`: tensors that an objective accepts
+- `Constraint`: how a `subject to` is enforced
+- `LosscError`, `LosscWarning`: every problem found, with its place; what is allowed and probably not meant
+"""
 
 from __future__ import annotations
 
@@ -41,7 +54,7 @@ _HOMES = {
     "load": "lossc.runtime.load",
     "loads": "lossc.runtime.load",
 }
-"""Where each public name lives; it is imported when it is first used, so that checking a spec never imports torch."""
+"""The module of each public name. Names are imported on first use, so that checking a spec never imports torch."""
 
 if TYPE_CHECKING:
     from lossc.grammar.diagnostics import LosscError
