@@ -183,6 +183,19 @@ def _assignment(place: _Place) -> Diagnostic | None:
     return error("E014", message, place.span, help="write `==`")
 
 
+def _several_names(place: _Place) -> Diagnostic | None:
+    """`input a, b : real[k]`."""
+    tokens = place.stuck.tokens
+    if place.word != "," or place.start != "declaration" or place.stuck.index != 2 or ":" not in place.expected:
+        return None
+    words = [token.text for token in tokens]
+    end = words.index(":") if ":" in words else len(words)
+    names = [token.text for token in tokens[1:end] if token.kind == NAME]
+    kind = " : …" if end < len(words) else ""
+    lines = ", ".join(f"`{words[0]} {name}{kind}`" for name in names[:4])
+    return error("E001", f"`{words[0]}` declares one name", place.span, help=f"write a line for each: {lines}")
+
+
 def _no_axes(place: _Place) -> Diagnostic | None:
     """`mean[where m](x)`."""
     if place.word != "where" or place.before is None or place.before.word != "[":
@@ -261,6 +274,9 @@ def _position(place: _Place) -> Diagnostic | None:
         return None
     is_value = place.token.kind in (NUMBER, SIGN) and place.word not in ("]", ",")
     help = "an axis is written by its name, a position as `x[t = 0]`" if is_value else ()
+    opened = place.stuck.at(-2)
+    if place.word == "]" and opened is not None:
+        help = f"what has no axes is written without brackets: `{opened.text}`"
     return error("E001", "expected the name of an axis after `[`", place.span, help=help)
 
 
@@ -328,6 +344,6 @@ def _axes_behind_bounds(place: _Place) -> Diagnostic | None:
 
 _RULES: Final[tuple[Callable[[_Place], Diagnostic | None], ...]] = (
     _no_axes, _indicator, _choice_function, _reserved, _unnamed_entry, _behind_header, _unknown_declaration, _assignment,
-    _axis_with_extent, _choice, _misplaced_where, _late_by, _late_axis, _bare_not, _axes_behind_bounds, _moved_by, _axes_apart,
-    _adjacent, _position,
+    _several_names, _axis_with_extent, _choice, _misplaced_where, _late_by, _late_axis, _bare_not, _axes_behind_bounds,
+    _moved_by, _axes_apart, _adjacent, _position,
 )  # fmt: skip

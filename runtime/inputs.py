@@ -67,6 +67,10 @@ class Admitted:
     rows: Touched = field(default_factory=dict)
     """Of axes that are cut down to what the call touches, these entries."""
 
+    def extent(self, axis: str | int) -> int | None:
+        """The extent of an axis, where it is known before the call runs; a number is one."""
+        return axis if isinstance(axis, int) else self.sizes.get(axis)
+
 
 class Door:
     """Checks calls of one objective. `sizes` are extents given beforehand, for axes that no tensor has."""

@@ -280,11 +280,11 @@ class Objective(Running):
             extents = admitted.sizes.get(row), admitted.sizes.get(column)
             if None not in extents and extents[0] != extents[1]:
                 raise fail("E704", f"a square matrix has {extents[0]} entries along `{row}` and {extents[1]} along `{column}`")
-        for row, column in variant.diagonals:
-            rows, columns = admitted.sizes.get(row, 0), admitted.sizes.get(column)
-            if columns is not None and rows > columns:
+        for (row, of_rows), (column, of_columns) in variant.diagonals:
+            rows, columns = admitted.extent(of_rows), admitted.extent(of_columns)
+            if rows is not None and columns is not None and rows > columns:
                 message = f"a column of `{column}` is read for each row of `{row}`: {rows} rows, and {columns} columns"
-                raise fail("E704", message)
+                raise fail("E704", message, help=f"`fill(…[{column} = index[{row}]], 0)` says what counts where there is none")
         if self._labels and not torch.compiler.is_compiling():
             self._touch(admitted)
         return admitted

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from lossc.compiler.core import ONE, ZERO, Call, Index, Input, Node, Reduce, Select, Size, Slice, StopGrad, apply, walk
 from lossc.compiler.draws import NAME
-from lossc.compiler.emission import emit
+from lossc.compiler.emission import Extent, emit, made_extents
 from lossc.compiler.given import with_given
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import LetInfo, Part, Program, TermInfo
@@ -72,15 +72,29 @@ def _positions(roots: Mapping[str, Node]) -> Iterator[tuple[str, int, str]]:
             yield node.axis, node.stop, f"the positions {node.start} to {node.stop - 1} are read of `{node.axis}`"
 
 
-def _diagonals(roots: Mapping[str, Node]) -> Iterator[tuple[str, str]]:
-    """The axes of rows and columns of `s[j = index[b]]`, which reads a column for each row.
+def _diagonals(roots: Mapping[str, Node]) -> Iterator[tuple[tuple[str, str | int], tuple[str, str | int]]]:
+    """The axes of rows and columns of `s[j = index[b]]`, which reads a column for each row, each with its extent.
 
     An expression with the extent of the columns may have seen to rows that have none.
     """
     nodes = list(walk(*roots.values()))
+    made = made_extents(roots.values())
     sized = {node.axis for node in nodes if isinstance(node, Size)}
     found = {(node.at.axis, node.axis) for node in nodes if isinstance(node, Select) and isinstance(node.at, Index)}
-    yield from sorted((row, column) for row, column in found if column not in sized)
+    for row, column in sorted(found):
+        if column not in sized:
+            yield (row, _origin(row, made)), (column, _origin(column, made))
+
+
+def _origin(axis: str, made: Mapping[str, Extent]) -> str | int:
+    """What tells how long an axis is, as far as it can be told beforehand: the axis that it was made from, or a number."""
+    told = made.get(axis)
+    match told:
+        case int():
+            return told
+        case str():
+            return _origin(told, made)
+    return axis
 
 
 def full(

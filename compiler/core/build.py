@@ -73,5 +73,17 @@ def all_of(*masks: Node | None) -> Node | None:
     return result
 
 
+def conjuncts(mask: Node | None) -> list[Node]:
+    """The masks of which `mask` is the conjunction; none for None, which is true."""
+    if mask is None:
+        return []
+    if isinstance(mask, Map) and mask.function == "and":
+        return [part for argument in mask.arguments for part in conjuncts(argument)]
+    return [mask]
+
+
 def where(condition: Node | None, then: Node, otherwise: Node) -> Node:
-    return then if condition is None or then is otherwise else Map("where", (condition, then, otherwise))
+    """The choice; it keeps the axes of its condition even where both branches are one value."""
+    if condition is None or (then is otherwise and condition.axes <= then.axes):
+        return then
+    return Map("where", (condition, then, otherwise))

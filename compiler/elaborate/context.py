@@ -129,7 +129,7 @@ class Context:
             return [f"`{name}` is a position of `{holder}`: write `[{holder} = {name}]`"]
         hints = list(did_you_mean(name, self.frame.axes))
         if self.frame.kind == "term":
-            hints.append("a term sees only the axes that its arguments name")
+            hints.append(f"a term sees only the axes that its arguments name: give it one that has `{name}`, or write a `let`")
         elif not hints and self.frame.axes:
             hints.append(f"its axes are {', '.join(self.frame.axes)}")
             hints.append(f"a second name of an axis is made with an arrow: `x[{next(iter(self.frame.axes))} -> {name}]`")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lossc.compiler.core import Along, Const, Index, Map, Node, Size, const, neg
+from collections.abc import Iterator
+
+from lossc.compiler.core import Along, Const, Index, Map, Node, Select, Size, StopGrad, apply, const, neg
 
 
 def never_negative(position: Node) -> bool:
@@ -32,6 +34,20 @@ def never_beyond(position: Node) -> bool:
             above = [part for part in arguments if not part.domain.nonpos]
             return len(above) == 1 and (never_beyond(above[0]) or _is_size_less_one(above[0], arguments))
     return False
+
+
+def columns_there(node: Node) -> Iterator[Node]:
+    """For each diagonal `s[j = index[b]]` in an expression, that its row has a column: what a `fill` around it asks."""
+    match node:
+        case Map(arguments=arguments):
+            for argument in dict.fromkeys(arguments):
+                yield from columns_there(argument)
+        case StopGrad(body=body):
+            yield from columns_there(body)
+        case Select(body=body, axis=column, at=at):
+            yield from columns_there(body)
+            if isinstance(at, Index):
+                yield apply("lt", at, Size(column))
 
 
 def _is_size_less_one(size: Node, summands: tuple[Node, ...]) -> bool:

@@ -8,6 +8,7 @@ from lossc.compiler import core
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.elaborate.of_the_run import draw, ramp
+from lossc.compiler.elaborate.places import columns_there
 from lossc.compiler.elaborate.signature import take
 from lossc.compiler.kinds import REAL
 from lossc.compiler.values import WRONG, Value
@@ -51,12 +52,13 @@ def _fill(ctx: Context, call: syntax.Call) -> Value:
     if given is None:
         return WRONG
     value, other = given.values["x"], given.values["value"]
-    if value.present is None:
+    present = core.all_of(value.present, *columns_there(value.node))
+    if present is None:
         return value
     if value.is_mask and not other.is_mask and other.node not in (core.ZERO, core.ONE):
         return ctx.wrong("E205", "a mask is filled with a mask", given.span("value"), help="write `0 == 1` for false")
     filler = other.node if value.is_mask == other.is_mask else core.apply("ne", other.node, core.ZERO)
-    return Value(core.where(value.present, value.node, filler), value.kind, other.present)
+    return Value(core.where(present, value.node, filler), value.kind, other.present)
 
 
 def _total(ctx: Context, call: syntax.Call) -> Value:

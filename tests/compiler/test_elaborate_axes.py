@@ -65,6 +65,7 @@ AXES = {
     "size[t]": "",
     "normal(b, d)": "b d",
     "y if left > 0 else w": "b t v",
+    "1 if left > 0 else 1": "b",
     "index[v] == c": "b t v",
     "cov[b, d -> e](x)": "d e",
     "logdet[d, e](cov[b, d -> e](x))": "",

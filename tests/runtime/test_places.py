@@ -74,3 +74,42 @@ minimize
     torch.testing.assert_close(loss, wanted)
     for found, right in zip(torch.autograd.grad(loss, (z, c)), torch.autograd.grad(wanted, (z, c)), strict=True):
         torch.testing.assert_close(found, right)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+def test_sorted_probabilities_of_two_vocabularies(backend: str) -> None:
+    """Universal logit distillation: what the smaller vocabulary lacks counts as 0, and its NaN behind the mask as nothing."""
+    spec = """
+axis b : batch
+axis u
+axis v
+input z    : logits[b, v]
+data  w    : logits[b, u]
+data  mask : mask[b]
+let p = -sort[v -> r](-softmax[v](z))
+let q = -sort[u -> s](-softmax[u](w))
+minimize
+  uld : mean[b where mask](sum[r](abs(p - fill(q[s = index[r]], 0))) + sum[s where index[s] >= size[r]](q))
+"""
+    draw = torch.Generator().manual_seed(0)
+    for wide, narrow in ((4, 3), (3, 4), (3, 3)):
+        z, w = (torch.randn(3, n, generator=draw, dtype=torch.float64) for n in (wide, narrow))
+        p, q = (x.softmax(-1).sort(descending=True).values for x in (z.clone().requires_grad_(), w))
+        pad = torch.nn.functional.pad
+        wanted = (pad(p, (0, 4 - wide)) - pad(q, (0, 4 - narrow))).abs().sum(-1)[:2].mean()
+        z, w = (torch.cat([x[:2], torch.full_like(x[2:], torch.nan)]) for x in (z, w))
+        loss = lossc.loads(spec, backend=backend)(z=z.requires_grad_(), w=w, mask=torch.tensor([True, True, False])).loss
+        torch.testing.assert_close(loss, wanted)
+        loss.backward()
+        assert z.grad is not None and bool(z.grad.isfinite().all()) and not bool(z.grad[2].any())
+
+
+def test_a_diagonal_without_a_column() -> None:
+    """Of tensors and of what is made of them alike, with what to write in its place."""
+    head = "axis b : batch\naxis v\naxis k\ninput x : real[b, v]\ninput y : real[b, k]\n"
+    spec = head + "minimize\n  value : mean[b](sum[%s](%s))\n"
+    x, y = torch.ones(2, 3), torch.ones(2, 2)
+    for axis, read in (("v", "x * y[k = index[v]]"), ("r", "sort[v -> r](x) * sort[k -> s](y)[s = index[r]]")):
+        with pytest.raises(lossc.LosscError, match=r"E704.*3 rows, and 2 columns(.|\n)*fill"):
+            lossc.loads(spec % (axis, read))(x=x, y=y)
+        assert float(lossc.loads(spec % (axis, read.replace("* ", "* fill(") + ", 0)"))(x=x, y=y).loss) == 2
