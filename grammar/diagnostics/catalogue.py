@@ -16,7 +16,7 @@ def codes() -> dict[str, str]:
 
 def page(code: str) -> str:
     """The page of a code as Markdown; KeyError where there is none."""
-    file = files("lossc.grammar.diagnostics").joinpath("pages", f"{code}.md")
+    file = files("lossc.grammar.diagnostics").joinpath("pages").joinpath(f"{code}.md")
     if not code.isalnum() or not file.is_file():
         raise KeyError(code)
     return file.read_text(encoding="utf-8")
