@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lossc.compiler.core import Node, walk
+from lossc.compiler.core import Node
 from lossc.compiler.emission import Extent, made_extents
 from lossc.compiler.pairs import Crossed, crossed
 from lossc.compiler.program import Program
-from lossc.compiler.table import Table, class_axes, is_opaque, statistic_table
+from lossc.compiler.table import Table, class_axes, concerns, statistic_table
 
 SEEN = "seen "
 """What the names of roots begin with that are masks of other roots."""
@@ -68,7 +68,7 @@ def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | 
     for axis in class_axes(program):
         if _is_told(axis, made):
             continue
-        concerned = {name: root for name, root in rest.items() if _concerns(root, axis)}
+        concerned = {name: root for name, root in rest.items() if axis not in root.axes and concerns(root, axis)}
         if concerned:
             shown = {f"{SEEN}{name}": masks[name] for name in concerned if name in masks}
             found.append(statistic_table({**concerned, **shown}, axis))
@@ -112,7 +112,3 @@ def _is_plain(crossing: Crossed, roots: Mapping[str, Node], axes: tuple[str, ...
     """Whether everything runs along class axes as it stands."""
     return all(part.axis in axes and all(roots.get(name) is root for name, root in part.roots.items())
                for part in crossing.parts)  # fmt: skip
-
-
-def _concerns(root: Node, axis: str) -> bool:
-    return axis not in root.axes and any(axis in node.axes for node in walk(root)) and not is_opaque(root)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cache, lru_cache
-from typing import cast, get_args
+from typing import cast
 
 from lossc.compiler import core
-from lossc.compiler.core import AlongOp, Node, ReduceOp
+from lossc.compiler.core import Node
 from lossc.compiler.faults import InternalError
 from lossc.compiler.primitives import PRIMITIVES
 from lossc.grammar import syntax
@@ -21,8 +21,6 @@ from lossc.grammar.diagnostics import Diagnostics
 from lossc.grammar.source import Source
 from lossc.grammar.syntax import Expr
 
-REDUCTIONS = frozenset(get_args(ReduceOp))
-ALONG = frozenset(get_args(AlongOp))
 _CONSTANTS: dict[str, Node] = {"pi": core.PI, "inf": core.INFINITY}
 _OPERATORS: dict[str, Callable[[Node, Node], Node]] = {
     "+": core.add,
@@ -148,18 +146,18 @@ class _Builder:
         named = {argument.name: self.build(argument.value) for argument in arguments if argument.name}
         given = [self.build(argument.value) for argument in arguments if not argument.name]
         body, option = given[0], given[1] if len(given) > 1 else None
-        if op in REDUCTIONS:
+        if op in core.REDUCE_OPS:
             axes = tuple(self._axis(selector.name) for selector in bracket.selectors)
             option = named.get("ddof", option)
-            return core.Reduce(cast(ReduceOp, op), axes, body, self._where(bracket), None, option)
-        if op not in ALONG:
+            return core.Reduce(op, axes, body, self._where(bracket), None, option)
+        if op not in core.ALONG_OPS:
             raise self._fault(f"`{op}` is not a reduction")
         (selector,) = bracket.selectors
         by = self.build(selector.value) if selector.form == "by" and selector.value is not None else None
         new = self._axis(selector.new) if selector.new else None
         option = named.get("by", option)
         axis, where = self._axis(selector.name), self._where(bracket)
-        return core.Along(cast(AlongOp, op), axis, body, where, by, option, named.get("fill"), new)
+        return core.Along(op, axis, body, where, by, option, named.get("fill"), new)
 
     def _selected(self, node: Node, selector: syntax.Selector) -> Node:
         axis = self._axis(selector.name)

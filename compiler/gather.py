@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
+from lossc.compiler.builtins import BUILT_IN
 from lossc.compiler.library import Module, file_module, home_of, shipped_module, shipped_modules
 from lossc.compiler.mentions import axes_made
-from lossc.compiler.primitives import FUNCTIONS
 from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
 from lossc.compiler.unread import Unread
@@ -30,32 +30,6 @@ from lossc.grammar.syntax import (
     Type,
     Use,
 )
-
-REDUCTIONS = ("sum", "mean", "prod", "max", "min", "logsumexp", "std", "var", "any", "all", "argmax", "quantile", "median",
-              "count")  # fmt: skip
-ALONG = (
-    "softmax",
-    "log_softmax",
-    "cumsum",
-    "cumprod",
-    "cummax",
-    "cumlogsumexp",
-    "rank",
-    "shift",
-    "scan",
-    "fold",
-    "sort",
-    "topk",
-)
-LINEAR = ("dot", "norm", "cov", "svdvals", "eigvals", "logdet", "trace", "solve", "sinkhorn")
-SEARCHES = ("grad", "worst", "root")
-PLAIN = ("sg", "fill", "ramp", "normal", "uniform", "total", "limit")
-POSITIONS = ("index", "size", "count")
-RUN_VALUES = ("step", "progress")
-CONSTANTS = ("pi", "inf")
-
-BUILT_IN = frozenset((*FUNCTIONS, *REDUCTIONS, *ALONG, *LINEAR, *SEARCHES, *PLAIN))
-"""The functions of the language; no term may take one of these names."""
 
 
 @dataclass

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lossc.compiler.core import ZERO
+from lossc.compiler.builtins import BUILT_IN
+from lossc.compiler.core import ZERO, differentiable
 from lossc.compiler.elaborate.context import Context
-from lossc.compiler.gather import BUILT_IN, Gathered
+from lossc.compiler.gather import Gathered
 from lossc.compiler.mentions import syntax_nodes
 from lossc.compiler.program import Program
 from lossc.compiler.symbols import ValueSymbol
-from lossc.compiler.table.lowering import differentiable
 from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Diagnostic, warning
 from lossc.grammar.printer import print_expr

@@ -33,6 +33,7 @@ from lossc.compiler.core import (
     add,
     all_of,
     apply,
+    differentiable,
     div,
     mul,
     sub,
@@ -41,7 +42,6 @@ from lossc.compiler.core import (
 )
 from lossc.compiler.emission.prepare import recursion_for
 from lossc.compiler.table import is_opaque
-from lossc.compiler.table.lowering import differentiable
 
 FACTORS = {"mul": None, "div": 0, "where": 1}
 """Functions that are linear in one argument, with its place."""

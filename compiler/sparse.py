@@ -7,7 +7,7 @@ values of other entries are neither read nor written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from lossc.compiler import core
 from lossc.compiler.core import Input, Map, Node, Reduce
@@ -45,7 +45,7 @@ def _graphs(program: Program, renewals: Renewals) -> Iterator[Node]:
 
 def _only_of_groups(present: Node | None, axis: str) -> bool:
     """Whether a renewal exists only where a group of the axis has a member."""
-    return any(_of_groups(part, axis) for part in _conjuncts(present))
+    return any(_of_groups(part, axis) for part in core.conjuncts(present))
 
 
 def _of_groups(part: Node, axis: str) -> bool:
@@ -57,12 +57,6 @@ def _of_groups(part: Node, axis: str) -> bool:
         case Map(function="lt", arguments=(core.ZERO, Reduce(op="count", groups=(_, group)))):
             return group == axis
     return False
-
-
-def _conjuncts(mask: Node | None) -> Iterable[Node]:
-    if isinstance(mask, Map) and mask.function == "and":
-        return [part for argument in mask.arguments for part in _conjuncts(argument)]
-    return [] if mask is None else [mask]
 
 
 def _allows(node: Node, axis: str, labels: frozenset[Node]) -> bool:

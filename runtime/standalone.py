@@ -43,8 +43,6 @@ import torch
 from torch import Tensor, nn
 '''
 
-_WIDTH = 120
-
 
 def standalone(objective: Objective) -> str:
     """The module's text; importing it and calling its `Objective` gives what `objective` gives."""

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import lossc
+from lossc.compiler.builtins import ALONG, CONSTANTS, LINEAR, PLAIN, REDUCTIONS, RUN_VALUES, SEARCHES
 from lossc.compiler.catalogue import library_page
 from lossc.compiler.check import Checked, check_source
-from lossc.compiler.gather import ALONG, CONSTANTS, LINEAR, PLAIN, REDUCTIONS, RUN_VALUES, SEARCHES
 from lossc.compiler.kinds import KIND_NAMES
 from lossc.compiler.primitives import FUNCTIONS
 from lossc.grammar import format_source, limits, parse

@@ -17,6 +17,7 @@ from lossc.compiler.core.build import (
     add,
     all_of,
     apply,
+    conjuncts,
     const,
     div,
     mul,
@@ -25,10 +26,13 @@ from lossc.compiler.core.build import (
     sub,
     where,
 )
+from lossc.compiler.core.gradients import differentiable, differentiable_leaf
 from lossc.compiler.core.leaves import RUN, Const, Draw, Index, Input, Local, Param, Size
 from lossc.compiler.core.node import NO_AXES, Axes, Node
 from lossc.compiler.core.operations import (
+    ALONG_OPS,
     BINDING,
+    REDUCE_OPS,
     Along,
     AlongOp,
     Call,
@@ -45,12 +49,14 @@ from lossc.compiler.core.operations import (
 from lossc.compiler.core.traverse import rewrite, substitute, walk
 
 __all__ = [
+    "ALONG_OPS",
     "BINDING",
     "HALF",
     "INFINITY",
     "NO_AXES",
     "ONE",
     "PI",
+    "REDUCE_OPS",
     "RUN",
     "ZERO",
     "Along",
@@ -75,7 +81,10 @@ __all__ = [
     "add",
     "all_of",
     "apply",
+    "conjuncts",
     "const",
+    "differentiable",
+    "differentiable_leaf",
     "div",
     "mixed_axes",
     "mul",

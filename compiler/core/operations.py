@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from lossc.compiler import intervals as iv
 from lossc.compiler.core.node import NO_AXES, Axes, Node
@@ -15,6 +15,9 @@ ReduceOp = Literal["sum", "mean", "prod", "max", "min", "logsumexp", "std", "var
                    "median", "count"]  # fmt: skip
 AlongOp = Literal["softmax", "log_softmax", "cumsum", "cumprod", "cummax", "cumlogsumexp", "rank", "shift", "scan", "sort",
                   "topk"]  # fmt: skip
+
+REDUCE_OPS: Final[tuple[ReduceOp, ...]] = get_args(ReduceOp)
+ALONG_OPS: Final[tuple[AlongOp, ...]] = get_args(AlongOp)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from lossc.compiler.builtins import REDUCTIONS, SEARCHES
 from lossc.compiler.primitives import PRIMITIVES
 from lossc.grammar.syntax import (
     Argument,
@@ -23,10 +24,8 @@ from lossc.grammar.syntax import (
 CHOICE, OR, AND, NOT, RELATION, SUM, PRODUCT, SIGN, POWER, ATOM = range(10)
 _BINDS = {"or": OR, "and": AND, "+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, "^": POWER}
 
-REDUCTIONS = frozenset((
-    "sum", "mean", "prod", "max", "min", "logsumexp", "std", "var", "any", "all", "argmax", "quantile", "median",
-    "grad", "worst", "root",
-))  # fmt: skip
+UNDER_AXES = frozenset((*REDUCTIONS, *SEARCHES))
+"""Functions whose axes stand below them: `mean_b`."""
 
 
 class Notation(Protocol):
@@ -116,7 +115,7 @@ class Walker:
                     return plain
             case Bracket(head=Name(id="worst"), selectors=selectors) if len(expression.arguments) == 2:
                 return self._at_worst(expression, selectors)
-            case Bracket(head=Name(id=name), selectors=selectors, where=where) if name in REDUCTIONS:
+            case Bracket(head=Name(id=name), selectors=selectors, where=where) if name in UNDER_AXES:
                 return self._reduction(name, self._limits(selectors, where), expression.arguments)
             case Bracket(head=Name(id=name), selectors=selectors, where=where):
                 axes = self._limits(selectors, where)

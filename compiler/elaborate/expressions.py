@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
+from lossc.compiler.builtins import ALONG, BUILT_IN, LINEAR, REDUCTIONS, RUN_VALUES, SEARCHES
 from lossc.compiler.elaborate import (
     arithmetic,
     folds,
@@ -23,7 +24,6 @@ from lossc.compiler.elaborate.declarations import value_of
 from lossc.compiler.elaborate.of_the_run import run_value
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.unknown import unknown_function, unknown_value
-from lossc.compiler.gather import ALONG, BUILT_IN, LINEAR, REDUCTIONS, SEARCHES
 from lossc.compiler.primitives import FUNCTIONS
 from lossc.compiler.symbols import ValueSymbol
 from lossc.compiler.values import WRONG, Value
@@ -100,7 +100,7 @@ def name(ctx: Context, expr: syntax.Name) -> Value:
     constant = {"pi": core.PI, "inf": core.INFINITY}.get(expr.id)
     if constant is not None:
         return Value(constant)
-    if expr.id in ("step", "progress"):
+    if expr.id in RUN_VALUES:
         return run_value(expr.id)
     term = ctx.frame.terms.get(expr.id)
     if term is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from lossc.compiler.builtins import BUILT_IN, CONSTANTS, POSITIONS
 from lossc.compiler.elaborate.context import Context
-from lossc.compiler.gather import BUILT_IN, POSITIONS
 from lossc.compiler.library import home_of, known_elsewhere, settings_with, shipped_terms
 from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.values import WRONG, Value
@@ -54,7 +54,7 @@ def _about_value(ctx: Context, name: str) -> tuple[str, ...]:
     if ctx.frame.kind == "term":
         if name in top.values:
             return (f"a term sees only its arguments: add `{name}` to them",)
-        return did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"])
+        return did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, *CONSTANTS])
     if name in _ELSEWHERE:
         return (f"write `{_ELSEWHERE[name]}`",)
     whole, _, position = name.rpartition(".")
@@ -68,7 +68,7 @@ def _about_value(ctx: Context, name: str) -> tuple[str, ...]:
         return (f"write `{prefixed[0]}`",)
     if name in shipped_terms():
         return (f"it is a term of the library, to be called: `{name}(…)`", _import(name))
-    close = did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, "pi", "inf"])
+    close = did_you_mean(name, [*ctx.frame.values, *ctx.frame.terms, *CONSTANTS])
     settings = settings_with(name) if not close and ctx.frame.kind == "objective" and len(name) > 1 else ()
     return (f"it comes with a setting: `use {settings[0]}`",) if settings else close
 

@@ -32,6 +32,7 @@ from lossc.compiler.core import (
     StopGrad,
     apply,
     const,
+    differentiable_leaf,
     walk,
 )
 from lossc.compiler.emission.along import RUNNING, emit_along
@@ -61,7 +62,6 @@ from lossc.compiler.emission.untaken import perhaps_untaken, shielded
 from lossc.compiler.faults import InternalError
 from lossc.compiler.primitives import PRIMITIVES
 from lossc.compiler.steep import singular
-from lossc.compiler.table.lowering import differentiable_leaf
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.grammar.source import NOWHERE, Span
 

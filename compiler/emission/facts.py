@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from lossc.compiler.core import Along, Const, Input, Map, Node, Param, Rename, Select, Size, Slice, StopGrad
 from lossc.compiler.emission.procedure import Emitted, Slot
 from lossc.compiler.intervals import INF, LOGPROB, Interval
-from lossc.compiler.steep import is_small_power as is_small_power
 
 LARGEST = (2 - 2**-23) * 2.0**127
 """The largest number in single precision."""

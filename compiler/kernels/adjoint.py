@@ -22,13 +22,13 @@ from lossc.compiler.core import (
     all_of,
     apply,
     const,
+    differentiable,
     div,
     mul,
     walk,
     where,
 )
 from lossc.compiler.core.node import Axes
-from lossc.compiler.table.lowering import differentiable
 
 
 class CoupledError(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 
-from lossc.compiler.core import Index, Input, Node, walk
+from lossc.compiler.core import Input, Node, walk
 from lossc.compiler.kernels.backward import Added, added
 from lossc.compiler.kernels.c_expressions import Atom, Expressions
 from lossc.compiler.kernels.model import Argument, Kernel, Local, RowType, plain, type_of
@@ -110,7 +110,3 @@ def row_leaves(kernel: Kernel, graphs: Iterable[Node]) -> set[Node]:
             if (isinstance(part, Input) and kernel.axis not in part.axes) or part in centred:
                 found.add(part)
     return {leaf for leaf in found if leaf not in centred}
-
-
-def reads_index(kernel: Kernel, graph: Node) -> bool:
-    return any(isinstance(part, Index) and part.axis == kernel.axis for part in walk(graph))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lossc.compiler.core import Map, Node, walk
-from lossc.compiler.emission.facts import is_small_power
 from lossc.compiler.kernels.gradient import gradient_of
 from lossc.compiler.kernels.model import Kernel
+from lossc.compiler.steep import is_small_power
 from lossc.compiler.table.model import Stream
 
 MOST_HELD = 4

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from lossc.compiler.core import Along, Call, Input, Node, Param, Rename, Slice, walk
+from lossc.compiler.core import Along, Call, Input, Node, Param, Rename, Slice, differentiable, walk
 from lossc.compiler.cut import cut
 from lossc.compiler.kernels import Kernel, NoKernelError, kernels
 from lossc.compiler.plan.model import Axes, AxisPlan, Intermediate, Pass, Plan, Visit
 from lossc.compiler.program import Program
 from lossc.compiler.table import Table, class_axes, is_opaque, program_roots
-from lossc.compiler.table.lowering import differentiable
 
 ITEM, STATISTIC = 4, 8
 """Bytes of an entry and of a statistic: fp32 and fp64."""

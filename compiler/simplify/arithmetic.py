@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -251,7 +252,5 @@ def _exact_root(base: Fraction, degree: Fraction) -> Fraction | None:
 
 
 def _whole_root(value: int) -> int | None:
-    from math import isqrt
-
-    root = isqrt(value)
+    root = math.isqrt(value)
     return root if root * root == value else None

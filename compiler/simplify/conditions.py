@@ -170,6 +170,5 @@ PREDICATES: dict[str, Callable[..., bool]] = {
     "free": _free,
     "along": lambda node, axes: not _free(node, axes),
     "inside_or_steady": lambda node, where: where is None or steady(node),
-    "single": lambda axes: len(axes.over) == 1 and axes.groups is None and axes.by is None,
 }
 """The predicates that a rule may name."""

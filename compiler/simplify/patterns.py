@@ -70,9 +70,7 @@ def _names(expression: syntax.Expr) -> Iterator[str]:
 
 
 def _is_function(head: syntax.Expr) -> bool:
-    from lossc.compiler.formula import ALONG, REDUCTIONS
-
-    return isinstance(head, syntax.Name) and (head.id in REDUCTIONS | ALONG or head.id in ("size", "index"))
+    return isinstance(head, syntax.Name) and head.id in (*core.REDUCE_OPS, *core.ALONG_OPS, "size", "index")
 
 
 def variable(node: Node | int | None) -> str | None:
@@ -80,13 +78,9 @@ def variable(node: Node | int | None) -> str | None:
     return node.name if isinstance(node, Input) and node.kind == VARIABLE else None
 
 
-def variables(node: Node) -> frozenset[str]:
-    """The names in a pattern, those of axes in brackets."""
-    return _variables(node)
-
-
 @cache
-def _variables(node: Node) -> frozenset[str]:
+def variables(node: Node) -> frozenset[str]:
+    """The names in a pattern; those of axes are in brackets."""
     found: set[str] = set()
     for part in core.walk(node):
         match part:

@@ -11,7 +11,7 @@
 | extract | `extract`, `rows`, `model` | names, levels, plain data |
 """
 
-from lossc.compiler.table.build import class_axes, is_opaque, program_roots, statistic_table, tables
+from lossc.compiler.table.build import class_axes, concerns, is_opaque, program_roots, statistic_table, tables
 from lossc.compiler.table.model import Computed, Merge, Root, Scalar, Slope, Statistic, Stream, Table
 from lossc.compiler.table.show import render, to_record
 
@@ -25,6 +25,7 @@ __all__ = [
     "Stream",
     "Table",
     "class_axes",
+    "concerns",
     "is_opaque",
     "program_roots",
     "render",

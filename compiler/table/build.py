@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lossc.compiler.core import Along, Call, Node, Reduce, walk
+from lossc.compiler.core import Along, Call, Node, Reduce, differentiable, walk
 from lossc.compiler.lagrangian import with_constraints
 from lossc.compiler.program import Program, TermInfo
 from lossc.compiler.table.canonical import Canonical
 from lossc.compiler.table.centre import Centres
 from lossc.compiler.table.extract import Extraction
-from lossc.compiler.table.lowering import Lowering, differentiable
+from lossc.compiler.table.lowering import Lowering
 from lossc.compiler.table.model import Table
 from lossc.compiler.table.registry import Registry
 
@@ -32,7 +32,7 @@ def tables(program: Program) -> tuple[Table, ...]:
     return tuple(
         statistic_table(concerned, axis)
         for axis in class_axes(program)
-        if (concerned := {name: root for name, root in roots.items() if _concerns(root, axis)})
+        if (concerned := {name: root for name, root in roots.items() if concerns(root, axis)})
     )
 
 
@@ -94,5 +94,6 @@ def is_opaque(root: Node) -> bool:
     return any(isinstance(node, Call) and node.is_opaque for node in walk(root))
 
 
-def _concerns(root: Node, axis: str) -> bool:
+def concerns(root: Node, axis: str) -> bool:
+    """Whether a value is made of anything that has the axis, and can be read into a table."""
     return any(axis in node.axes for node in walk(root)) and not is_opaque(root)

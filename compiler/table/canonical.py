@@ -24,7 +24,9 @@ from lossc.compiler.core import (
     Slice,
     StopGrad,
     apply,
+    conjuncts,
     const,
+    differentiable,
     substitute,
     walk,
     where,
@@ -32,7 +34,7 @@ from lossc.compiler.core import (
 from lossc.compiler.primitives import COMPARISONS
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.centre import Centre, Centres, mapped
-from lossc.compiler.table.lowering import MINUS_INFINITY, Lowering, conjuncts, differentiable
+from lossc.compiler.table.lowering import MINUS_INFINITY, Lowering
 from lossc.compiler.table.polynomial import NOTHING, Monomial, Polynomial, atom, total
 from lossc.compiler.table.reading import Reading
 from lossc.compiler.table.registry import Registry

@@ -10,9 +10,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossc.compiler.core import Input, Map, Node, Param, Reduce, Select, StopGrad, all_of, walk
+from lossc.compiler.core import (
+    Input,
+    Map,
+    Node,
+    Param,
+    Reduce,
+    Select,
+    StopGrad,
+    all_of,
+    conjuncts,
+    differentiable,
+    walk,
+)
 from lossc.compiler.table import polynomial as poly
-from lossc.compiler.table.lowering import Lowering, conjuncts, differentiable
+from lossc.compiler.table.lowering import Lowering
 from lossc.compiler.table.polynomial import Monomial, Polynomial, atom
 from lossc.compiler.table.reading import Expanded, TooLargeError
 from lossc.compiler.table.registry import Registry

@@ -19,19 +19,19 @@ from lossc.compiler.core import (
     Select,
     Slice,
     add,
+    differentiable,
     neg,
     substitute,
     walk,
 )
 from lossc.compiler.table.canonical import Canonical
-from lossc.compiler.table.lowering import differentiable
 from lossc.compiler.table.merging import Merging, Rescaling
 from lossc.compiler.table.model import Computed, Merge, Provider, Purpose, Root, Scalar, Slope, Statistic, Stream, Table
 from lossc.compiler.table.registry import Definition
 from lossc.compiler.table.slopes import Differentiation, Slopes
 
 PREFIXES = {"shift": "c", "sum": "s", "max": "m", "ties": "n", "any": "a", "argmax": "k", "select": "e"}
-CLASS_OPERATIONS = ("shift", "sum", "max", "ties", "any", "argmax")
+"""The first letter of the names of statistics, by operation."""
 
 
 @dataclass

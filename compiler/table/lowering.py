@@ -28,6 +28,9 @@ from lossc.compiler.core import (
     StopGrad,
     all_of,
     apply,
+    conjuncts,
+    differentiable,
+    differentiable_leaf,
     div,
     mul,
     neg,
@@ -39,43 +42,6 @@ from lossc.compiler.table.itself import compares_itself
 from lossc.compiler.table.roots import kept_from_below
 
 MINUS_INFINITY = neg(core.INFINITY)
-
-
-def conjuncts(mask: Node | None) -> list[Node]:
-    """The masks of which `mask` is the conjunction."""
-    if mask is None:
-        return []
-    if isinstance(mask, Map) and mask.function == "and":
-        return [part for argument in mask.arguments for part in conjuncts(argument)]
-    return [mask]
-
-
-def differentiable_leaf(node: Node) -> bool:
-    """Whether a gradient with respect to this leaf can be asked for."""
-    if isinstance(node, Input):
-        return not node.detached and node.kind not in ("label", "mask")
-    return isinstance(node, Param) and node.role == "learn"
-
-
-def differentiable(node: Node) -> bool:
-    """Whether the value of `node` passes gradient to any leaf."""
-    reached = {node}
-    for part in reversed(list(walk(node))):
-        if part not in reached or part.is_mask or isinstance(part, StopGrad):
-            continue
-        if differentiable_leaf(part):
-            return True
-        reached.update(_passing(part))
-    return False
-
-
-def _passing(node: Node) -> tuple[Node, ...]:
-    """The parts of a node through which it passes gradient."""
-    if isinstance(node, Reduce):
-        return () if node.op in ("argmax", "count") else (node.body,)
-    if isinstance(node, Select):
-        return (node.body,)
-    return node.children
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lossc.compiler import intervals as iv
-from lossc.compiler.core import NO_AXES, ZERO, Input, Node, Reduce, walk
+from lossc.compiler.core import NO_AXES, ZERO, Input, Node, Reduce, differentiable, walk
 from lossc.compiler.core import where as choose
-from lossc.compiler.table.lowering import differentiable
 
 Operation = Literal["shift", "sum", "max", "any", "ties", "argmax", "select"]
 

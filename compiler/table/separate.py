@@ -11,11 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossc.compiler.core import ONE, ZERO, Index, Map, Node, Size, StopGrad, all_of, apply, walk
+from lossc.compiler.core import ONE, ZERO, Index, Map, Node, Size, StopGrad, all_of, apply, conjuncts, walk
 from lossc.compiler.table import polynomial as poly
 from lossc.compiler.table.centre import Centres
 from lossc.compiler.table.factor import factored
-from lossc.compiler.table.lowering import conjuncts
 from lossc.compiler.table.polynomial import NOTHING, Monomial, Polynomial, atom, total
 from lossc.compiler.table.reading import Expanded, TooLargeError
 from lossc.compiler.table.registry import Registry

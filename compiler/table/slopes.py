@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lossc.compiler.core import ZERO, Index, Input, Map, Node, StopGrad, apply, const, div
+from lossc.compiler.core import ZERO, Index, Input, Map, Node, StopGrad, apply, const, differentiable, div
 from lossc.compiler.core import where as choose
 from lossc.compiler.derivative import derivative, product
 from lossc.compiler.derivative import total as added
 from lossc.compiler.table.canonical import Canonical
 from lossc.compiler.table.factor import factored
-from lossc.compiler.table.lowering import differentiable
 from lossc.compiler.table.registry import Definition
 from lossc.compiler.table.rows import Abstraction
 

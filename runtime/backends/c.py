@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossc.compiler.core import Input
+from lossc.compiler.core import Input, differentiable
 from lossc.compiler.kernels import NoKernelError, kernels
 from lossc.compiler.table import Stream, Table
-from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.chunked import Chunked
 from lossc.runtime.backends.early import Expectation, Visit
 from lossc.runtime.backends.environment import Environment, in_double, in_type

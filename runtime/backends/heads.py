@@ -18,11 +18,11 @@ from math import prod
 import torch
 from torch import Tensor
 
+from lossc.compiler.core import differentiable
 from lossc.compiler.emission import emit
 from lossc.compiler.plan.budget import HEAD_BYTES, HEAD_ROWS, rows_within
 from lossc.compiler.table import Stream, Table
 from lossc.compiler.table.blocks import anchored, components, independent, is_smooth, mixed, needed
-from lossc.compiler.table.lowering import differentiable
 from lossc.runtime.backends.engines import Engine, Kernels
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.passage import Axes, Key, Passage, Rooted, row_bytes

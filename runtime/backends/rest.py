@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lossc.compiler.core import Node
+from lossc.compiler.core import Node, differentiable
 from lossc.compiler.emission import Procedure, emit
 from lossc.compiler.rows import NoRowsError, Output, row_program
-from lossc.compiler.table.lowering import differentiable
 from lossc.grammar.source import Span
 from lossc.runtime.backends.environment import Environment
 from lossc.runtime.backends.reference import Executable

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from lossc.compiler.core import Input, Node, Param, walk
+from lossc.compiler.core import Input, Node, Param, differentiable_leaf, walk
 from lossc.compiler.cut import SEEN
 from lossc.compiler.derivative import derivative
 from lossc.compiler.emission import Procedure, emit
 from lossc.compiler.faults import InternalError
 from lossc.compiler.table import Statistic, Table
-from lossc.compiler.table.lowering import differentiable_leaf
 from lossc.grammar.source import Span
 from lossc.runtime.backends.environment import Environment, in_double, in_type, shaped
 from lossc.runtime.backends.provider import Provider

@@ -18,9 +18,6 @@ _LABELS = {"eager": "eager PyTorch", "terms": "library calls, added up", "compil
            "lce": "F.linear_cross_entropy", "liger": "Liger", "torch": "lossc, backend torch", "c": "lossc, backend c",
            "again": "lossc, blocks made again", "triton": "lossc, backend triton"}  # fmt: skip
 
-Scene = tuple[str, str]
-"""A type of numbers and an allocator: a row of the picture."""
-
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Writes the chart: logarithmic axes, a line at the floor of each objective."""
