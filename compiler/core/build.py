@@ -82,15 +82,6 @@ def conjuncts(mask: Node | None) -> list[Node]:
     return [mask]
 
 
-def conjuncts(mask: Node | None) -> list[Node]:
-    """The masks of which `mask` is the conjunction; none for None, which is true."""
-    if mask is None:
-        return []
-    if isinstance(mask, Map) and mask.function == "and":
-        return [part for argument in mask.arguments for part in conjuncts(argument)]
-    return [mask]
-
-
 def where(condition: Node | None, then: Node, otherwise: Node) -> Node:
     """The choice; it keeps the axes of its condition even where both branches are one value."""
     if condition is None or (then is otherwise and condition.axes <= then.axes):
