@@ -227,11 +227,16 @@ def _differs(node: Node) -> bool:
 
 
 def needed(table: Table) -> Node | None:
-    """A mask over rows outside of which no statistic counts in any root; None where every row may count."""
+    """A mask over rows outside of which no statistic counts in any root; None where every row may count.
+
+    Of a statistic that is made of scores of other rows too, what counts says nothing of these.
+    """
     statistics = frozenset(f"@{statistic.name}" for statistic in table.statistics)
+    blurred = _blurred(table)
     paths: set[Path] = set()
     for root in table.seam:
-        paths |= frozenset(_paths(root.value, statistics))
+        for path in _paths(root.value, statistics):
+            paths.add(frozenset(mask for mask in path if not mask.axes & blurred))
         if frozenset() in paths or len(paths) > MOST_PATHS:
             return None
     ways = [all_of(*sorted(path, key=lambda mask: mask.digest)) for path in sorted(paths, key=_order)]
@@ -240,6 +245,14 @@ def needed(table: Table) -> Node | None:
         assert way is not None
         found = way if found is None else apply("or", found, way)
     return found
+
+
+def _blurred(table: Table) -> frozenset[str]:
+    """The row axes along which operations on scores mix rows."""
+    made = [entry.node for entry in table.computed]
+    made += [stream.source for stream in table.streams if stream.provider not in ("tensor", "parameter", "centred")]
+    of_scores = [part for part in walk(*made) if any(isinstance(leaf, Input) and table.axis in leaf.axes for leaf in walk(part))]
+    return frozenset().union(*map(across, of_scores)) - {table.axis}
 
 
 def _order(path: Path) -> list[bytes]:
@@ -258,20 +271,20 @@ def _paths(root: Node, statistics: frozenset[str]) -> Iterator[Path]:
         if isinstance(node, Input) and node.name in statistics:
             yield path
         for child, more in _below(node):
-            kept = path if not more else path | {mask for mask in more if _is_known(mask, statistics)}
-            stack.append((child, _lowered(kept, node, child)))
+            known = {mask for mask in more if mask.axes <= child.axes and _is_known(mask, statistics)}
+            stack.append((child, _lowered(path, node, child) | known))
     if len(seen) > 64 * MOST_PATHS:
         yield frozenset()
 
 
 def _below(node: Node) -> Iterator[tuple[Node, tuple[Node, ...]]]:
-    """The parts of a node, each with the masks outside of which it is not seen."""
+    """The parts of a node, each with the masks over its own entries outside of which it is not seen."""
     match node:
         case Map(function="where", arguments=(condition, then, otherwise)):
             yield condition, ()
             yield then, (condition,)
             yield otherwise, (apply("not", condition),)
-        case Reduce(body=body, where=Node() as where):
+        case Reduce(body=body, where=Node() as where) | Along(body=body, where=Node() as where):
             yield body, (where,)
             yield from ((child, ()) for child in node.children if child is not body)
         case _:

@@ -72,6 +72,8 @@ FOUND = (
      "+ sum[v](mean[b, t where m](3 * tanh(relu(index[v] / 7 - z[v = y]) / 3))^2)", torch.float64, "one row", True),
     ("mean[b, j where index[b] != index[j]](relu(1 + mean[t](a) - (sg(a - a))[t = 0][b -> j]))", torch.float32, "plain", False),
     ("mean[b, t, v where m]((1 - softmax[v](u * a))^gamma)", torch.float32, "one class", False),
+    ("mean[b, t, v where m](cumsum[t](z)^2)", torch.float64, "plain", True),
+    ("mean[b, t where m](scan[t where m](-log_softmax[v](z)[v = y], 0.9))", torch.float64, "hidden rows of NaN", True),
 )  # fmt: skip
 """Terms that went wrong once: where, and whether scores were those of a head."""
 
