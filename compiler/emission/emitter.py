@@ -156,7 +156,7 @@ class Emitter:
 
     def inside(self, builder: Inner, body: Node, variable: Local) -> Emitter:
         """What emits the body of a search or fold: all that is free of its variable is computed around it."""
-        tracked, untaken = differentiated((body,)), perhaps_untaken((body,))
+        tracked, untaken = differentiated((body,), variable), perhaps_untaken((body,))
         inner = Emitter(builder, self.spans, guards=self.guards, tracked=tracked, untaken=untaken)
         inner.locals[variable] = builder.variable
         inner._around = self

@@ -31,9 +31,13 @@ def emit_opaque(emitter: Emitter, node: Call, guard: Guard) -> Emitted | None:
     return emitter.guarded(emitter.emit(node), guard, safe_number(node.domain)) if guard else rule(emitter, node)
 
 
-def differentiated(roots: Iterable[Node]) -> frozenset[Node]:
-    """The tensors and parameters by which some `grad` differentiates: all of the program reads them as one variable."""
+def differentiated(roots: Iterable[Node], variable: Node | None = None) -> frozenset[Node]:
+    """The tensors and parameters by which some `grad` differentiates: all of the program reads them as one variable.
+
+    In the body of a search those gradients alone are taken that depend on its variable.
+    """
     calls = [node for node in walk(*roots) if isinstance(node, Call) and node.function == "grad"]
+    calls = [call for call in calls if variable is None or variable in walk(call)]
     return frozenset(call.arguments[1] for call in calls if isinstance(call.arguments[1], Input | Param))
 
 

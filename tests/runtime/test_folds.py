@@ -98,6 +98,10 @@ RECURRENCES: dict[str, tuple[str, Callable[[Given], Tensor]]] = {
             torch.ones(3).double(), g,
         ).sum(),
     ),
+    "a gradient of what is outside": (
+        "sum[b](fold[t, a : real where m](tanh(a) + grad[x](x^3), 1))",
+        lambda g: stepwise(lambda a, at: a.tanh() + 3 * g["x"][:, at] ** 2, torch.ones(3).double(), g).sum(),
+    ),
     "axes are mixed": (
         "mean[b](norm[s](fold[t, a : real[s] where m](softmax[s](a) * z + sum[s](a * w)[r -> s], q)))",
         lambda g: stepwise(lambda a, at: a.softmax(-1) * g["z"][:, at] + a @ g["w"], g["q"], g).norm(dim=-1).mean(),
