@@ -285,9 +285,20 @@ class Objective(Running):
             if rows is not None and columns is not None and rows > columns:
                 message = f"a column of `{column}` is read for each row of `{row}`: {rows} rows, and {columns} columns"
                 raise fail("E704", message, help=f"`fill(…[{column} = index[{row}]], 0)` says what counts where there is none")
+        self._check_made(variant, admitted.sizes)
         if self._labels and not torch.compiler.is_compiling():
             self._touch(admitted)
         return admitted
+
+    @staticmethod
+    def _check_made(variant: Variant, given: Mapping[str, int]) -> None:
+        """E704 where an axis that is made in several places, or that a tensor has too, would have two extents."""
+        sizes = dict(given)
+        for made, of in variant.made:
+            known = [each if isinstance(each, int) else sizes[each] for each in of if isinstance(each, int) or each in sizes]
+            if len(known) == len(of) and sizes.setdefault(made, min(known)) != min(known):
+                message = f"`{made}` has {sizes[made]} entries in one place, and {min(known)} in another where it is made"
+                raise fail("E704", message, help="an axis has one extent in a file: give one of the two another name")
 
     def _touch(self, admitted: Admitted) -> None:
         """Restricts axes of training examples to the examples that the call touches, and renumbers its labels."""

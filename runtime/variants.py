@@ -6,7 +6,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from lossc.compiler.core import ONE, ZERO, Call, Index, Input, Node, Reduce, Select, Size, Slice, StopGrad, apply, walk
+from lossc.compiler.core import (
+    ONE,
+    ZERO,
+    Along,
+    Call,
+    Const,
+    Index,
+    Input,
+    Node,
+    Reduce,
+    Rename,
+    Select,
+    Size,
+    Slice,
+    StopGrad,
+    apply,
+    walk,
+)
 from lossc.compiler.draws import NAME
 from lossc.compiler.emission import Extent, emit, made_extents
 from lossc.compiler.given import with_given
@@ -48,6 +65,7 @@ class Variant:
         self.minima = (*_largest(procedure.minima), *_positions(roots))
         self.squares = procedure.squares
         self.diagonals = tuple(_diagonals(roots))
+        self.made = tuple(dict.fromkeys(_made(roots)))
         self.axes = {name: value.axes for name, value in procedure.outputs.items()}
         self.procedure = procedure
         signed = [*((term, int(term.sign)) for term in program.terms), *((entry, 0) for entry in program.monitors)]
@@ -95,6 +113,20 @@ def _origin(axis: str, made: Mapping[str, Extent]) -> str | int:
         case str():
             return _origin(told, made)
     return axis
+
+
+def _made(roots: Mapping[str, Node]) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """Axes that a `->` makes, each with the axes of which the least extent is its own, or with its extent."""
+    for node in walk(*roots.values()):
+        match node:
+            case Rename(old=old, new=new) | Along(op="sort", axis=old, new=str() as new):
+                yield new, (old,)
+            case Slice(new=new, start=start, stop=stop):
+                yield new, (stop - start,)
+            case Along(op="topk", option=Const() as number, new=str() as new):
+                yield new, (int(float(number)),)
+            case Call(function="svdvals" | "eigvals", order=order, produced=(new,)):
+                yield new, order
 
 
 def full(

@@ -141,6 +141,22 @@ def test_more_rows_than_columns_of_a_diagonal(backend: str) -> None:
         objective(s=lossc.Pairs(torch.ones(6, 3), torch.ones(4, 3)))
 
 
+TWICE = "axis b : batch\naxis t\ninput x : real[b, t]\ninput y : real[r]\nminimize\n  f : {}\n"
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        "sum[b, r](sort[t -> r](x)) + sum[r](y)", "sum[r](sum[t](x)[b -> r] * y)", "sum[r](topk[t -> r](x[b = 0], 2) * y)",
+        "sum[b, t, k](x[t -> k] * x[b -> k])", "sum[k](svdvals[b, t -> k](x) * x[t = 0][b -> k])",
+        "sum[b, k](sort[t -> k](x) - x[t -> k = 0..2])",
+    ],
+)  # fmt: skip
+def test_an_axis_that_is_made_has_one_extent(twice: str) -> None:
+    with pytest.raises(LosscError, match="E704"):
+        lossc.loads(TWICE.format(twice))(**({"y": torch.ones(5)} if "y" in twice else {}), x=torch.ones(4, 3))
+
+
 @pytest.mark.parametrize("read", ["s[j = 7]", "sum[k](s[j -> k = 2..9])", "log_softmax[j](s)[j = 4]"])
 @pytest.mark.parametrize("backend", ["reference", "torch", "c"])
 def test_positions_beyond_the_end(read: str, backend: str) -> None:
