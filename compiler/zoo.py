@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lossc.compiler.check import Checked, check_source
 from lossc.compiler.core import walk
-from lossc.compiler.elaborate.of_the_run import PROGRESS
+from lossc.compiler.elaborate.run_values import PROGRESS
 from lossc.compiler.program import Program
 from lossc.compiler.settle import settle
 from lossc.grammar.source import Source

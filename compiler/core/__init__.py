@@ -1,9 +1,18 @@
-"""The core: one typed graph of about a dozen node types, between what was written and what runs.
+"""The core: a typed graph of about a dozen node types, the one form between what was written and what runs.
 
-Nodes are immutable and hash-consed: equal expressions are one node, compared by identity. Each node derives its named
-axes and its domain (the interval of its values) from its parts. Absence has been compiled away: where a value can be
-absent, the graph holds masks. `Reduce.where`, and the condition of `where`, mean *unseen*: an entry that they exclude
-contributes neither value nor gradient, whatever stands there, NaN included.
+Nodes are immutable and hash-consed: equal expressions are one object, compared with `is`. Each node derives its named axes and
+its domain (the interval of its values) from its parts. There is no absence in the graph: where a value may be absent, masks
+say so. An entry that `Reduce.where`, or the condition of the function `where`, excludes is *unseen*: it contributes neither
+value nor gradient, even if it is NaN.
+
+| module | what it has |
+|---|---|
+| `node` | `Node`: axes, domain, parts, digest; interning |
+| `leaves` | `Input`, `Const`, `Param`, `Index`, `Size`, `Draw`, `Local` |
+| `operations` | `Map`, `Reduce`, `Select`, `Slice`, `Rename`, `Along`, `StopGrad`, `Call` |
+| `build` | constructors that flatten sums and products and join masks |
+| `traverse` | walking, rewriting and substituting without recursion |
+| `gradients` | through which nodes gradient passes |
 """
 
 from __future__ import annotations

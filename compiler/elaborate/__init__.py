@@ -1,5 +1,18 @@
-"""From syntax to core: every expression becomes a node with a kind and a presence, or a reported problem.
+"""From syntax to core: every expression becomes a `Value`, a node with a kind and a presence, or a reported problem.
 
-`context.py` holds what one check shares; `expressions.py` dispatches on the form of an expression; the other files
-each hold the rules of one family of forms.
+| modules | what they do |
+|---|---|
+| `context` | what one check shares (`Session`), and what one expression can see and report (`Context`) |
+| `expressions` | decides by its form which rules apply to an expression |
+| `arithmetic` | operators, comparisons, choices, elementwise functions |
+| `reductions` | `mean[b where m](x)`, groups, and operations along an axis |
+| `selections`, `places` | `x[v = y]`, slices, renamed axes; positions that cannot lie outside an axis |
+| `linear` | `dot`, `norm`, `cov`, `logdet`, `sinkhorn`, … over named axes |
+| `special`, `run_values` | `sg`, `fill`, `total`, `index`, `size`; `step`, `ramp`, draws |
+| `searches`, `folds`, `variables` | calls that bind a variable: `grad`, `worst`, `root`, `fold`; what `grad` differentiates by |
+| `models`, `externs` | calls of the caller's networks and functions |
+| `groups`, `leaves` | groups of weights, as a whole and tensor by tensor |
+| `terms`, `binding`, `signature`, `misfit` | calls of terms: arguments, axes, and what to say where they do not fit |
+| `types`, `declarations`, `laws` | types as written against kinds; declared names; claims |
+| `unknown` | names that stand for nothing, and what was probably meant |
 """

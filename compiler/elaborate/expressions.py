@@ -21,7 +21,7 @@ from lossc.compiler.elaborate import (
 )
 from lossc.compiler.elaborate.context import Context, axes_text
 from lossc.compiler.elaborate.declarations import value_of
-from lossc.compiler.elaborate.of_the_run import run_value
+from lossc.compiler.elaborate.run_values import run_value
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.unknown import unknown_function, unknown_value
 from lossc.compiler.primitives import FUNCTIONS

@@ -7,8 +7,8 @@ from dataclasses import replace
 from lossc.compiler import core
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
-from lossc.compiler.elaborate.of_the_run import draw, ramp
 from lossc.compiler.elaborate.places import columns_there
+from lossc.compiler.elaborate.run_values import draw, ramp
 from lossc.compiler.elaborate.signature import take
 from lossc.compiler.kinds import REAL
 from lossc.compiler.values import WRONG, Value

@@ -1,4 +1,21 @@
-"""Backends: how a program is run. This is the one place that makes them."""
+"""Backends: how a program is run. This module is the one place that makes them.
+
+| modules | what they do |
+|---|---|
+| `reference` | runs an emitted procedure, one torch operation after another |
+| `choose` | `auto`: which backend, by size |
+| `fused`, `rest` | a program whose tables run on a backend; whatever is in no table |
+| `environment`, `provider` | what a table is given; streams that a torch operation delivers |
+| `seam`, `seam_rows`, `rows` | the seam of a table; programs on rows |
+| `chunked`, `passes`, `blocks` | `torch`: closed form, block of rows by block of rows |
+| `c`, `native`, `toolchain`, `cache` | `c`: kernels built by the system's compiler |
+| `kernel_calls`, `row_arguments`, `places`, `pool` | calls of a kernel: arguments, pointers, memory for results |
+| `operators`, `probes`, `early`, `once` | kernels inside autograd and `torch.compile`; gradients formed with the values |
+| `triton`, `triton_functions` | `triton`: kernels for a GPU |
+| `heads`, `projection`, `passage`, `rounding`, `engines` | tables over linear heads, whose logits are never whole |
+| `layered`, `both_ways` | matrices of all pairs of two batches |
+| `sharded`, `shard_kernels` | heads split over the ranks of a process group |
+"""
 
 from __future__ import annotations
 
