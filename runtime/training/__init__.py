@@ -3,7 +3,7 @@
 | modules | what they do |
 |---|---|
 | `runfile`, `sections`, `feed_sections`, `reading` | the run file: its keys, and every mistake in it |
-| `planning`, `objective`, `folder`, `damage` | what will be run: file, command line and objective together; the folder of a run |
+| `planning`, `objective`, `folder`, `damage` | what will be run: file, options and objective together; the folder of a run |
 | `sources`, `rows` | rows of data, from files and from what every installation has |
 | `preparation`, `encoding`, `tokenizer`, `sequences`, `examples` | from rows to tensors, and to batches |
 | `feeds`, `questions` | the tensors of each setting, and what fills each tensor of an objective |
