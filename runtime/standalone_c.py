@@ -19,6 +19,7 @@ from lossc.runtime.backends.fused import Fused
 from lossc.runtime.backends.kernel_calls import axes_of
 from lossc.runtime.backends.native import STREAMING_BYTES, _Call, merged
 from lossc.runtime.backends.pool import PAGE, SMALLEST, Pool, _mapped
+from lossc.runtime.backends.provider import Provider
 from lossc.runtime.backends.seam import Scalars, Stage, _Attached
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
@@ -79,8 +80,8 @@ STREAMING_BYTES = {STREAMING_BYTES}"""
 _PASTED = (
     in_type, shaped, _Call, merged, _Attached, template_c.Known, template_c.known_of, template_c.made_extent,
     template_c.Kernel, template_c.library, template_c.Call, template_c.Rows, template_c.gradient_of,
-    template_c.with_statistics, template_c.stream, template_c.Delivered, template_c.Provided, template_c.hidden,
-    template_c.provided, template_c.Stage, template_c.through_stage,
+    template_c.with_statistics, template_c.stream, template_c.Delivered, template_c.Provided, template_c.provided,
+    template_c.with_delivered, template_c.Stage, template_c.through_stage,
 )  # fmt: skip
 
 
@@ -161,11 +162,8 @@ class _Printing:
         seam = self.fused._seams[at]
         self.steps.append("inner = known")
         for number, provider in enumerate(self.fused._providers[at]):
-            name = f"provided_{at}_{number}"
-            self.function(name, provider.executable.procedure, "What a torch operation delivers.")
-            reads = tuple(("parameter" if r.param else "tensor", r.name, r.axes, r.apart) for r in provider.reads)
-            made = f"Delivered({name}, {provider.name!r}, {provider.axes!r}, {reads!r})"
-            self.steps.append(f"inner = provided({made}, inner)")
+            made = self._delivered(f"provided_{at}_{number}", provider, "What a torch operation delivers.")
+            self.steps.append(f"inner = with_delivered({made}, inner)")
         for number, kernel in enumerate(plan):
             name = f"arguments_{at}_{number}"
             self.function(name, _arguments(kernel), "What a kernel is given for each row.")
@@ -179,6 +177,13 @@ class _Printing:
             f"outputs |= {{name: in_type(value, like) for name, (value, _) in seam_{at}(inner).items()}}"
         )
 
+    def _delivered(self, name: str, provider: Provider, about: str) -> str:
+        """Prints the operation of a provider, as it is and as it is differentiated; the text that makes its record."""
+        self.function(name, provider.executable.procedure, about)
+        self.function(f"{name}_attached", provider.attached.procedure, "The same, of which the entries of a mask are seen.")
+        reads = tuple(("parameter" if read.param else "tensor", read.name) for read in provider.reads)
+        return f"Delivered({name}, {name}_attached, {provider.name!r}, {provider.axes!r}, {reads!r})"
+
     def _stage(self, place: str, stage: Stage) -> None:
         scalars: Scalars = stage.scalars
         self.function(f"values_{place}", scalars.values.procedure, "Row values that stand in the bodies of statistics.")
@@ -186,8 +191,7 @@ class _Printing:
         self.function(f"sensitivities_{place}", stage.sensitivities.procedure, "d statistic / d row value.")
         mixed = []
         for number, provider in enumerate(scalars.mixed):
-            mixed.append(f"mixed_{place}_{number}")
-            self.function(mixed[-1], provider.executable.procedure, "A row value that mixes rows.")
+            mixed.append(self._delivered(f"mixed_{place}_{number}", provider, "A row value that mixes rows."))
         leaves = {
             name: tuple(("tensor" if hasattr(leaf, "kind") else "parameter", leaf.name, leaf.order) for leaf in found)
             for name, found in scalars.leaves.items()

@@ -272,19 +272,25 @@ def stream(kernel: Kernel, source: str, axes: Axes, known: Known) -> tuple[Tenso
 class Delivered(NamedTuple):
     """A stream or row value that a torch operation delivers, with its axes, and what the operation reads.
 
-    Of each that is read: `tensor` or `parameter`, its name, its axes, and those along which the operation mixes no entries.
+    `attached` is the operation as it is differentiated, of which only the entries of the mask `@seen` are seen. What is read
+    is a `tensor` or a `parameter`, with its name.
     """
 
     procedure: Procedure
+    attached: Procedure
     name: str
     axes: Axes
-    reads: tuple[tuple[str, str, Axes, Axes], ...]
+    reads: tuple[tuple[str, str], ...]
 
-    def value(self, known: Known, read: Sequence[Tensor]) -> Tensor:
+    def value(self, known: Known, read: Sequence[Tensor], upstream: Tensor | None = None) -> Tensor:
+        """Its value; with the gradient that arrives at it, to be differentiated."""
         tensors, params = dict(known.tensors), dict(known.params)
-        for (place, name, *_), value in zip(self.reads, read, strict=True):
+        for (place, name), value in zip(self.reads, read, strict=True):
             (params if place == "parameter" else tensors)[name] = value
-        value, axes = self.procedure(known._replace(tensors=tensors, params=params))[self.name]
+        procedure = self.procedure
+        if upstream is not None:
+            tensors["@seen"], procedure = upstream != 0, self.attached
+        value, axes = procedure(known._replace(tensors=tensors, params=params))[self.name]
         return shaped(value, axes, self.axes, known.sizes)
 
 
@@ -300,31 +306,27 @@ class Provided(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        delivered: Delivered = ctx.delivered
         needed = ctx.needs_input_grad[2:]
         with torch.enable_grad():
             held = [value.detach().requires_grad_(need) for value, need in zip(ctx.saved_tensors, needed, strict=True)]
-            value = delivered.value(ctx.known, held)
+            value = ctx.delivered.value(ctx.known, held, upstream)
         wanted = [value for value in held if value.requires_grad]
+        if not value.requires_grad:
+            return (None,) * (2 + len(needed))
         found = iter(torch.autograd.grad(value, wanted, upstream.to(value.dtype), allow_unused=True))
-        gradients = [next(found) if need else None for need in needed]
-        pairs = zip(gradients, delivered.reads, strict=True)
-        return None, None, *(g if g is None or not read[3] else hidden(g, upstream, delivered, read) for g, read in pairs)
+        return None, None, *(next(found) if need else None for need in needed)
 
 
-def hidden(gradient: Tensor, upstream: Tensor, delivered: Delivered, read: tuple[str, str, Axes, Axes]) -> Tensor:
-    """The gradient, 0 wherever the upstream gradient is 0."""
-    reached = upstream != 0
-    for at, axis in reversed(list(enumerate(delivered.axes))):
-        reached = reached if axis in read[3] else reached.any(at)
-    order = tuple(axis for axis in delivered.axes if axis in read[3])
-    return torch.where(shaped(reached, order, read[2], dict(zip(read[2], gradient.shape, strict=True))), gradient, 0.0)
+def provided(delivered: Delivered, known: Known) -> Tensor:
+    """What an operation delivers."""
+    read = [(known.params if place == "parameter" else known.tensors)[name] for place, name in delivered.reads]
+    value: Tensor = Provided.apply(delivered, known, *read)  # type: ignore[no-untyped-call]
+    return value
 
 
-def provided(delivered: Delivered, known: Known) -> Known:
+def with_delivered(delivered: Delivered, known: Known) -> Known:
     """The same with what an operation delivers, under `@name`."""
-    read = [(known.params if place == "parameter" else known.tensors)[name] for place, name, *_ in delivered.reads]
-    return known.having({f"@{delivered.name}": Provided.apply(delivered, known, *read)})  # type: ignore[no-untyped-call]
+    return known.having({f"@{delivered.name}": provided(delivered, known)})
 
 
 class Stage(NamedTuple):
@@ -336,7 +338,7 @@ class Stage(NamedTuple):
     values: Procedure
     slopes: Procedure
     leaves: Mapping[str, tuple[tuple[str, str, Axes], ...]]
-    mixed: tuple[Procedure, ...]
+    mixed: tuple[Delivered, ...]
     sensitivities: Procedure
     receiving: tuple[tuple[str, Axes, tuple[str, ...]], ...]
 
@@ -345,7 +347,7 @@ def through_stage(stage: Stage, known: Known) -> Known:
     """The same with statistics that pass gradient to the row values in their bodies."""
     rows: dict[str, tuple[Tensor, Axes]] = {}
     for mixed in stage.mixed:
-        rows |= mixed(known)
+        rows[mixed.name] = provided(mixed, known), mixed.axes
     with torch.no_grad():
         values, slopes, sensitivities = stage.values(known), stage.slopes(known), stage.sensitivities(known)
     for name, (computed, axes) in values.items():

@@ -36,10 +36,10 @@ def emit_along(emitter: Emitter, node: Along, guard: Guard) -> Emitted:
 
 def _seen(emitter: Emitter, node: Along, guard: Guard) -> Guard:
     """The guard of the body: an entry is seen where some entry of the result that is made of it is."""
-    if node.op == "shift" and node.where is None and node.by is None:
-        return ahead(guard, node.axis, _whole(emitter, node))
+    if node.op == "shift":
+        return ahead(guard, node.axis, _whole(emitter, node), node.where, node.by)
     if node.op in RUNNING:
-        return ahead(guard, node.axis, None)
+        return ahead(guard, node.axis, None, None, node.by)
     return projected(guard, axes_of(guard) - {node.axis, node.new or node.axis})
 
 

@@ -42,18 +42,14 @@ from lossc.compiler.emission.calls import emit_call
 from lossc.compiler.emission.facts import leaf, literal_places, may_be_infinite, may_vanish, safe_number
 from lossc.compiler.emission.guards import (
     ALL,
-    Ahead,
-    Condition,
     Guard,
-    Lifted,
-    Read,
-    Renamed,
     extended,
     projected,
     read,
     renamed,
     unlifted,
 )
+from lossc.compiler.emission.masks import emit_condition
 from lossc.compiler.emission.nested import Inner
 from lossc.compiler.emission.opaque import differentiated, emit_opaque
 from lossc.compiler.emission.procedure import Emitted, Slot, ValueType
@@ -175,7 +171,7 @@ class Emitter:
     def _is_around(self, guard: Guard) -> bool:
         return all(
             self._is_free(part) if isinstance(part, Node)
-            else self._is_around(part.guard) and (not isinstance(part, Read) or self._is_free(part.at))
+            else self._is_around(part.guard) and all(map(self._is_free, part.reads))
             for part in guard
         )  # fmt: skip
 
@@ -198,46 +194,11 @@ class Emitter:
             assert isinstance(self.builder, Inner)
             self._masks[guard] = self.builder.capture(self._around.mask_of(unlifted(guard, self.builder.step)))
         if guard not in self._masks:
-            last = self._condition(guard[-1], guard[:-1])
+            last = emit_condition(self, guard[-1], guard[:-1])
             if len(guard) > 1:
                 last = self.elementwise("torch.logical_and", (self.mask_of(guard[:-1]), last), "mask")
             self._masks[guard] = last
         return self._masks[guard]
-
-    def _condition(self, condition: Condition, before: Guard) -> Emitted:
-        match condition:
-            case Lifted(guard=guard, over=over):
-                mask = self.mask_of(guard)
-                dims = tuple(at for at, axis in enumerate(mask.axes) if axis in over)
-                kept = [axis for axis in mask.axes if axis not in over]
-                if not dims:
-                    return mask
-                return self.builder.call("operations.masked_any", (mask.at, None), kept, "mask", dims=dims)
-            case Renamed(guard=guard, old=old, new=new):
-                return self.relabelled(self.mask_of(guard), new, old)
-            case Ahead(guard=guard, axis=axis, amount=amount):
-                mask = self.builder.expanded(self.mask_of(guard), (axis,))
-                dim = mask.axes.index(axis)
-                if amount is None:
-                    return self.builder.call("operations.suffix_any", (mask.at,), mask.axes, "mask", dim=dim)
-                return self.builder.call(
-                    "operations.shifted_mask", (mask.at,), mask.axes, "mask", dim=dim, amount=amount
-                )
-            case Read():
-                return self._read_entries(condition)
-        return self.emit(condition, before)
-
-    def _read_entries(self, condition: Read) -> Emitted:
-        """Where an entry along an axis is read by a place that the guard admits."""
-        at = self.builder.integer(self.emit(condition.at))
-        mask = self.mask_of(condition.guard) if condition.guard else None
-        axes = {*at.axes, *(mask.axes if mask is not None else ())}
-        kept = self.builder.sorted(axes & condition.rest)
-        new = self.builder.sorted(axes - condition.rest)
-        places = [None if x is None else self.builder.arranged(x, (*kept, *new)).at for x in (at, mask)]
-        operands = (*places, self.builder.size(condition.axis))
-        found = self.builder.call("operations.read", operands, (*kept, condition.axis), "mask", number=len(new))
-        return self.builder.arranged(found, self.builder.sorted(found.axes))
 
     def guarded(self, value: Emitted, guard: Guard, safe: float) -> Emitted:
         """The value with a safe number wherever the guard does not hold."""
@@ -393,7 +354,7 @@ class Emitter:
             inner = extended(inner, apply("lt", Index(node.axis), const(node.stop)))
         elif isinstance(node.at, int):
             inner = extended(inner, apply("eq", Index(node.axis), const(node.at)))
-        elif self.guards and _stands_apart(node.body, node.axis) and self.passes(node.body):
+        elif self.guards and not _is_of_all(node.body, node.axis) and self.passes(node.body):
             inner = read(guard, node.body.axes, node.axis, node.at)
         return self._read(node, self.emit(node.body, inner))
 
@@ -426,14 +387,19 @@ class Emitter:
         raise LosscError([error("E601", message, self.spans.get(node, NOWHERE))])
 
 
-def _stands_apart(node: Node, axis: str) -> bool:
-    """Whether entries along an axis are computed each from its own, or from those before it."""
+def _is_of_all(node: Node, axis: str) -> bool:
+    """Whether each entry along an axis is made of all of them, so that it tells nothing which ones are read."""
     match node:
-        case Along(axis=own, op=op):
-            return own != axis or op in RUNNING
-        case Select(body=body) | Slice(body=body):
-            return leaf(node) is None and _stands_apart(body, axis)
-    return isinstance(node, Reduce)
+        case Along(axis=own, new=new, op=op):
+            return axis in (own, new) and op not in (*RUNNING, "shift")
+        case Rename(body=body, old=old, new=new) | Slice(body=body, axis=old, new=new):
+            return _is_of_all(body, old if axis == new else axis)
+        case Select(body=body):
+            return _is_of_all(body, axis)
+        case Call(function=function, consumed=consumed, produced=produced):
+            mixed = {*consumed} ^ {*produced} if function == "fold" else {*consumed, *produced}
+            return axis in mixed or (node.is_opaque and function != "fold")
+    return False
 
 
 def _title(node: Node) -> str:

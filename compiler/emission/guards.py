@@ -25,6 +25,10 @@ class Lifted:
     def axes(self) -> Axes:
         return axes_of(self.guard) - self.over
 
+    @property
+    def reads(self) -> tuple[Node, ...]:
+        return ()
+
 
 @dataclass(frozen=True)
 class Renamed:
@@ -38,18 +42,31 @@ class Renamed:
     def axes(self) -> Axes:
         return (axes_of(self.guard) - {self.new}) | {self.old}
 
+    @property
+    def reads(self) -> tuple[Node, ...]:
+        return ()
+
 
 @dataclass(frozen=True)
 class Ahead:
-    """True at i where the guard holds `amount` entries later, or, without an amount, at i or anywhere later."""
+    """True at i where the guard holds `amount` entries later, or, without an amount, at i or anywhere later.
+
+    Entries outside `where` do not exist, and those of another value of the label `by` are of another sequence.
+    """
 
     guard: Guard
     axis: str
     amount: int | None
+    where: Node | None = None
+    by: Node | None = None
 
     @cached_property
     def axes(self) -> Axes:
-        return axes_of(self.guard)
+        return axes_of(self.guard).union(*(part.axes for part in self.reads))
+
+    @property
+    def reads(self) -> tuple[Node, ...]:
+        return tuple(part for part in (self.where, self.by) if part is not None)
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,10 @@ class Read:
     @cached_property
     def axes(self) -> Axes:
         return self.rest | {self.axis}
+
+    @property
+    def reads(self) -> tuple[Node, ...]:
+        return (self.at,)
 
 
 Condition: TypeAlias = "Node | Lifted | Renamed | Ahead | Read"
@@ -109,8 +130,8 @@ def renamed(guard: Guard, old: str, new: str) -> Guard:
     return (Renamed(guard, old, new),) if new in axes_of(guard) else guard
 
 
-def ahead(guard: Guard, axis: str, amount: int | None) -> Guard:
-    return (Ahead(guard, axis, amount),) if axis in axes_of(guard) else guard
+def ahead(guard: Guard, axis: str, amount: int | None, where: Node | None = None, by: Node | None = None) -> Guard:
+    return (Ahead(guard, axis, amount, where, by),) if axis in axes_of(guard) else guard
 
 
 def unlifted(guard: Guard, axis: str | None) -> Guard:

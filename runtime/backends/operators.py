@@ -37,7 +37,7 @@ _REGISTERED: dict[str, RowOperators] = {}
 
 
 def row_operators(calls: KernelCalls) -> RowOperators:
-    """The operators of a kernel; equal kernels share them."""
+    """The operators of a kernel; those share them that are equal in their names too, by which they are given what they read."""
     key = _key(calls)
     if key not in _REGISTERED:
         _REGISTERED[key] = RowOperators(calls, key)
@@ -51,9 +51,11 @@ def _key(calls: KernelCalls) -> str:
     texts = [source(kernel, "statistics", "float", types, ()).text, source(kernel, "gradient", "float", types, wants).text]
     if kernel.adjoints is not None:
         texts.append(source(kernel, "visit", "float", types, wants).text)
-    counts = [len(kernel.streams), len(kernel.arguments), *(len(calls.axes_kept(s)) for s in kernel.every)]
-    places = [[axes.index(axis) for axis in s.rows] for s in kernel.every for axes in [calls.axes_kept(s)]]
-    return hashlib.sha256(repr((texts, counts, places)).encode()).hexdigest()[:16]
+    names = (
+        calls.axes, [(s.name, s.provider, axes_of(s)) for s in kernel.streams],
+        [(a.leaf.name, a.leaf.order) for a in kernel.arguments], [(s.name, s.rows, calls.axes_kept(s)) for s in kernel.every],
+    )  # fmt: skip
+    return hashlib.sha256(repr((texts, names)).encode()).hexdigest()[:16]
 
 
 class RowOperators:

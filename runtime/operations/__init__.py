@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lossc.runtime.operations.along import (
+    ahead,
     cumlogsumexp,
     cummax,
     cumprod,
@@ -55,8 +56,6 @@ from lossc.runtime.operations.layout import (
     least,
     number,
     read,
-    shifted_mask,
-    suffix_any,
     take,
     zeros,
 )
@@ -98,6 +97,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "add",
+    "ahead",
     "align",
     "attached",
     "called",
@@ -160,7 +160,6 @@ __all__ = [
     "row_log",
     "scan",
     "shift",
-    "shifted_mask",
     "sign",
     "sinkhorn",
     "softmax",
@@ -169,7 +168,6 @@ __all__ = [
     "sort",
     "sorted_leaves",
     "spread",
-    "suffix_any",
     "svdvals",
     "take",
     "ties",

@@ -150,6 +150,15 @@ def shift(
     return torch.where(inside if mask is None else inside & mask, earlier, fill)
 
 
+def ahead(mask: Tensor, admitted: Tensor | None, label: Tensor | None, amount: int | None, dim: int) -> Tensor:
+    """At i whether the mask is true `amount` entries later, or, for None, at i or anywhere later."""
+    if amount is not None:
+        return shift(mask, admitted, label, False, -amount, dim) != 0
+    if label is None:
+        return mask.flip(dim).to(torch.int64).cumsum(dim).gt(0).flip(dim)
+    return running(mask.flip(dim), label.flip(dim), torch.logical_or, False, dim).flip(dim)
+
+
 def rank(x: Tensor, mask: Tensor | None, label: Tensor | None, dim: int) -> Tensor:
     """The number of entries before this one in ascending stable order, from 0."""
     x = x.detach() if mask is None else torch.where(mask, x.detach(), 0.0)

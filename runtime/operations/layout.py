@@ -82,16 +82,3 @@ def read(at: Tensor, mask: Tensor | None, size: int, number: int) -> Tensor:
     places = places.flatten(-number) if number else places.unsqueeze(-1)
     found = torch.zeros(*places.shape[:-1], size + 1, dtype=torch.bool, device=at.device)
     return found.scatter(-1, places, True).narrow(-1, 0, size)
-
-
-def shifted_mask(mask: Tensor, dim: int, amount: int) -> Tensor:
-    """At i the value of the mask at i + amount, false outside: the entries that a shift by `amount` reads."""
-    size = mask.shape[dim]
-    source = torch.arange(size, device=mask.device) + amount
-    inside = ((source >= 0) & (source < size)).reshape(-1, *[1] * (mask.dim() - 1 - dim))
-    return mask.index_select(dim, source.clamp(0, max(size - 1, 0))) & inside
-
-
-def suffix_any(mask: Tensor, dim: int) -> Tensor:
-    """At i whether the mask is true at i or later."""
-    return mask.flip(dim).to(torch.int64).cumsum(dim).gt(0).flip(dim)

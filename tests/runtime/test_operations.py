@@ -280,9 +280,14 @@ def test_group_sum_skips_none() -> None:
 
 def test_masks_that_look_ahead() -> None:
     mask = torch.tensor([[True, False, True]])
-    assert operations.shifted_mask(mask, 1, 1).tolist() == [[False, True, False]]
-    assert operations.shifted_mask(mask, 1, -1).tolist() == [[False, True, False]]
-    assert operations.suffix_any(torch.tensor([[False, True, False]]), 1).tolist() == [[True, True, False]]
+    assert operations.ahead(mask, None, None, 1, 1).tolist() == [[False, True, False]]
+    assert operations.ahead(mask, None, None, -1, 1).tolist() == [[False, True, False]]
+    last, group = torch.tensor([[False, False, True, False]]), torch.tensor([[0, 1, 0, 0]])
+    assert operations.ahead(last, None, None, None, 1).tolist() == [[True, True, True, False]]
+    assert operations.ahead(last, None, group, None, 1).tolist() == [[True, False, True, False]]
+    assert operations.ahead(last, None, group, 1, 1).tolist() == [[True, False, False, False]]
+    admitted = torch.tensor([[True, False, True, True]])
+    assert operations.ahead(last, admitted, None, 1, 1).tolist() == [[True, False, False, False]]
 
 
 def test_norm_scales() -> None:

@@ -12,7 +12,7 @@ from tests.runtime import fused_cases as cases
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lossc import Objective
+from lossc import Objective, loads
 from lossc.runtime.backends import operators, probes
 from lossc.runtime.backends.early import Expectation, Visit
 from lossc.runtime.backends.kernel_calls import KernelCalls, Written
@@ -185,3 +185,20 @@ def test_a_copy_of_a_probe_has_nothing() -> None:
     assert probes.kept(probe) is visit
     assert probes.kept(probe.clone()) is None
     assert probes.kept(torch.empty(0, dtype=torch.float64)) is None
+
+
+def test_equal_kernels_of_tensors_and_axes_of_other_names() -> None:
+    """Each objective is told apart by the names under which its operators find what they read."""
+    for z, y, b, v in (("logits", "labels", "b", "v"), ("scores", "answers", "row", "c"), ("labels", "logits", "v", "b")):
+        text = f"""
+axis {b} : batch
+input {z} : logits[{b}, {v}]
+data  {y} : label[{b}] in {v}
+minimize
+  ce : mean[{b}](logsumexp[{v}]({z}) - {z}[{v} = {y}])
+"""
+        given = {z: torch.randn(6, 9, requires_grad=True), y: torch.randint(0, 9, (6,))}
+        loss = torch.compile(loads(text, backend="c"), fullgraph=True, backend="aot_eager")(**given).loss
+        wanted = torch.nn.functional.cross_entropy(given[z], given[y])
+        torch.testing.assert_close(loss, wanted)
+        torch.testing.assert_close(*(torch.autograd.grad(value, given[z])[0] for value in (loss, wanted)))
