@@ -77,14 +77,14 @@ def reduce(ctx: Context, name: str, scope: Scope, value: Value, option: Node | N
 def _presence(name: str, scope: Scope, value: Value, present: Node | None, option: Node | None) -> Node | None:
     """When the result exists: see Absent values on the language page."""
     some = _any(scope, present)
+    if name in ("std", "var") and option is not None:
+        number = core.Reduce("count", scope.over, value.node, present, scope.groups)
+        return core.all_of(some, core.apply("lt", option, number))
     if scope.groups is not None:
         return some
     if name == "argmax":
         return None
     if name in MEAN_LIKE:
-        if name in ("std", "var") and option is not None:
-            number = core.Reduce("count", scope.over, value.node, present)
-            return core.all_of(some, core.apply("lt", option, number))
         return some if present is not None else None
     if value.present is None or some is None:
         return None

@@ -226,19 +226,20 @@ def axis_constant(ctx: Context, expr: syntax.AxisConstant) -> Value:
     axis = ctx.axis(expr.axis, expr.span)
     if axis is None:
         return WRONG
-    if axis.positions is None:
+    given = dict(expr.entries)
+    positions = tuple(given) if axis.positions is None and axis.formal else axis.positions
+    if positions is None:
         return ctx.wrong("E307", f"axis `{expr.axis}` has no named positions", expr.span,
                          help=f"declare them: `axis {expr.axis} = {{a, b}}`")  # fmt: skip
-    given = dict(expr.entries)
     for name, value in expr.entries:
-        if name not in axis.positions:
+        if name not in positions:
             return ctx.wrong("E307", f"axis `{expr.axis}` has no position `{name}`", value.span,
-                             help=did_you_mean(name, axis.positions))  # fmt: skip
-    missing = [position for position in axis.positions if position not in given]
+                             help=did_you_mean(name, positions))  # fmt: skip
+    missing = [position for position in positions if position not in given]
     if missing or len(given) != len(expr.entries):
         what = f"`{missing[0]}` has no value" if missing else "a position is given twice"
         return ctx.wrong("E307", f"{what} in this constant along `{expr.axis}`", expr.span)
-    values = [ctx.value(given[position]) for position in axis.positions]
+    values = [ctx.value(given[position]) for position in positions]
     if any(value.wrong for value in values):
         return WRONG
     node, present = values[-1].node, core.all_of(*(value.present for value in values))

@@ -118,6 +118,8 @@ CASES = {
     "sum[b](w[group = g])": 50,
     "mean[b](w[group = g])": 25,
     "sum[group, t](max[b by g](y))": 10 + 42,
+    "mean[group](std[b by g](x, ddof = 1))": ABSENT,
+    "sum[b](mean[segment](var[t by s where y > 1](y, ddof = 1)))": 1.5,
     # along an axis
     "mean[b, t](cumsum[t where m](y))": 104 / 6,
     "sum[b, t](softmax[t where m](y))": 2,

@@ -125,3 +125,12 @@ def test_a_literal_is_exact() -> None:
             ).problems.found
             == []
         )
+
+
+def test_a_constant_along_an_axis_of_a_term() -> None:
+    """Its positions are those of the axis that the term is called with."""
+    found = program("signed(s)", "term signed(u : real[side]) = side{right: -1, left: 1} * u")
+    assert found.lets["probe"].node is probe("side{left: 1, right: -1} * s").node
+    signed = "term signed(u : real[side]) = side{right: -1, up: 1} * u"
+    wrong = f"{DECLARATIONS}{signed}\nminimize\n  l : mean[b](signed(s)[side = left])\n"
+    assert "E307" in {problem.code for problem in check_source(Source("axes.loss", wrong)).problems.errors}
