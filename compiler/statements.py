@@ -7,8 +7,8 @@ from typing import Literal
 from lossc.compiler import core
 from lossc.compiler import intervals as iv
 from lossc.compiler.builtins import REDUCTIONS
+from lossc.compiler.elaborate.brackets import read_scope
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
-from lossc.compiler.elaborate.reductions import read_scope
 from lossc.compiler.elaborate.types import read_type
 from lossc.compiler.intervals import Interval
 from lossc.compiler.lagrangian import multiplier

@@ -8,7 +8,9 @@ from fractions import Fraction
 from lossc.compiler import core
 from lossc.compiler.builtins import ALONG, BUILT_IN, LINEAR, REDUCTIONS, RUN_VALUES, SEARCHES
 from lossc.compiler.elaborate import (
+    along,
     arithmetic,
+    derivatives,
     folds,
     leaves,
     linear,
@@ -130,7 +132,7 @@ def _call(ctx: Context, expr: syntax.Call) -> Value:
     if not isinstance(head, syntax.Name):
         return ctx.wrong("E207", "only a name can be called", expr.function.span)
     if head.primes:
-        return terms.derivative_call(ctx, head, expr)
+        return derivatives.derivative_call(ctx, head, expr)
     given = ctx.frame.values.get(head.id)
     if isinstance(given, Value) and given.term is not None:
         return terms.call(ctx, given.term, bracket, expr)
@@ -169,7 +171,7 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
     if head.id in REDUCTIONS:
         return reductions.reduction(ctx, head.id, bracket, expr)
     if head.id in ALONG:
-        return reductions.along(ctx, head.id, bracket, expr)
+        return along.along(ctx, head.id, bracket, expr)
     if head.id in LINEAR:
         return linear.linear(ctx, head.id, bracket, expr)
     if head.id in SEARCHES:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from lossc.compiler import core
 from lossc.compiler import intervals as iv
 from lossc.compiler.core import Call, Node
+from lossc.compiler.elaborate.brackets import read_where
 from lossc.compiler.elaborate.context import Context, declared_note, describe
 from lossc.compiler.elaborate.groups import beside_weights, hidden_axis
-from lossc.compiler.elaborate.reductions import read_where
 from lossc.compiler.kinds import REAL
 from lossc.compiler.values import WRONG, Value, mask
 from lossc.grammar import syntax

@@ -11,8 +11,9 @@ from lossc.compiler import core
 from lossc.compiler import intervals as iv
 from lossc.compiler.constants import constant_value
 from lossc.compiler.core import Node
+from lossc.compiler.elaborate.brackets import Scope, read_where
 from lossc.compiler.elaborate.context import MAX_UPDATES, Context, describe
-from lossc.compiler.elaborate.reductions import Scope, read_where, reduce
+from lossc.compiler.elaborate.reductions import reduce
 from lossc.compiler.elaborate.signature import Given, take
 from lossc.compiler.kinds import REAL
 from lossc.compiler.values import WRONG, Value
