@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.messages import fail
 
 ALLOWED = '`allow=("package.module",)`'
@@ -43,7 +45,12 @@ def brief(value: object) -> str:
     except Exception:  # what an object says of itself is its own affair
         text = type(value).__name__
     first, *rest = text.splitlines() or [""]
-    return f"{first[:60]}…" if rest or len(first) > 60 else first
+    return shortened(first, 60, more=bool(rest))
+
+
+def shortened(text: str, most: int, *, more: bool = False) -> str:
+    """A text on one line, cut off behind so many characters."""
+    return f"{text[:most]}…" if more or len(text) > most else text
 
 
 def a_whole_number(name: str, value: object, *, code: str = "E726") -> int:
@@ -63,6 +70,28 @@ def a_number(name: str, value: object, *, code: str = "E726") -> float:
     if number is None or not math.isfinite(number):
         raise fail(code, f"`{name}` must be a finite number", found=brief(value))
     return number
+
+
+def a_device(name: str, value: object) -> torch.device:
+    """A device of torch that is there."""
+    try:
+        device = torch.device(value)  # type: ignore[call-overload]
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError):
+        raise fail("E726", f"`{name}` must be a device that is here", found=brief(value), help='such as `"cpu"`') from None
+    return cast(torch.device, device)
+
+
+@contextmanager
+def answering(name: str, *, code: str = "E726") -> Iterator[None]:
+    """What torch says of arguments that a function of its own does not take, as a diagnostic of that function."""
+    try:
+        yield
+    except LosscError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as problem:
+        reason = " ".join(str(problem).split())
+        raise fail(code, f"`{name}` cannot be done with this", found=shortened(reason, 200)) from problem
 
 
 def by_name(name: str, value: object, what: str, *, code: str = "E726") -> dict[str, Any]:
@@ -87,6 +116,11 @@ def modules(value: object) -> tuple[str, ...]:
     """`allow`: names of modules; one alone may stand by itself."""
     names = [value] if isinstance(value, str) else an_instance("allow", value, NAMES, "names of modules", help=ALLOWED)
     return tuple(an_instance("an entry of allow", name, str, "the name of a module", help=ALLOWED) for name in names)
+
+
+def multiplies(tensor: Tensor) -> bool:
+    """Whether it holds numbers of a type in which torch multiplies matrices everywhere."""
+    return tensor.dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def unusable(tensor: Tensor) -> str:

@@ -60,5 +60,5 @@ def form_of(given: Mapping[str, object], *options: object) -> tuple[object, ...]
     for name, x in given.items():
         if type(x) not in PLAIN or not isinstance(x, Tensor) or x.is_nested:
             return None
-        found.append((name, x.dtype, x.shape, x.device, x.requires_grad))
+        found.append((name, x.dtype, x.layout, x.shape, x.device, x.requires_grad))
     return (*found, *options)

@@ -88,7 +88,7 @@ def leaves_of(name: str, given: object, pattern: str) -> list[Tensor]:
         given = dict(given.named_parameters())
     if isinstance(given, Tensor):
         return [given]
-    if not isinstance(given, Mapping) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) and isinstance(x, Tensor) for key, x in given.items()):
         help_ = f"pass `{name}=dict(model.named_parameters())`, or the model"
         raise fail("E708", f"`{name}` must be parameters by name", found=type(given).__name__, help=help_)
     chosen = [given[key] for key in sorted(given) if fnmatchcase(key, pattern or "*")]
@@ -110,7 +110,7 @@ def stacked(
     if set(given) != set(positions):
         raise fail(
             "E711", f"`{name}` needs one tensor for each position of `{axis}`: {', '.join(positions)}",
-            found=f"given: {', '.join(given) or 'nothing'}",
+            found=f"given: {', '.join(map(str, given)) or 'nothing'}",
         )  # fmt: skip
     inner = [other for other in order if other != axis]
     tensors = [given[position] for position in positions]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
-from lossc.runtime.arguments import an_instance, as_float, brief, unusable
+from lossc.runtime.arguments import an_instance, as_float, brief, multiplies, unusable
 from lossc.runtime.messages import fail, shown
 
 
@@ -90,7 +90,7 @@ class Linear:
     def _check_part(self, name: str, part: object) -> None:
         """Raises E722 or E713 where a part cannot be multiplied."""
         if isinstance(part, Tensor):
-            if not part.is_floating_point():
+            if not multiplies(part):
                 raise fail("E722", f"`{name}` of a head must hold real numbers", found=shown(part))
             if reason := unusable(part):
                 raise fail("E722", f"`{name}` of a head is {reason}, and must be a plain tensor", found=shown(part))
@@ -210,7 +210,7 @@ def Pairs(x: Tensor, y: Tensor, *, cosine: bool = True, scale: Tensor | float = 
         LosscError: E722 where `x` and `y` are not two matrices with the same number of features.
     """
     for name, each in (("x", x), ("y", y)):
-        if not isinstance(each, Tensor) or each.dim() != 2 or not each.is_floating_point() or unusable(each):
+        if not isinstance(each, Tensor) or each.dim() != 2 or not multiplies(each) or unusable(each):
             found = shown(each) if isinstance(each, Tensor) else type(each).__name__
             raise fail("E722", f"`{name}` of pairs must be [rows, features] of real numbers", found=found)
     an_instance("cosine", cosine, bool, "True or False", code="E722")

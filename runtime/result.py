@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lossc.runtime.arguments import a_whole_number, an_instance, brief
+from lossc.runtime.arguments import a_device, a_whole_number, an_instance, brief
 from lossc.runtime.messages import fail
 
 
@@ -103,8 +103,7 @@ class Denominators:
             raise fail("E709", "denominators are those of at least one call", found=str(self.calls))
 
     def __add__(self, other: Denominators) -> Denominators:
-        if not isinstance(other, Denominators):
-            return NotImplemented
+        an_instance("other", other, Denominators, "denominators, of another call", code="E709")
         if {name: len(parts) for name, parts in self.values.items()} != {n: len(p) for n, p in other.values.items()}:
             raise fail("E709", "these denominators belong to different objectives", found=_names(other.values))
         summed = {
@@ -115,10 +114,13 @@ class Denominators:
 
     def __radd__(self, other: object) -> Denominators:
         """Makes `sum(…)` work, which begins with 0."""
-        return self if other == 0 else NotImplemented
+        return self if type(other) is int and other == 0 else self + an_instance(
+            "other", other, Denominators, "denominators, of another call", code="E709"
+        )
 
     def to(self, device: torch.device | str) -> Denominators:
         """The same on another device."""
+        device = a_device("device", device)
         moved = {
             name: tuple(None if value is None else value.to(device) for value in parts)
             for name, parts in self.values.items()

@@ -15,7 +15,7 @@ from lossc.compiler.draws import Drawn, WithDraws
 from lossc.compiler.emission import Extent
 from lossc.compiler.program import Program, StateInfo
 from lossc.grammar.source import Span
-from lossc.runtime.arguments import brief
+from lossc.runtime.arguments import an_instance, answering, brief, by_name
 from lossc.runtime.clock import Clock, checked_total
 from lossc.runtime.constraints import Constraint, ascend, required
 from lossc.runtime.draws import Draws
@@ -99,6 +99,17 @@ class Running(nn.Module):
             help_ = f"pass `sizes={{{unknown[0]!r}: …}}` when loading"
             raise fail("E714", f"{what} needs the extent of `{unknown[0]}`", declared=span, help=help_)
         return [known[axis] for axis in order]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Properties before what a module registers, so that each looks at its value itself; E726 where it is only read."""
+        own = getattr(type(self), name, None)
+        if not isinstance(own, property):
+            with answering(name):
+                super().__setattr__(name, value)
+        elif own.fset is None:
+            raise fail("E726", f"`{name}` of an objective is read, and not assigned", found=brief(value))
+        else:
+            own.fset(self, value)
 
     @property
     def step(self) -> int:
@@ -190,9 +201,23 @@ class Running(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Sets training or evaluation mode. The sequence of draws in evaluation starts again."""
+        an_instance("mode", mode, bool, "True or False")
         self._draws.restart(training=False)
         super().train(mode)
         return self
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Moves or casts the tensors that it holds, as `torch.nn.Module.to`; E726 for what is no device or type."""
+        with answering("to"):
+            return super().to(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Restores what `state_dict` saved, as `torch.nn.Module.load_state_dict`; E717 where that is of another objective."""
+        state = by_name("state_dict", state_dict, "what `state_dict()` of an objective gives")
+        for name, value in (("strict", strict), ("assign", assign)):
+            an_instance(name, value, bool, "True or False")
+        with answering("load_state_dict", code="E717"):
+            return super().load_state_dict(state, strict, assign)
 
     def _gather(
         self, outputs: Mapping[str, Tensor], axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int], rows: Touched

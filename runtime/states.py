@@ -15,7 +15,9 @@ from lossc.compiler.emission import emit
 from lossc.compiler.program import Program, StateInfo
 from lossc.compiler.renewal import Behind, Merging, Renewals
 from lossc.compiler.simplify import Simplifier
+from lossc.runtime.arguments import brief
 from lossc.runtime.backends.reference import Executable
+from lossc.runtime.messages import fail
 from lossc.runtime.touched import Touched, rows_of, spread, union, write_rows
 
 MERGERS: dict[Merging, Callable[[Tensor, Tensor], Tensor]] = {
@@ -39,6 +41,9 @@ class Held(nn.Module):
             self.register_buffer(_key(name), tensor.to(torch.float64))
 
     def __getitem__(self, name: str) -> Tensor:
+        """E726 for a name that is none of them."""
+        if name not in self:
+            raise fail("E726", f"there is no {brief(name)} among these", help=f"there are {', '.join(self) or 'none'}")
         return self._buffers[_key(name)]  # type: ignore[return-value]
 
     def __contains__(self, name: object) -> bool:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,10 @@ VALUES: dict[str, Any] = {
     "an object": object(), "a class": int, "a function": len, "a module": torch.nn.Linear(2, 2), "a tensor": torch.zeros(2),
     "a scalar": torch.tensor(1), "complex numbers": torch.zeros(2, 2, dtype=torch.complex64),
     "of no device": torch.empty(2, 3, device="meta"), "sparse": torch.eye(3).to_sparse(),
+    "a parameter": torch.nn.Parameter(torch.zeros(4, 5)), "an array": np.zeros((4, 5)),
+    "laid out otherwise": torch.zeros(4, 5).to_mkldnn(),
+    "by number": {1: torch.zeros(2)},
+    "of 8 bits": torch.zeros(4, 5).to(torch.float8_e4m3fn), "a device that is not here": "xla:3",
 }  # fmt: skip
 
 
@@ -68,6 +73,16 @@ def contrastive() -> lossc.Objective:
 
 def paired(**changes: Any) -> None:
     contrastive()(s=lossc.Pairs(**{"x": Z, "y": Z, **changes}))
+
+
+@cache
+def shares() -> lossc.Denominators:
+    return kept().denominators(logits=Z, labels=Y)
+
+
+@cache
+def weighed() -> lossc.Objective:
+    return lossc.loads('use std.settings.classes\ninput w : weights in "*"\nminimize\n  f : mean[b](nll) + total(w^2)\n')
 
 
 def loaded(**changes: Any) -> None:
@@ -111,6 +126,18 @@ ENTRIES: dict[str, Callable[[Any], object]] = {
        for name in ("w", "each", "s", "c", "unknown")},
     **{f"Linear {name}": lambda x, name=name: headed(**{name: x})
        for name in ("hidden", "weight", "bias", "scale", "softcap", "group")},
+    "added": lambda x: shares() + x,
+    "added to": lambda x: x + shares(),
+    "denominators to": lambda x: shares().to(x),
+    "to": lambda x: plain().to(x),
+    "train": lambda x: plain().train(x),
+    "load_state_dict": lambda x: kept().load_state_dict(x),
+    "an entry of a state_dict": lambda x: kept().load_state_dict({**kept().state_dict(), "learn.s": x}),
+    "strict": lambda x: kept().load_state_dict(kept().state_dict(), strict=x),
+    "a state": lambda x: kept().state[x],
+    "weights": lambda x: weighed()(logits=Z, labels=Y, w=x),
+    **{f"assigned {name}": lambda x, name=name: setattr(plain(), name, x)
+       for name in ("total_steps", "step", "seed", "settings", "program", "state", "learn")},
     **{f"Pairs {name}": lambda x, name=name: paired(**{name: x}) for name in ("x", "y", "cosine", "scale")},
 }  # fmt: skip
 

@@ -251,8 +251,8 @@ def _blurred(table: Table) -> frozenset[str]:
     """The row axes along which operations on scores mix rows."""
     made = [entry.node for entry in table.computed]
     made += [stream.source for stream in table.streams if stream.provider not in ("tensor", "parameter", "centred")]
-    of_scores = [part for part in walk(*made) if any(isinstance(leaf, Input) and table.axis in leaf.axes for leaf in walk(part))]
-    return frozenset().union(*map(across, of_scores)) - {table.axis}
+    scores = {leaf for leaf in walk(*made) if isinstance(leaf, Input) and table.axis in leaf.axes}
+    return frozenset().union(*(across(part) for part in walk(*made) if not scores.isdisjoint(walk(part)))) - {table.axis}
 
 
 def _order(path: Path) -> list[bytes]:
