@@ -22,7 +22,7 @@ Modules of this folder:
 | modules | what they do |
 |---|---|
 | `check`, `program` | checks a whole file; the result |
-| `gather`, `symbols`, `library`, `mentions`, `unread`, `suggest`, `builtins` | names: declared, imported, misspelt |
+| `gather`, `symbols`, `library`, `mentions`, `unread`, `builtins` | names: where they are declared and imported |
 | `values`, `kinds`, `intervals`, `finite`, `constants` | what is known of a value: kind, presence, domain |
 | `statements`, `usual`, `lints` | states, constraints and reductions of a file; warnings |
 | `resolve`, `prompt` | a file with its imports written out; a file from an expression typed at a prompt |

@@ -28,7 +28,6 @@ from lossc.compiler.program import (
     TermInfo,
 )
 from lossc.compiler.resolve import resolve
-from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, ValueSymbol
 from lossc.compiler.unread import unread_names
 from lossc.compiler.usual import usual_reduction
@@ -38,6 +37,7 @@ from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error
 from lossc.grammar.parser import parse_expression
 from lossc.grammar.printer import print_expr, print_text
 from lossc.grammar.source import Source, Span
+from lossc.grammar.suggest import did_you_mean
 
 MOST_AXES = 64
 """The dimensions that a tensor of PyTorch can have."""

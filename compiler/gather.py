@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from lossc.compiler.builtins import BUILT_IN
 from lossc.compiler.library import Module, file_module, home_of, shipped_module, shipped_modules
 from lossc.compiler.mentions import axes_made
-from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
 from lossc.compiler.unread import Unread
 from lossc.grammar.diagnostics import Diagnostics, Note, error
 from lossc.grammar.source import Source, Span
+from lossc.grammar.suggest import did_you_mean, nearest
 from lossc.grammar.syntax import (
     Axis,
     Declaration,

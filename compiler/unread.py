@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from lossc.grammar.diagnostics import Diagnostic
 from lossc.grammar.source import Source
+from lossc.grammar.suggest import nearest
 from lossc.grammar.tokens import DECLARATIONS
-from lossc.grammar.words import closest
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _MADE = re.compile(r"->\s*([^\W\d]\w*)")
@@ -46,7 +46,7 @@ def _keyword(words: list[str]) -> str:
     """The word that begins a declaration, or the one that was probably meant by it."""
     first = words[0] if words else ""
     known = first in DECLARATIONS or first in ("from", "import")
-    return first if known else closest(first, DECLARATIONS) or first
+    return first if known else nearest(first, DECLARATIONS) or first
 
 
 def _head(source: Source, line: int) -> str:

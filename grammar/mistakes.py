@@ -9,8 +9,8 @@ from typing import Final
 from lossc.grammar.diagnostics import Diagnostic, error
 from lossc.grammar.machine import END, StuckError
 from lossc.grammar.source import Span
+from lossc.grammar.suggest import nearest
 from lossc.grammar.tokens import DECLARATIONS, DOC, NAME, NUMBER, RESERVED, SIGN, STRING, Token
-from lossc.grammar.words import closest
 
 _OPERATORS: Final = frozenset({"+", "-", "*", "/", "^"})
 _KINDS: Final = {NAME: "a name", NUMBER: "a number", STRING: "a text in quotes", DOC: 'a text in `"""`'}
@@ -172,7 +172,7 @@ def _instead_of(place: _Place) -> str:
         return "write `use std.ce (focal)`; Python cannot be imported"
     if place.word in ("def", "function", "fn", "lambda"):
         return "write `term f(x : real) = ...`"
-    guess = closest(place.word, DECLARATIONS)
+    guess = nearest(place.word, DECLARATIONS)
     return f"did you mean `{guess}`?" if guess else "indent the line if it continues the one above"
 
 

@@ -16,9 +16,9 @@ from lossc.grammar.layout import Row, lay_out_block
 from lossc.grammar.limits import MAX_YAML_CHARACTERS
 from lossc.grammar.parser import check_version, logical_line, parse_child, parse_line, parse_row
 from lossc.grammar.source import Source, Span
+from lossc.grammar.suggest import nearest
 from lossc.grammar.syntax import BLANK, SECTIONS, Block, File, Item, Meta, Setting
 from lossc.grammar.tokens import COMMENT, NAME, SIGN, STRING, Token, quoted, tokenize
-from lossc.grammar.words import closest
 from lossc.grammar.yaml_comments import Comments
 from lossc.grammar.yaml_nodes import REFUSED, Listing, Mapping, Scalar, YamlNode, read_yaml
 
@@ -86,7 +86,7 @@ class _Reader:
                 self._unknown_key(key, known)
 
     def _unknown_key(self, key: Scalar, known: Sequence[str]) -> None:
-        guess = closest(key.text, known)
+        guess = nearest(key.text, known)
         help = f"did you mean `{guess}`?" if guess else "the keys are " + ", ".join(f"`{name}`" for name in known)
         self.problems.add(error("E023", f"there is no key `{key.text}` here", key.span, help=help))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossc.compiler.lagrangian import Formulation
 from lossc.compiler.program import ConstraintInfo, Program
-from lossc.compiler.suggest import did_you_mean
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.arguments import a_number, an_instance, brief, by_name
 from lossc.runtime.messages import fail
 

@@ -158,8 +158,8 @@ def _similar_files(path: Path) -> list[str]:
 
 
 def _similar_works(path: Path) -> list[str]:
-    from lossc.compiler.suggest import did_you_mean
     from lossc.compiler.zoo import zoo_files
+    from lossc.grammar.suggest import did_you_mean
 
     works = {reference.rpartition("/")[2]: reference for reference in zoo_files()}
     same = works.get(path.stem)

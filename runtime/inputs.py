@@ -13,9 +13,9 @@ from torch import Tensor
 from lossc.compiler.core import walk
 from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.program import LetInfo, Program, TensorInfo, copied_axes
-from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.arguments import unusable
 from lossc.runtime.forms import Form, Forms, form_of
 from lossc.runtime.functions import Called, Interface, ambient, interfaces

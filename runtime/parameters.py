@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossc.compiler.constants import constant_value
 from lossc.compiler.program import ParamInfo, Program
-from lossc.compiler.suggest import did_you_mean
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.arguments import as_float, brief, unusable
 from lossc.runtime.messages import fail
 

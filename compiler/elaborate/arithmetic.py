@@ -17,11 +17,11 @@ from lossc.compiler.finite import finite_domain
 from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import NUMBERS, REAL, Kind
 from lossc.compiler.primitives import PRIMITIVES
-from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import WRONG, Value, is_true, mask
 from lossc.grammar import syntax
 from lossc.grammar.expressions import print_expr
 from lossc.grammar.source import Span
+from lossc.grammar.suggest import did_you_mean
 
 _BUILD: dict[str, Callable[[Node, Node], Node]] = {
     "+": core.add, "-": core.sub, "*": core.mul, "/": core.div, "^": core.power,

@@ -9,13 +9,13 @@ from typing import Any
 
 from lossc.compiler.core import Map, Node
 from lossc.compiler.program import Binding
-from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol, Frame, TermSymbol, ValueSymbol
 from lossc.compiler.unread import Unread
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, Note, error, warning
 from lossc.grammar.source import Span
+from lossc.grammar.suggest import did_you_mean
 
 MAX_UPDATES = 10_000
 """The `steps` of one search or transport plan."""

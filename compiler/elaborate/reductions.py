@@ -16,9 +16,9 @@ from lossc.compiler.elaborate.brackets import Scope, is_numeric, read_scope
 from lossc.compiler.elaborate.context import Context, axes_text
 from lossc.compiler.elaborate.signature import Given, take
 from lossc.compiler.kinds import MASK, REAL, Kind
-from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
+from lossc.grammar.suggest import did_you_mean
 
 MEAN_LIKE = ("mean", "max", "min", "median", "quantile", "std", "var")
 """Reductions that have no value where no entry is admitted."""

@@ -10,11 +10,11 @@ from lossc.compiler.core import Const, Node
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
 from lossc.compiler.elaborate.places import never_beyond, never_negative
 from lossc.compiler.kinds import REAL, Kind
-from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.symbols import AxisSymbol
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
 from lossc.grammar.expressions import print_expr
+from lossc.grammar.suggest import did_you_mean
 
 
 def selection(ctx: Context, expr: syntax.Bracket) -> Value:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from lossc.compiler.core import Node
 from lossc.compiler.elaborate.context import Context
-from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
 from lossc.grammar.source import Span
+from lossc.grammar.suggest import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from lossc.compiler.elaborate.context import Context
 from lossc.compiler.elaborate.groups import WEIGHTS_AXIS
 from lossc.compiler.intervals import Interval
 from lossc.compiler.kinds import DISTRIBUTIONS, KIND_NAMES, MASK, NUMBERS, Kind, Signature
-from lossc.compiler.suggest import did_you_mean
 from lossc.compiler.values import Value
 from lossc.grammar import syntax
 from lossc.grammar.expressions import print_type
 from lossc.grammar.source import Span
+from lossc.grammar.suggest import did_you_mean
 
 _OTHER_KINDS = ("term",)
 

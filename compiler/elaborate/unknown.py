@@ -7,9 +7,9 @@ from typing import Final
 from lossc.compiler.builtins import BUILT_IN, CONSTANTS, POSITIONS
 from lossc.compiler.elaborate.context import Context
 from lossc.compiler.library import home_of, known_elsewhere, settings_with, shipped_terms
-from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.compiler.values import WRONG, Value
 from lossc.grammar import syntax
+from lossc.grammar.suggest import did_you_mean, nearest
 
 _ELSEWHERE: Final = {
     "ln": "log(x)", "power": "x^y", "pow": "x^y", "square": "x^2", "sqr": "x^2", "clamp": "clip(x, lo, hi)",

@@ -99,7 +99,7 @@ def _listed(text: str, known: Iterable[str]) -> list[str]:
 
 
 def _unknown(item: str, known: Iterable[str]) -> Diagnostic:
-    from lossc.compiler.suggest import did_you_mean
+    from lossc.grammar.suggest import did_you_mean
 
     help_ = did_you_mean(item, known) or (f"there are {', '.join(sorted(known))}",)
     return error("E805", f"`{item}` is not known here", command_span(item), help=help_)

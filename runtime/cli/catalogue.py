@@ -152,7 +152,7 @@ def explain(
         typer.echo("\n".join(f"{name}  {title}" for name, title in known.items()))
         return
     if code.upper() not in known:
-        from lossc.compiler.suggest import did_you_mean
+        from lossc.grammar.suggest import did_you_mean
 
         help_ = did_you_mean(code.upper(), known) or ("`lossc explain` lists all codes",)
         raise LosscError([error("E805", f"there is no code `{code}`", command_span(code), help=help_)])

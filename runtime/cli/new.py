@@ -30,7 +30,7 @@ def new(
     """Write a commented starter: SETTING.loss and SETTING.run.yaml."""
     known = starters()
     if setting not in known:
-        from lossc.compiler.suggest import did_you_mean
+        from lossc.grammar.suggest import did_you_mean
 
         help_ = did_you_mean(setting, known) or (f"the settings are {', '.join(known)}",)
         raise LosscError([error("E805", f"there is no setting `{setting}`", command_span(setting), help=help_)])

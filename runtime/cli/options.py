@@ -77,7 +77,7 @@ def extents_of(program: Program, text: str | None) -> dict[str, int]:
 
 
 def _unknown_axis(name: str, axes: Iterable[str]) -> Diagnostic:
-    from lossc.compiler.suggest import did_you_mean
+    from lossc.grammar.suggest import did_you_mean
 
     known = sorted(axes)
     return error(

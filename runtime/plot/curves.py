@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lossc.compiler.kinds import Kind
 from lossc.compiler.program import LetInfo, TensorInfo
-from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import LosscError
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.messages import fail
 from lossc.runtime.objective import Objective
 from lossc.runtime.plot.neutral import DTYPE, extents_of, neutral, neutral_inputs

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lossc.compiler.program import TensorInfo
-from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.files import value_span
 from lossc.runtime.training.feed_sections import (
     Average,

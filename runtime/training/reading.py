@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lossc.compiler.suggest import did_you_mean, nearest
 from lossc.grammar.diagnostics import Diagnostic, Diagnostics, LosscError, error
 from lossc.grammar.source import Source, Span
+from lossc.grammar.suggest import did_you_mean, nearest
 from lossc.grammar.yaml_nodes import Listing, Scalar, YamlNode
 from lossc.runtime.files import GIVEN
 from lossc.runtime.training.runfile import Run

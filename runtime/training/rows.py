@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
 from lossc.grammar.source import Source, Span
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.files import value_span
 
 Kind = Literal["text", "texts", "number", "numbers", "label", "flag"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import Diagnostic, LosscError, error
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.files import reporting_names, value_span
 from lossc.runtime.training.rows import Rows
 from lossc.runtime.training.sources.csv_files import read_csv

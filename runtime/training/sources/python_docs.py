@@ -22,8 +22,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import LosscError, error
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.files import value_span
 from lossc.runtime.training.rows import Row, Rows
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lossc.compiler.suggest import did_you_mean
 from lossc.grammar.diagnostics import LosscError, error
+from lossc.grammar.suggest import did_you_mean
 from lossc.runtime.files import value_span
 from lossc.runtime.training.rows import Row, Rows
 

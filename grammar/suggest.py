@@ -1,15 +1,17 @@
-"""Did you mean: the nearest known name to one that is not known."""
+"""Did you mean: the known name that an unknown one resembles most."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 _LONGEST = 100
+"""Characters; comparing longer names takes long."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` most resembles, or None where none is close, or where it is too long to compare."""
+    """The known name that `name` resembles most, whatever the case of letters; None if none is close."""
+    from difflib import get_close_matches
+
     if len(name) > _LONGEST:
         return None
     candidates = sorted(one for one in set(known) if len(name) > 1 or one.lower() == name.lower())
@@ -19,6 +21,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """The help line for a name that is not known; none where nothing is close."""
+    """The help of a message about an unknown name: one line, or none if no known name is close."""
     match = nearest(name, known)
     return (f"did you mean `{match}`?",) if match else ()
