@@ -55,7 +55,7 @@ from lossc.compiler.core.operations import (
     mixed_axes,
     own_axes,
 )
-from lossc.compiler.core.traverse import rewrite, substitute, walk
+from lossc.compiler.core.traverse import remembered, rewrite, substitute, walk
 
 __all__ = [
     "ALONG_OPS",
@@ -100,6 +100,7 @@ __all__ = [
     "neg",
     "own_axes",
     "power",
+    "remembered",
     "rewrite",
     "sub",
     "substitute",

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from lossc.compiler.core.node import Node
+
+T = TypeVar("T")
+
+
+def remembered(function: Callable[[Node], T]) -> Callable[[Node], T]:
+    """A function of one node that is worked out once for each, as long as that lives: parts may stand in many wholes."""
+    known: WeakKeyDictionary[Node, T] = WeakKeyDictionary()
+
+    @wraps(function)
+    def found(node: Node) -> T:
+        if node not in known:
+            known[node] = function(node)
+        return known[node]
+
+    return found
 
 
 def walk(*roots: Node) -> Iterator[Node]:

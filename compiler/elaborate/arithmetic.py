@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
@@ -345,7 +344,7 @@ def elementwise(ctx: Context, name: str, values: list[Value], arguments: tuple[s
     values = beside_weights(values)
     primitive = PRIMITIVES[name]
     if name == "xlogy" and values[0].node.domain.nonneg:
-        ctx = replace(ctx, nonzero=ctx.nonzero | {values[0].node})  # x log x is 0 where x is
+        ctx = ctx.times(values[0].node)  # x log x is 0 where x is
     for value, argument, domain in zip(values, arguments, primitive.domain, strict=False):
         if domain is not None and not _in_domain(ctx, name, value, argument.value.span, domain):
             return WRONG
@@ -378,7 +377,7 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interv
 
 def _is_not_zero(ctx: Context, node: Node) -> bool:
     """Whether this is not 0 where the expression counts: so known, or a product or quotient of such and positive numbers."""
-    if node in ctx.nonzero:
+    if node in ctx.nonzero or node in ctx.factors:
         return True
     if not isinstance(node, Map) or node.function not in ("mul", "div"):
         return False

@@ -70,7 +70,9 @@ class Context:
     quiet: bool = False
     """Inside a term that was called: its own text has been checked already, so lints are silent."""
     nonzero: frozenset[Node] = frozenset()
-    """Nodes that are not 0 where this expression counts, by a `where`, an `if` or a factor in front."""
+    """Nodes that are not 0 where this expression counts, by a `where` or an `if`."""
+    factors: frozenset[Node] = frozenset()
+    """Nodes by which this expression is multiplied: where one is 0 a logarithm here does not count, infinite or not."""
 
     def value(self, expression: syntax.Expr) -> Value:
         from lossc.compiler.elaborate.expressions import evaluate
@@ -90,6 +92,14 @@ class Context:
     def assuming(self, condition: Node | None) -> Context:
         """The context in which a condition holds."""
         return replace(self, nonzero=self.nonzero | set(_not_zero(condition))) if condition is not None else self
+
+    def times(self, *factors: Node) -> Context:
+        """The context of what is multiplied by factors."""
+        return replace(self, factors=self.factors.union(*map(_vanishing, factors)))
+
+    def alone(self) -> Context:
+        """The context of an argument of a function, whose value may be infinite where a factor of the function is 0."""
+        return replace(self, factors=frozenset()) if self.factors else self
 
     def wrong(
         self, code: str, message: str, span: Span, *, label: str = "", notes: Iterable[Note] = (),
@@ -194,6 +204,15 @@ def _not_zero(condition: Node) -> Iterator[Node]:
             yield rest[0]
         elif condition.function == "ne":
             yield from (first, rest[0])
+
+
+def _vanishing(factor: Node) -> Iterator[Node]:
+    """What is 0 only where a factor is: itself, factors of it, and what it is a multiple or a power of."""
+    yield factor
+    if isinstance(factor, Map) and factor.function in ("mul", "div", "pow"):
+        inner = factor.arguments if factor.function == "mul" else factor.arguments[:1]
+        if factor.function != "pow" or factor.arguments[1].domain.positive:
+            yield from (node for part in inner for node in _vanishing(part))
 
 
 def declared_note(value: Value) -> list[Note]:

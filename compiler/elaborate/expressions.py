@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 from lossc.compiler import core
@@ -42,13 +41,13 @@ def evaluate(ctx: Context, expr: syntax.Expr) -> Value:
         case syntax.Name():
             return name(ctx, expr)
         case syntax.Unary(op="not"):
-            return arithmetic.logical_not(ctx, expr)
+            return arithmetic.logical_not(ctx.alone(), expr)
         case syntax.Unary():
             return arithmetic.negate(ctx, expr)
         case syntax.Binary():
             return _chain(ctx, expr)
         case syntax.Compare():
-            return arithmetic.compare(ctx, expr)
+            return arithmetic.compare(ctx.alone(), expr)
         case syntax.IfElse():
             return arithmetic.if_else(ctx, expr)
         case syntax.AxisConstant():
@@ -56,7 +55,13 @@ def evaluate(ctx: Context, expr: syntax.Expr) -> Value:
         case syntax.Bracket():
             return _bracket(ctx, expr)
         case syntax.Call():
-            return _call(ctx, expr)
+            return _call(ctx if _passes_infinity(ctx, expr) else ctx.alone(), expr)
+
+
+def _passes_infinity(ctx: Context, call: syntax.Call) -> bool:
+    """Whether a call is a logarithm, or leaves one as it is: times 0 that is 0, as of no other function."""
+    head = call.function
+    return isinstance(head, syntax.Name) and head.id in ("log", "log2", "log1p", "sg") and head.id not in ctx.frame.terms
 
 
 def _chain(ctx: Context, expr: syntax.Binary) -> Value:
@@ -68,21 +73,30 @@ def _chain(ctx: Context, expr: syntax.Binary) -> Value:
         left = left.left
     if not links:
         links, left = [expr], expr.left
-    value = ctx.value(left)
+    inner = _times_names(ctx, links)
+    value = inner.value(left)
     for link in reversed(links):
-        right = _after_factor(ctx, link, value).value(link.right)
+        right = _after(inner, link, value).value(link.right)
         value = WRONG if value.wrong or right.wrong else _operate(ctx, value, right, link)
         if not value.wrong:
             ctx.session.spans.setdefault(value.node, link.span)
     return value
 
 
-def _after_factor(ctx: Context, link: syntax.Binary, factor: Value) -> Context:
-    """In `p * log(p)` the logarithm is not reached where p is 0."""
-    if link.op == "*" and isinstance(link.right, syntax.Call) and not factor.wrong:
-        factors = factor.node.arguments if isinstance(factor.node, core.Map) and factor.node.function == "mul" else ()
-        return replace(ctx, nonzero=ctx.nonzero | {factor.node, *factors})
-    return ctx
+def _times_names(ctx: Context, links: list[syntax.Binary]) -> Context:
+    """The context of the operands of a chain: in `log(p) * p` the logarithm is not reached where p is 0."""
+    if links[0].op not in "+-*/":
+        return ctx.alone()
+    names = [link.right for link in links if link.op == "*" and isinstance(link.right, syntax.Name)]
+    values = (name(ctx, each) for each in names if each.id in ctx.frame.values)
+    return ctx.times(*(value.node for value in values if not value.wrong))
+
+
+def _after(ctx: Context, link: syntax.Binary, left: Value) -> Context:
+    """The context of the right operand, behind the left: in `p * log(p)` the logarithm is not reached where p is 0."""
+    if link.op == "/":
+        return ctx.alone()
+    return ctx.times(left.node) if link.op == "*" and not left.wrong else ctx
 
 
 def _operate(ctx: Context, left: Value, right: Value, expr: syntax.Binary) -> Value:
@@ -184,7 +198,7 @@ def _elementwise(ctx: Context, function: str, expr: syntax.Call) -> Value:
     arguments = _placed(ctx, function, expr)
     if arguments is None:
         return WRONG
-    values = [ctx.value(argument.value) for argument in arguments]
+    values = [ctx.alone().value(argument.value) for argument in arguments]
     if any(value.wrong for value in values):
         return WRONG
     return arithmetic.elementwise(ctx, function, values, arguments)

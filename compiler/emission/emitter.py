@@ -39,7 +39,7 @@ from lossc.compiler.emission.along import RUNNING, emit_along
 from lossc.compiler.emission.arithmetic import emit_quotient, emit_sum, product
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.calls import emit_call
-from lossc.compiler.emission.facts import leaf, literal_places, may_be_infinite, may_vanish, safe_number
+from lossc.compiler.emission.facts import is_weighed, leaf, literal_places, may_be_infinite, safe_number
 from lossc.compiler.emission.guards import (
     ALL,
     Guard,
@@ -333,10 +333,9 @@ class Emitter:
 
     def _product(self, node: Map, values: list[Emitted]) -> Emitted:
         """The product; a factor that may be the log of 0 does not count where the others are 0."""
-        logs = [at for at, argument in enumerate(node.arguments) if may_be_infinite(argument)]
-        vanishing = any(at not in logs and may_vanish(argument) for at, argument in enumerate(node.arguments))
-        if not logs or not vanishing:
+        if not is_weighed(node):
             return product(self, values)
+        logs = [at for at, argument in enumerate(node.arguments) if may_be_infinite(argument)]
         weight = [value for at, value in enumerate(values) if at not in logs]
         log = [values[at] for at in logs]
         factors = (self.builder.tensor(product(self, weight)), self.builder.tensor(product(self, log)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from lossc.compiler.core import Along, Const, Input, Map, Node, Param, Rename, Select, Size, Slice, StopGrad
+from lossc.compiler.core import Along, Const, Input, Map, Node, Param, Rename, Select, Size, Slice, StopGrad, remembered
 from lossc.compiler.emission.procedure import Emitted, Slot
 from lossc.compiler.intervals import INF, LOGPROB, Interval
 
@@ -14,20 +14,44 @@ LARGEST = (2 - 2**-23) * 2.0**127
 _LOGARITHMS = ("log", "log2", "log1p", "log1mexp")
 
 
+@remembered
 def may_be_infinite(node: Node) -> bool:
-    """Whether the value is made of logarithms of what may be 0, by sums, products and selections."""
+    """Whether the value is made of logarithms of what may be 0, by sums, products, quotients and selections."""
     match node:
         case Input(kind=kind, bounds=bounds):
             return kind == "logprob" or bounds == LOGPROB
         case Map(function=function, arguments=arguments):
             if function in _LOGARITHMS:
                 return arguments[0].domain.lo <= 0 or function in ("log1p", "log1mexp")
+            if function == "xlogy":
+                return arguments[1].domain.lo <= 0
+            if function == "div":
+                return may_be_infinite(arguments[0])
             return function in ("add", "mul", "where") and any(may_be_infinite(part) for part in arguments)
         case Along(op=op):
             return op == "log_softmax"
         case Select(body=body) | Slice(body=body) | Rename(body=body) | StopGrad(body=body):
             return may_be_infinite(body)
     return False
+
+
+def is_weighed(node: Map) -> bool:
+    """Whether a product counts as 0 where one factor is 0 and another infinite, as 0 * log(0) does."""
+    logs = [may_be_infinite(factor) for factor in node.arguments]
+    return any(logs) and any(may_vanish(factor) for factor, log in zip(node.arguments, logs, strict=True) if not log)
+
+
+def logarithms(node: Node) -> Iterator[Map]:
+    """The logarithms of which an infinite value is made."""
+    seen, stack = {node}, [node]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Map) and part.function in (*_LOGARITHMS, "xlogy"):
+            yield part
+        elif isinstance(part, Map | Select | Slice | Rename | StopGrad):
+            inner = [child for child in part.children if child not in seen and may_be_infinite(child)]
+            seen.update(inner)
+            stack += inner
 
 
 def may_vanish(node: Node) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lossc.compiler.core import ZERO, Along, Map, Node, Reduce, mul, walk
 from lossc.compiler.derivative import partial
+from lossc.compiler.emission.facts import is_weighed, logarithms, may_be_infinite
 from lossc.compiler.emission.guards import Guard
 from lossc.compiler.emission.procedure import Emitted
 from lossc.compiler.steep import singular
@@ -24,11 +25,13 @@ CHOICES = frozenset({"min", "max", "clip", "relu", "median", "quantile", "sort",
 
 
 def perhaps_untaken(roots: Iterable[Node]) -> frozenset[Node]:
-    """All that stands below a choice."""
+    """All that stands below a choice, and below a logarithm that another factor of a product may leave out."""
     found: set[Node] = set()
     for node in reversed(list(walk(*roots))):
         if node in found or _is_choice(node):
             found.update(node.children)
+        if isinstance(node, Map) and node.function == "mul" and is_weighed(node):
+            found.update(logarithm for factor in node.arguments if may_be_infinite(factor) for logarithm in logarithms(factor))
     return frozenset(found)
 
 

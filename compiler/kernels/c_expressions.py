@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from lossc.compiler.core import Const, Input, Map, Node, StopGrad
+from lossc.compiler.core import Const, Input, Map, Node, StopGrad, remembered
 from lossc.compiler.emission.facts import may_be_infinite, may_vanish
 from lossc.compiler.faults import InternalError
 from lossc.compiler.kernels.model import RowType
@@ -211,6 +211,7 @@ def _is_negated(node: Node) -> bool:
     return node.arguments[0].value == -1 and not any(factor.is_mask for factor in node.arguments)
 
 
+@remembered
 def _may_be_infinite(node: Node) -> bool:
     """As emission has it, and centred logits, which are -inf where the logits are."""
     match node:

@@ -159,3 +159,29 @@ def test_a_ratio_that_overflows_and_is_clipped(term: str, backend: str) -> None:
     slope = -(row - torch.tensor([1.0, 0.0, 0.0])) * -ratio * advantage / 2
     assert logits.grad[0, 0, 0].tolist() == [0.0, 0.0, 0.0]
     assert logits.grad[0, 1, 0].tolist() == pytest.approx(slope.tolist(), rel=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------ 0 times log 0
+
+WEIGHED = (
+    "m * (log(m) - log(q))", "(log(m) - log(q)) * m", "m * ((log2(m) - log2(q)) / q)", "m * q * (log2(m) - log2(q))",
+    "m * (q * (log(m) - log(q)) + 1)", "m^2 * log(m)", "m * sg(log2(m))", "m / q * log1p(m - 1)",
+    "m * (log2(m^2) if q > 0 else 0)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", WEIGHED)
+def test_a_logarithm_of_0_times_0(form: str) -> None:
+    """Value and gradient of entries that are 0 are 0, of others those of the other entries alone."""
+    text = f"axis b : batch\nlet f = {form}\ninput m : unit[b]\ninput q : positive[b]\nminimize\n  f : sum[b](f)\n"
+    m, q = torch.tensor([0.0, 0.25, 0.75]), torch.tensor([0.5, 0.5, 2])
+    for backend in BACKENDS:
+        found = []
+        for rows in ([0, 1, 2], [1, 2]):
+            leaves = [x[rows].double().requires_grad_() for x in (m, q)]
+            loss = lossc.loads(text, backend=backend).double()(m=leaves[0], q=leaves[1]).loss
+            slopes = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+            found.append((loss.detach(), *(slope[-2:] for slope in slopes)))
+            assert not slopes[1][:-2].any()
+            assert bool(slopes[0].isfinite().all())
+        torch.testing.assert_close(*found)
