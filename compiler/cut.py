@@ -39,25 +39,6 @@ class Cut:
     steps: tuple[int | Between, ...] = ()
     crossings: tuple[Crossed, ...] = field(default=())
 
-    def with_made(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Extents with those of the axes that are made of others."""
-        found = dict(sizes)
-        for axis in self.made:
-            extent = self._extent(axis, found)
-            if extent is not None:
-                found.setdefault(axis, extent)
-        return found
-
-    def _extent(self, source: Extent, known: Mapping[str, int]) -> int | None:
-        while isinstance(source, str) and source in self.made:
-            source = self.made[source]
-        if isinstance(source, tuple):
-            extents = [extent for part in source if (extent := self._extent(part, known)) is not None]
-            return min(extents) if len(extents) == len(source) else None
-        if isinstance(source, Node):
-            return None
-        return source if isinstance(source, int) else known.get(source)
-
 
 def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | None = None) -> Cut:
     """The roots over statistics; one that has two class axes is cut along the first, one that keeps it is left whole."""

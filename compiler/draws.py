@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lossc.compiler.core import Draw, Input, Node, substitute, walk
-from lossc.compiler.cut import Cut
-from lossc.compiler.emission import Extent, made_extents
+from lossc.compiler.emission import Extent, complete_extents, made_extents
 from lossc.compiler.program import Part, Program, TermInfo
 from lossc.compiler.simplify import roots
 
@@ -40,7 +39,7 @@ class WithDraws:
 
     def extents(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Extents with those of the axes that are made inside."""
-        return Cut((), {}, {}, self.made).with_made(sizes)
+        return complete_extents(self.made, sizes)
 
 
 def with_draws(program: Program) -> WithDraws:

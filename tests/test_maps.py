@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
-    "compiler", "compiler/core", "compiler/elaborate", "compiler/plan", "runtime", "runtime/backends", "runtime/bench",
-    "runtime/plot", "runtime/training",
+    "compiler", "compiler/core", "compiler/elaborate", "compiler/emission", "compiler/plan", "runtime", "runtime/backends",
+    "runtime/bench", "runtime/plot", "runtime/training",
 )  # fmt: skip
 
 

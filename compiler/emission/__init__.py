@@ -1,16 +1,27 @@
 """Emission: core graphs as a straight-line program of torch operations.
 
-`emit(roots)` is the one entry: it prepares the graphs, fixes an order of axes, and returns a `Procedure` whose outputs
-carry the names of the roots. A root may come with a mask outside of which it is not seen.
+`emit(roots)` is the one entry: it prepares the graphs, fixes an order of axes, and returns a `Procedure` whose outputs have the
+names of the roots. A root may come with a mask outside of which it is not seen.
+
+| modules | what they do |
+|---|---|
+| `procedure` | the emitted program as data: slots, instructions, outputs |
+| `prepare`, `centre`, `polynomial`, `restrict` | the graph in a form that computes safely: centred logits, … |
+| `emitter` | nodes to instructions, under a guard |
+| `guards`, `masks`, `facts`, `untaken` | which entries are seen, and what must be finite where they are not |
+| `builder`, `extents` | appends instructions, aligned by axes; the extents of axes made inside |
+| `arithmetic`, `reduce`, `along`, `calls`, `leaves` | the rules of single families of nodes |
+| `opaque`, `nested`, `folds` | models, gradients, searches and folds: procedures inside a procedure |
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lossc.compiler.core import BINDING, Along, Call, Const, Input, Local, Node, Param, Rename, Slice, walk
-from lossc.compiler.emission.builder import Builder, Extent
+from lossc.compiler.core import Call, Input, Node, Param, Rename, walk
+from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.emitter import Emitter
+from lossc.compiler.emission.extents import Extent, complete_extents, made_extents
 from lossc.compiler.emission.guards import ALL, extended
 from lossc.compiler.emission.opaque import differentiated
 from lossc.compiler.emission.prepare import prepared, recursion_for
@@ -18,7 +29,18 @@ from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Proce
 from lossc.compiler.emission.untaken import perhaps_untaken
 from lossc.grammar.source import Span
 
-__all__ = ["Bound", "Emitted", "Extent", "Instruction", "Procedure", "Slot", "axis_order", "emit", "made_extents"]
+__all__ = [
+    "Bound",
+    "Emitted",
+    "Extent",
+    "Instruction",
+    "Procedure",
+    "Slot",
+    "axis_order",
+    "complete_extents",
+    "emit",
+    "made_extents",
+]
 
 
 def emit(
@@ -59,53 +81,3 @@ def axis_order(roots: Iterable[Node]) -> dict[str, int]:
         elif isinstance(node, Call):
             axes.extend((*node.order, *node.produced))
     return {axis: at for at, axis in enumerate(dict.fromkeys(axes))}
-
-
-def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
-    """The axes made inside the program, each with what its extent is that of (of several axes: the least), or its extent."""
-    nodes = list(walk(*roots))
-    own = {axis for node in nodes if isinstance(node, Input) for axis in node.order}
-    found: dict[str, Extent] = {}
-    for node in nodes:
-        match node:
-            case Rename(old=old, new=new) if new not in own and not _comes_from(old, new, found):
-                found.setdefault(new, old)
-            case Slice(new=new, start=start, stop=stop) if new not in own:
-                found.setdefault(new, stop - start)
-            case Along(op="sort", axis=axis, new=str() as new) if new not in own:
-                found.setdefault(new, axis)
-            case Along(op="topk", option=Const() as number, new=str() as new) if new not in own:
-                found.setdefault(new, int(float(number)))
-            case Call(function="svdvals" | "eigvals", order=order, produced=(new,)) if new not in own:
-                found.setdefault(new, order)
-            case Call(function="model" | "extern", produced=made):
-                kept = [axis for axis in made if axis not in own and (axis not in found or _is_open(found[axis]))]
-                found.update(dict.fromkeys(kept, node))
-            case Call(function="leaf:svdvals", produced=(_, new)) if new not in own:
-                found.setdefault(new, node)
-    return found
-
-
-def _is_open(extent: Extent) -> bool:
-    """Whether it is told by a call inside a search, whose variable has no value around it."""
-    return isinstance(extent, Node) and bool(_open_locals(extent))
-
-
-def _open_locals(root: Node) -> frozenset[Node]:
-    """The variables in a graph that no search in it binds."""
-    found: dict[Node, frozenset[Node]] = {}
-    for node in walk(root):
-        inside = frozenset[Node]().union(*(found[child] for child in node.children))
-        if isinstance(node, Call) and node.function in BINDING and isinstance(node.arguments[1], Local):
-            body, variable, *others = node.arguments
-            binds = node.function != "grad" or bool(others)
-            inside = (found[body] - {variable} if binds else inside).union(*(found[other] for other in others))
-        found[node] = frozenset((node,)) if isinstance(node, Local) else inside
-    return found[root]
-
-
-def _comes_from(axis: Extent, other: str, made: Mapping[str, Extent]) -> bool:
-    """Whether an axis is another, or was made from it: renamed to and fro, one of the two is the first."""
-    while isinstance(axis, str) and axis != other and axis in made:
-        axis = made[axis]
-    return axis == other

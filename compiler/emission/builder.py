@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
 
 from lossc.compiler.core import Node
+from lossc.compiler.emission.extents import Extent
 from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Procedure, Scalar, Slot, ValueType
-
-Extent: TypeAlias = "str | int | tuple[str, ...] | Node"
-"""Of an axis that is made: a number, that of another axis, the least of several, or that of what a call gives."""
 
 
 class Builder:

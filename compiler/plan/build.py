@@ -7,6 +7,7 @@ from math import prod
 
 from lossc.compiler.core import Along, Call, Input, Node, Param, Rename, Slice, differentiable, walk
 from lossc.compiler.cut import cut
+from lossc.compiler.emission import complete_extents
 from lossc.compiler.kernels import Kernel, NoKernelError, kernels
 from lossc.compiler.plan.model import Axes, AxisPlan, Intermediate, Pass, Plan, Visit
 from lossc.compiler.program import Program
@@ -22,7 +23,7 @@ def plan(program: Program, sizes: Mapping[str, int] | None = None) -> Plan:
     positions = {name: info.positions for name, info in program.axes.items() if info.positions}
     named = {name: len(found) for name, found in positions.items()}
     parts = cut(program, roots)
-    extents = parts.with_made({**named, **(sizes or {})})
+    extents = complete_extents(parts.made, {**named, **(sizes or {})})
     terms = frozenset(name for name in roots if name.partition(".")[0] in {term.name for term in program.terms})
     classes = frozenset(class_axes(program))
     whole = {name: root for name, root in parts.rest.items() if is_opaque(root)}

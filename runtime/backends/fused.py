@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossc.compiler.core import Node
 from lossc.compiler.cut import SEEN, Cut
-from lossc.compiler.emission import Bound, Procedure
+from lossc.compiler.emission import Bound, Procedure, complete_extents
 from lossc.compiler.table import Table
 from lossc.grammar.source import Span
 from lossc.runtime.backends.engines import Engine
@@ -172,7 +172,7 @@ class Fused:
         assert like is not None
         heads = [(entry, value) for entry, value in zip(self.bound, values, strict=True) if isinstance(value, Linear)]
         sizes.update({entry.axes[-1]: value.classes for entry, value in heads})
-        return Environment(tensors, params, self._cut.with_made(sizes), like, functions)
+        return Environment(tensors, params, complete_extents(self._cut.made, sizes), like, functions)
 
 
 def formed(environment: Environment, heads: Mapping[str, Linear]) -> Environment:
