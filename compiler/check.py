@@ -1,4 +1,4 @@
-"""Checking a whole file: every problem in one run, and the program where there is none."""
+"""Checks a whole file: finds every problem in one run, and makes the `Program` if there is no error."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from lossc.grammar.source import Source, Span
 from lossc.grammar.suggest import did_you_mean
 
 MOST_AXES = 64
-"""The dimensions that a tensor of PyTorch can have."""
+"""The most dimensions that a tensor of PyTorch can have."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What checking found: the syntax tree, every problem, and the program where nothing is wrong.
+    """The syntax tree, every problem found, and the program.
 
-    `program` is None where there are errors, and for a file of terms and settings, which has no objective.
+    `program` is None if there are errors, or if the file has no objective but only terms and settings.
     """
 
     file: syntax.File
@@ -56,7 +56,7 @@ class Checked:
 
 
 def check_source(source: Source, *, overrides: Mapping[str, str] | None = None) -> Checked:
-    """Reads and checks a file; `overrides` gives parameters other values, written as in the language."""
+    """Parses and checks a file. `overrides` replaces defaults of parameters by expressions, written as in the language."""
     problems = Diagnostics()
     return check_file(parse(source, problems), source, problems, overrides=overrides)
 
@@ -64,7 +64,7 @@ def check_source(source: Source, *, overrides: Mapping[str, str] | None = None) 
 def check_file(
     file: syntax.File, source: Source, problems: Diagnostics, *, overrides: Mapping[str, str] | None = None
 ) -> Checked:
-    """Checks a syntax tree; `problems` holds what reading it found already."""
+    """Checks a syntax tree. `problems` holds those that parsing has found, and receives the others."""
     try:
         file = override(file, source, overrides or {}, problems)
         return _Check(file, source, problems).run()
@@ -76,7 +76,7 @@ def check_file(
 
 
 def override(file: syntax.File, source: Source, values: Mapping[str, str], problems: Diagnostics) -> syntax.File:
-    """The file with the defaults of some parameters replaced."""
+    """The file with the defaults of some parameters replaced; E406 for a name that is no parameter."""
     items = list(file.items)
     for name, text in values.items():
         found = [i for i, item in enumerate(items) if isinstance(item, syntax.Param) and item.name == name]
@@ -94,7 +94,7 @@ def override(file: syntax.File, source: Source, values: Mapping[str, str], probl
 
 
 class _Check:
-    """One run over one file."""
+    """The check of one file."""
 
     def __init__(self, file: syntax.File, source: Source, problems: Diagnostics) -> None:
         self.file = file
@@ -118,7 +118,7 @@ class _Check:
         states = self._states(values)
         entries = self._entries(blocks)
         written = [item for item in self.file.items if isinstance(item, syntax.Constraint)]
-        self._twice(blocks, written)
+        self._names_taken(blocks, written)
         constraints = [statements.constraint(self.context, item) for item in written]
         for item in self.file.items:
             if isinstance(item, syntax.Law):
@@ -139,24 +139,22 @@ class _Check:
             self.problems.add(problem)
         return Checked(self.file, self.problems, program)
 
-    # -------------------------------------------------------------------------------------- parts of a file
-
     def _own_terms(self) -> None:
         for term in list(self.frame.terms.values()):
             if term.own:
                 sound(self.context, term)
 
     def _own_settings(self) -> None:
-        """A setting of this file is checked as if it were used alone."""
+        """Checks the settings of this file that nothing in it uses, each as if it were used alone."""
         for item in self.file.items:
             if isinstance(item, syntax.Setting) and not any(
                 isinstance(symbol, ValueSymbol) and symbol.declaration in item.items
                 for symbol in self.frame.values.values()
             ):
-                Alone(self, item).check()
+                _SettingCheck(self, item).run()
 
     def _values(self) -> dict[str, Value]:
-        """Every named value of the file and of its settings."""
+        """The value of every name that the file or its settings declare; those with errors are left out."""
         named = {name: one for name, one in self.frame.values.items() if isinstance(one, ValueSymbol)}
         for symbol in in_order(named.values()):
             value_of(self.context, symbol)
@@ -168,7 +166,7 @@ class _Check:
         for name, value in values.items():
             declaration = self._declaration(name)
             if isinstance(declaration, syntax.Param) and isinstance(value.node, core.Param):
-                read = read_type(self._frame_of(name), declaration.type)
+                read = read_type(self._context_of(name), declaration.type)
                 assert read is not None
                 default = self._default(name, declaration, read[0])
                 found[name] = ParamInfo(name, declaration.role, read[0], read[1], value.node, default, declaration.span)
@@ -176,7 +174,7 @@ class _Check:
         return found
 
     def _cyclic_defaults(self, params: dict[str, ParamInfo]) -> None:
-        """A parameter whose default is computed from itself has no value."""
+        """Reports a parameter whose default depends on the parameter itself."""
         for name in params:
             seen: set[str] = set()
             ahead = [name]
@@ -201,7 +199,7 @@ class _Check:
                                    notes=[Note("declared here", declaration.name_span)], help=hint)  # fmt: skip
                 return None
             return core.const(kind.choices.index(written.id))
-        value = self._frame_of(name).value(written)
+        value = self._context_of(name).value(written)
         if value.wrong:
             return None
         allowed = all(isinstance(leaf, core.Const | core.Param | core.Map) for leaf in core.walk(value.node))
@@ -219,7 +217,7 @@ class _Check:
         for name, value in values.items():
             declaration = self._declaration(name)
             if isinstance(declaration, syntax.State) and isinstance(value.node, core.Param):
-                found[name] = statements.state(self._frame_of(name), name, declaration, value.node)
+                found[name] = statements.state(self._context_of(name), name, declaration, value.node)
         return {name: state for name, state in found.items() if state is not None}
 
     def _entries(self, blocks: Iterable[syntax.Block]) -> list[tuple[syntax.Block, syntax.Entry, Value]]:
@@ -237,8 +235,8 @@ class _Check:
                     found.append((block, entry, value))
         return found
 
-    def _twice(self, blocks: list[syntax.Block], constraints: list[syntax.Constraint]) -> None:
-        """A constraint that has the name of a term or of another one."""
+    def _names_taken(self, blocks: list[syntax.Block], constraints: list[syntax.Constraint]) -> None:
+        """Reports a constraint that has the name of a term or of another constraint."""
         seen = {entry.name: entry.name_span for block in blocks for entry in block.entries}
         for item in constraints:
             if item.name in seen:
@@ -247,7 +245,7 @@ class _Check:
             seen.setdefault(item.name, item.name_span)
 
     def _note_axes(self, entry: syntax.Entry, value: Value) -> None:
-        """Notes a value that no tensor can hold."""
+        """Notes a value with more axes than a tensor can have, which no later stage compiles."""
         most = max((len(node.axes) for node in core.walk(value.node)), default=0)
         if most > MOST_AXES:
             self.context.uncompiled(f"a value of {most} axes, as `{entry.name}` has one,", entry.value.span)
@@ -270,7 +268,7 @@ class _Check:
         return False
 
     def _reduction_of(self, value: Value) -> str:
-        """How the setting reduces a value with these axes; the mean over all of them without a setting."""
+        """The reduction that the setting suggests for a value; without a setting, the mean over all its axes."""
         usual = usual_reduction(value, self.gathered.reduces, self.frame)
         return print_expr(usual) if usual is not None else f"mean[{axes_text(self.context, value.axes)}]"
 
@@ -286,8 +284,6 @@ class _Check:
         if self.session.exhausted is not None:
             self.context.wrong("E505", "the terms called here call each other too often: written out, they have no end",
                                self.session.exhausted, help="call a term once and name its value with `let`")  # fmt: skip
-
-    # -------------------------------------------------------------------------------------- the program
 
     def _program(
         self, values: dict[str, Value], params: dict[str, ParamInfo], states: dict[str, StateInfo],
@@ -317,7 +313,7 @@ class _Check:
         )  # fmt: skip
 
     def _spans(self) -> dict[core.Node, Span]:
-        """Where each node was first written, with the definitions of what is differentiated by in their place."""
+        """Where each node was first written. Quantities that a `grad` differentiates by are replaced by their definitions."""
         if not self.session.pending:
             return self.session.spans
         found: dict[core.Node, Span] = {}
@@ -326,7 +322,7 @@ class _Check:
         return found
 
     def _uncompiled(self, terms: list[TermInfo]) -> tuple[Diagnostic, ...]:
-        """The forms that later stages do not compile, where the objective reaches any."""
+        """The forms that later stages do not compile, if a term or monitor depends on one of them."""
         reached = any(_not_compiled(node) or len(node.axes) > MOST_AXES for node in core.walk(*(term.value for term in terms)))
         return tuple(dict.fromkeys(self.session.uncompiled)) if reached else ()
 
@@ -335,7 +331,8 @@ class _Check:
         assert isinstance(symbol, ValueSymbol)
         return symbol.declaration
 
-    def _frame_of(self, name: str) -> Context:
+    def _context_of(self, name: str) -> Context:
+        """The context in which a name was declared."""
         symbol = self.frame.values[name]
         assert isinstance(symbol, ValueSymbol)
         return Context(self.session, symbol.frame)
@@ -343,7 +340,7 @@ class _Check:
     def _tensor(self, name: str, value: Value) -> TensorInfo:
         declaration = self._declaration(name)
         assert isinstance(declaration, syntax.Tensor) and isinstance(value.node, core.Input)
-        read = read_type(self._frame_of(name), declaration.type)
+        read = read_type(self._context_of(name), declaration.type)
         assert read is not None
         return TensorInfo(name, declaration.role, read[0], read[1], value.node, declaration.span)
 
@@ -355,16 +352,16 @@ class _Check:
         )
 
 
-class Alone:
-    """A setting of the file, with its lets evaluated in its own frame."""
+class _SettingCheck:
+    """The check of a setting that nothing uses: its lets are evaluated in a frame of its own."""
 
     def __init__(self, check: _Check, setting: syntax.Setting) -> None:
-        self.check_ = check
+        self.problems = check.problems
         self.gathered = Gatherer(check.source, check.problems).setting(check.file, setting)
         self.frame = self.gathered.frame
 
-    def check(self) -> None:
-        session = Session(self.check_.problems, self.frame, class_axes=set(_class_axes(self.frame)))
+    def run(self) -> None:
+        session = Session(self.problems, self.frame, class_axes=set(_class_axes(self.frame)))
         session.differentiated |= differentiated(self.frame, ())
         for symbol in list(self.frame.values.values()):
             if isinstance(symbol, ValueSymbol):
@@ -375,7 +372,7 @@ class Alone:
 
 
 def _class_axes(frame: Frame) -> Iterable[str]:
-    """Axes that scores, probabilities or labels run over."""
+    """The last axes of logits and distributions, and the codomains of labels."""
     for symbol in frame.values.values():
         if isinstance(symbol, ValueSymbol) and isinstance(symbol.declaration, syntax.Tensor):
             type_ = symbol.declaration.type
@@ -387,7 +384,7 @@ def _class_axes(frame: Frame) -> Iterable[str]:
 
 
 def _not_compiled(node: core.Node) -> bool:
-    """What no later stage compiles: a shift or `topk` by an amount that is not written out, options that differ by row."""
+    """Whether no later stage compiles a node: `shift` or `topk` by an amount that is no literal, options that differ by row."""
     match node:
         case core.Along(op="shift" | "topk", option=core.Node() as amount):
             return not (isinstance(amount, core.Const) and float(amount).is_integer())

@@ -1,12 +1,7 @@
 """The one table of elementwise functions.
 
-Checker, simplifier, differentiator, emitters and documentation all read it. Adding a function is one entry here and,
-where torch has no function of that name and convention, one in `runtime/operations.py`.
-
-Derivatives are written in the language itself over the argument names `x, y, z`; a mask-valued function, and one whose
-slope is 0 wherever it has one, has none. `torch` is the callable that computes it: `torch.…`, or a function of
-`lossc.runtime.operations` where torch's own has another convention or is not finite where the mathematics is. `c` calls
-C's operators and functions, or those of `kernels/prelude.h`.
+The checker, the simplifier, the differentiator, the emitters and the documentation all read it. To add a function, add an
+entry here and, if torch has no function of that name with the same conventions, one function in `runtime/operations/`.
 """
 
 from __future__ import annotations
@@ -22,22 +17,26 @@ from lossc.compiler.intervals import INF, Interval
 Trend = Literal["increasing", "decreasing", "none"]
 Curvature = Literal["affine", "convex", "concave", "none"]
 
-_UNBOUNDED = iv.REAL
-_LOG_DOMAIN = iv.NONNEG
 
 
 @dataclass(frozen=True)
 class Primitive:
     """One elementwise function.
 
-    - `arity`: number of arguments; None for two or more of an associative one.
-    - `image`: the interval of the value, from those of the arguments.
-    - `derivatives`: one expression for each argument; `""` where it is 0.
-    - `value`: the function on floats, for constants and soundness tests.
-    - `domain`: where each argument may lie (None: anywhere); values outside are NaN or infinite.
-    - `safe`: arguments at which value and slope are finite, put where an entry is excluded; None: finite everywhere.
-    - `callable_`: whether the language has it as a function of this name (the others are operators).
-    - `c`: its spelling in C over operands `{0}`, `{1}`, `{2}` in single or double precision.
+    - `arity`: the number of arguments; None for an associative function of two or more.
+    - `image`: the interval of its values, given those of the arguments.
+    - `derivatives`: the derivative by each argument, an expression of the language over `x`, `y`, `z`; `""` for 0. Functions
+      with mask values, and those whose slope is 0 wherever it exists, have none.
+    - `value`: the function on floats, for constants and for tests of soundness.
+    - `torch`: what computes it: `torch.…`, or `operations.…` (a function of `lossc.runtime.operations`) where torch's own has
+      other conventions or is not finite where the mathematics is.
+    - `latex`, `summary`: for display and documentation.
+    - `domain`: where each argument may lie (None: anywhere). Outside of it values are NaN or infinite.
+    - `safe`: arguments at which value and slope are finite. They take the place of excluded entries. None: any will do.
+    - `trend`, `curvature`: monotonicity by each argument, and convexity.
+    - `mask`: whether its values are masks.
+    - `callable_`: whether the language has a function of this name. The others are operators.
+    - `c`: its C expression over operands `{0}`, `{1}`, `{2}` of either precision; functions are those of `kernels/prelude.h`.
     """
 
     name: str
@@ -207,13 +206,13 @@ _TABLE = (
     Primitive("expm1", 1, iv.increasing(lambda x: _exp(x) - 1), ("exp(x)",), math.expm1, "torch.expm1", "e^{{{0}}} - 1",
               "exp(x) - 1, exact near 0", safe=(0.0,), trend=("increasing",), curvature="convex", c="exp_minus_1({0})"),
     Primitive("log", 1, iv.increasing(_log), ("1 / x",), _log, "torch.log", r"\log {0}", "natural logarithm (nats)",
-              domain=(_LOG_DOMAIN,), safe=(1.0,), trend=("increasing",), curvature="concave", c="logarithm({0})"),
+              domain=(iv.NONNEG,), safe=(1.0,), trend=("increasing",), curvature="concave", c="logarithm({0})"),
     Primitive("log1p", 1, iv.increasing(lambda x: _log(1 + x)), ("1 / (1 + x)",), lambda x: math.log1p(x) if x > -1 else
               (-INF if x == -1 else math.nan), "torch.log1p", r"\log(1 + {0})", "log(1 + x), exact near 0",
               domain=(Interval(-1, INF),), safe=(0.0,), trend=("increasing",), curvature="concave", c="log_1_plus({0})"),
     Primitive("log2", 1, iv.increasing(lambda x: _log(x) / math.log(2)), ("1 / (x * log(2))",),
               lambda x: _log(x) / math.log(2), "torch.log2", r"\log_2 {0}", "logarithm to base 2 (bits)",
-              domain=(_LOG_DOMAIN,), safe=(1.0,), trend=("increasing",), curvature="concave", c="log_base_2({0})"),
+              domain=(iv.NONNEG,), safe=(1.0,), trend=("increasing",), curvature="concave", c="log_base_2({0})"),
     Primitive("log1mexp", 1, iv.decreasing(_log1mexp), ("-1 / expm1(-x)",), _log1mexp, "operations.log1mexp",
               r"\log(1 - e^{{{0}}})", "log(1 - exp(x)) for x < 0, exact near 0", domain=(Interval(-INF, 0),), safe=(-1.0,),
               trend=("decreasing",), curvature="concave", c="log_1_minus_exp({0})"),
@@ -221,7 +220,7 @@ _TABLE = (
               r"\log(e^{{{0}}} + e^{{{1}}})", "log(exp(x) + exp(y))", safe=(0.0, 0.0), trend=("increasing", "increasing"),
               curvature="convex", c="log_add_exp({0}, {1})"),
     Primitive("xlogy", 2, _xlogy_image, ("log(y)", "x / y"), lambda x, y: 0.0 if x == 0 and not math.isnan(y) else
-              x * _log(y), "operations.xlogy", r"{0} \log {1}", "x * log(y), 0 where x is 0", domain=(None, _LOG_DOMAIN),
+              x * _log(y), "operations.xlogy", r"{0} \log {1}", "x * log(y), 0 where x is 0", domain=(None, iv.NONNEG),
               safe=(0.0, 1.0), c="x_log_y({0}, {1})"),
     Primitive("sigmoid", 1, lambda x: iv.increasing(_sigmoid)(x).intersect(Interval(0, 1, True, True)),
               ("sigmoid(x) * sigmoid(-x)",), _sigmoid, "torch.sigmoid", r"\sigma({0})", "1 / (1 + exp(-x))",
@@ -235,7 +234,7 @@ _TABLE = (
     # -------------------------------------------------------------------------------- powers and roots, pieces
     Primitive("sqrt", 1, iv.increasing(lambda x: math.sqrt(x)), ("1 / (2 * sqrt(x))",),
               lambda x: math.sqrt(x) if x >= 0 else math.nan, "torch.sqrt", r"\sqrt{{{0}}}", "square root",
-              domain=(_LOG_DOMAIN,), safe=(1.0,), trend=("increasing",), curvature="concave", c="square_root({0})"),
+              domain=(iv.NONNEG,), safe=(1.0,), trend=("increasing",), curvature="concave", c="square_root({0})"),
     Primitive("abs", 1, iv.absolute, ("sign(x)",), abs, "torch.abs", r"\lvert {0} \rvert", "absolute value; slope 0 at 0",
               curvature="convex", c="absolute({0})"),
     Primitive("sign", 1, _always(Interval(-1, 1, integer=True)), ("",), _sign, "operations.sign",
@@ -279,18 +278,18 @@ _TABLE = (
               ("exp(-x^2 / 2 - log_normcdf(x)) / sqrt(2 * pi)",), _log_normcdf, "operations.log_normcdf",
               r"\log \Phi({0})", "log(normcdf(x)), exact in the lower tail", trend=("increasing",), curvature="concave",
               c="by_double(log_normcdf_of, {0})"),
-    Primitive("lgamma", 1, _always(_UNBOUNDED), ("digamma(x)",), lambda x: math.lgamma(x) if x > 0 or x % 1 else INF,
+    Primitive("lgamma", 1, _always(iv.REAL), ("digamma(x)",), lambda x: math.lgamma(x) if x > 0 or x % 1 else INF,
               "torch.lgamma", r"\log \Gamma({0})", "log of the absolute gamma function", domain=(iv.POSITIVE,),
               safe=(1.0,), c="by_double(lgamma, {0})"),
-    Primitive("digamma", 1, _always(_UNBOUNDED), ("trigamma(x)",), _digamma, "torch.digamma", r"\psi({0})",
+    Primitive("digamma", 1, _always(iv.REAL), ("trigamma(x)",), _digamma, "torch.digamma", r"\psi({0})",
               "slope of lgamma", domain=(iv.POSITIVE,), safe=(1.0,), c="by_double(digamma_of, {0})"),
-    Primitive("trigamma", 1, _always(_UNBOUNDED), (), lambda x: _trigamma(x), "operations.trigamma", r"\psi_1({0})",
+    Primitive("trigamma", 1, _always(iv.REAL), (), lambda x: _trigamma(x), "operations.trigamma", r"\psi_1({0})",
               "slope of digamma", domain=(iv.POSITIVE,), safe=(1.0,), c="by_double(trigamma_of, {0})"),
     Primitive("sin", 1, _always(Interval(-1, 1)), ("cos(x)",), math.sin, "torch.sin", r"\sin {0}", "sine",
               c="by_double(sin, {0})"),
     Primitive("cos", 1, _always(Interval(-1, 1)), ("-sin(x)",), math.cos, "torch.cos", r"\cos {0}", "cosine",
               c="by_double(cos, {0})"),
-    Primitive("tan", 1, _always(_UNBOUNDED), ("1 + tan(x)^2",), math.tan, "torch.tan", r"\tan {0}", "tangent",
+    Primitive("tan", 1, _always(iv.REAL), ("1 + tan(x)^2",), math.tan, "torch.tan", r"\tan {0}", "tangent",
               safe=(0.0,), c="by_double(tan, {0})"),
     Primitive("arcsin", 1, iv.increasing(math.asin), ("1 / sqrt(1 - x^2)",), math.asin, "torch.asin", r"\arcsin {0}",
               "inverse sine", domain=(iv.SIGN,), safe=(0.0,), trend=("increasing",), c="by_double(asin, {0})"),
@@ -317,4 +316,4 @@ PRIMITIVES: dict[str, Primitive] = {entry.name: entry for entry in _TABLE}
 COMPARISONS = ("lt", "le", "eq", "ne")
 
 FUNCTIONS: dict[str, Primitive] = {name: entry for name, entry in PRIMITIVES.items() if entry.callable_}
-"""The primitives that the language offers as functions of their name."""
+"""The primitives that the language has as functions of that name."""

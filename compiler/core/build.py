@@ -1,4 +1,4 @@
-"""Constructors: constants, sums and products (flattened), and the combination of masks."""
+"""Constructors of common nodes: constants, flattened sums and products, conjunctions of masks, choices."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def apply(function: str, *arguments: Node) -> Node:
 
 
 def add(*terms: Node) -> Node:
-    """The sum, flattened; without terms 0."""
+    """The sum, with sums among the terms flattened; 0 if there are no terms."""
     flat = _flatten("add", terms)
     return Map("add", flat) if len(flat) > 1 else flat[0] if flat else ZERO
 
 
 def mul(*factors: Node) -> Node:
-    """The product, flattened; without factors 1."""
+    """The product, with products among the factors flattened; 1 if there are no factors."""
     flat = _flatten("mul", factors)
     return Map("mul", flat) if len(flat) > 1 else flat[0] if flat else ONE
 
 
 _WIDEST = 256
-"""Operands of a flattened sum or product; a longer one nests, so that `s + x` and `t + t` in a chain stay small."""
+"""The most operands of a flattened sum or product. Longer ones nest, so that chains like `t = t + t` stay small."""
 
 
 def _flatten(function: str, parts: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -65,7 +65,7 @@ def power(x: Node, y: Node) -> Node:
 
 
 def all_of(*masks: Node | None) -> Node | None:
-    """The conjunction of the masks that are given; None is true."""
+    """The conjunction of masks, where None stands for true."""
     result: Node | None = None
     for mask in dict.fromkeys(masks):
         if mask is not None:

@@ -9,14 +9,14 @@ from lossc.compiler.core.traverse import walk
 
 
 def differentiable_leaf(node: Node) -> bool:
-    """Whether a gradient with respect to this leaf can be asked for."""
+    """Whether a gradient with respect to this leaf may be needed: inputs and learned parameters, not labels, masks or data."""
     if isinstance(node, Input):
         return not node.detached and node.kind not in ("label", "mask")
     return isinstance(node, Param) and node.role == "learn"
 
 
 def differentiable(node: Node) -> bool:
-    """Whether the value of `node` passes gradient to any leaf."""
+    """Whether gradient reaches any leaf from the value of `node`."""
     reached = {node}
     for part in reversed(list(walk(node))):
         if part not in reached or part.is_mask or isinstance(part, StopGrad):
@@ -28,7 +28,7 @@ def differentiable(node: Node) -> bool:
 
 
 def _passing(node: Node) -> tuple[Node, ...]:
-    """The parts of a node through which it passes gradient."""
+    """The children of a node that its gradient reaches."""
     if isinstance(node, Reduce):
         return () if node.op in ("argmax", "count") else (node.body,)
     if isinstance(node, Select):

@@ -14,7 +14,7 @@ from lossc.compiler.intervals import Interval
 
 @dataclass(frozen=True, eq=False)
 class Input(Node):
-    """A tensor of the batch. `order` is the order of its dimensions; `kind` is `label`, `mask` or another kind."""
+    """A tensor of the batch, with its dimensions in `order`. `kind` is its kind's name; `detached`: it gets no gradient."""
 
     name: str
     order: tuple[str, ...]
@@ -35,7 +35,7 @@ class Input(Node):
 
 @dataclass(frozen=True, eq=False)
 class Local(Node):
-    """A variable that a call binds (`grad`, `worst`, `root`, `fold`): `name` as written, `depth` sets nested ones apart."""
+    """A variable bound by a call (`grad`, `worst`, `root`, `fold`). `depth` distinguishes nested ones of the same name."""
 
     name: str
     depth: int
@@ -51,7 +51,7 @@ class Local(Node):
 
 @dataclass(frozen=True, eq=False)
 class Const(Node):
-    """An exact rational, or `pi` or `inf`; rounded once, on emission."""
+    """An exact rational, or `pi`, or `inf`. It is rounded once, when code is emitted."""
 
     value: Fraction | Literal["pi", "inf"]
 
@@ -68,12 +68,12 @@ class Const(Node):
 
 
 RUN = "run:"
-"""What the names of values of the run begin with; no name that is declared does."""
+"""The prefix of the names of run values. No declared name begins with it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Param(Node):
-    """A run-time value: `param` (fixed for a run), `learn` (trained), `state`, or `run` (`run:step`, `run:progress`)."""
+    """A value held by the objective: a `param`, a `learn` parameter, a `state`, or a reading of the clock (`run:step`)."""
 
     name: str
     role: Literal["param", "learn", "state", "run"] = "param"
@@ -112,7 +112,7 @@ class Size(Node):
 
 @dataclass(frozen=True, eq=False)
 class Draw(Node):
-    """A random tensor, seeded by its place in the program and the step."""
+    """A random tensor. `place` numbers the places of the program that draw; with the step it seeds the draw."""
 
     distribution: Literal["normal", "uniform"]
     order: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What every node of the graph has: parts, axes, a domain, a hash; equal constructions are one object."""
+"""`Node`, the base of all nodes: parts, axes, a domain and a hash. Equal constructions are one object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_AXES: Axes = frozenset()
 
 
 class _Interned(type):
-    """Makes equal constructions return one object."""
+    """Returns the same object for equal constructions (hash-consing)."""
 
     _table: ClassVar[WeakValueDictionary[tuple[Any, ...], Any]] = WeakValueDictionary()
 
@@ -26,13 +26,13 @@ class _Interned(type):
         return _Interned._table.setdefault(key, node)
 
 
-# At the end of the process nodes die after the modules that compare their constants.
+# At exit, nodes would otherwise outlive the modules that the comparison of their fields needs.
 atexit.register(_Interned._table.clear)
 
 
 @dataclass(frozen=True, eq=False)
 class Node(metaclass=_Interned):
-    """A value over named axes. Subclasses state how `axes` and `domain` follow from their fields."""
+    """A value over named axes. Subclasses derive `axes` and `domain` from their fields."""
 
     axes: ClassVar[Axes]
     domain: ClassVar[Interval]
@@ -49,11 +49,11 @@ class Node(metaclass=_Interned):
 
     @property
     def children(self) -> tuple[Node, ...]:
-        """The parts, in a fixed order; `rebuild` takes as many."""
+        """The nodes that it is made of, in a fixed order. `rebuild` takes as many."""
         return ()
 
     def rebuild(self, children: tuple[Node, ...]) -> Node:
-        """The same node over other parts."""
+        """The same node with other children."""
         return self
 
     @property
@@ -62,7 +62,7 @@ class Node(metaclass=_Interned):
 
     @property
     def digest(self) -> bytes:
-        """A hash of the whole expression, the same in every process; it orders operands."""
+        """A hash of the whole expression, equal in every process. Operands are ordered by it."""
         if "_digest" not in self.__dict__:
             for part in _undigested(self):
                 object.__setattr__(part, "_digest", _digest(part))
@@ -70,7 +70,7 @@ class Node(metaclass=_Interned):
 
 
 def _undigested(root: Node) -> list[Node]:
-    """The nodes below `root` without a digest, parts before wholes; without recursion, since chains may be long."""
+    """The nodes of a graph that have no digest yet, children first. Not recursive, since chains may be long."""
     found: dict[Node, None] = {}
     stack = [(root, False)]
     while stack:

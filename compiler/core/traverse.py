@@ -40,7 +40,7 @@ def walk(*roots: Node) -> Iterator[Node]:
 
 
 def rewrite(root: Node, step: Callable[[Node], Node], memo: dict[Node, Node] | None = None) -> Node:
-    """The graph with `step` applied to every node, parts first."""
+    """The graph with `step` applied to every node, children first. `memo` may be shared by several calls."""
     done: dict[Node, Node] = {} if memo is None else memo
     for node in walk(root):
         if node not in done:
