@@ -9,7 +9,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -22,10 +22,13 @@ TUNED = (
     ("-march=native", "-fopenmp", "-mprefer-vector-width=512"),
     ("-march=native", "-fopenmp"),
     ("-mcpu=native", "-fopenmp"),
+    ("-march=native", "-fopenmp-simd", "-mprefer-vector-width=512"),
+    ("-march=native", "-fopenmp-simd"),
+    ("-mcpu=native", "-fopenmp-simd"),
     ("-fopenmp",),
     (),
 )
-"""What is added: the first group that the compiler takes."""
+"""What is added: the first group that the compiler takes. A clang without the library of OpenMP has one thread."""
 
 SECONDS = 120
 
@@ -36,10 +39,11 @@ class ToolchainError(Exception):
 
 @dataclass(frozen=True)
 class Compiler:
-    """A command, and what tells its results from those of another one or of another machine."""
+    """A command, what tells its results from those of another one or of another machine, and the options it refused."""
 
     command: tuple[str, ...]
     identity: str
+    refused: set[tuple[str, ...]] = field(default_factory=set, compare=False)
 
 
 @cache
@@ -89,11 +93,16 @@ def build(text: str, target: Path, extra: tuple[str, ...] = ()) -> None:
     """Compiles a source into a shared library."""
     source = target.with_suffix(".c")
     source.write_text(text, encoding="utf-8")
-    problem = ""
+    used = compiler()
+    refused, problem = [], ""
     for tuned in TUNED:
-        command = [*compiler().command, *PLAIN, *tuned, *extra, str(source), "-o", str(target), "-lm"]
+        if tuned in used.refused:
+            continue
+        command = [*used.command, *PLAIN, *tuned, *extra, str(source), "-o", str(target), "-lm"]
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
         if result.returncode == 0:
+            used.refused.update(refused)
             return
+        refused.append(tuned)
         problem = problem or result.stderr
     raise ToolchainError(f"the C compiler failed: {problem.strip()[:500]}")

@@ -103,6 +103,27 @@ def test_without_a_compiler_another_backend_runs_and_says_so_once(without_compil
         cases.assert_same(each, cases.outcome(cases.objective(text, "reference"), cases.batch(dtype=torch.float32)), 1e-4)
 
 
+def test_a_compiler_without_openmp_has_one_thread(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As clang where its library of OpenMP is not installed: it still builds for this processor, and asks only once."""
+    log, wrapper = tmp_path / "log", tmp_path / "compiler"
+    real = toolchain.compiler().command[0]
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase " $* " in *" -fopenmp "*) exit 1;; esac\nexec {real} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CC", str(wrapper))
+    toolchain.compiler.cache_clear()
+    try:
+        found = cases.outcome(cases.objective("columns", "c"), cases.batch())
+        toolchain.load(SOURCE)
+        tried = [line for line in log.read_text().splitlines() if "-shared" in line]
+        assert sum(" -fopenmp " in line for line in tried) == 3
+        assert " -march=native -fopenmp-simd " in tried[-1] or " -mcpu=native -fopenmp-simd " in tried[-1]
+    finally:
+        toolchain.compiler.cache_clear()
+    cases.assert_same(found, cases.outcome(cases.objective("columns", "reference"), cases.batch()))
+
+
 def test_a_compiler_that_fails_is_none(
     without_compiler: Any, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:  # fmt: skip
