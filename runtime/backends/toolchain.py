@@ -94,7 +94,8 @@ def build(text: str, target: Path, extra: tuple[str, ...] = ()) -> None:
     source = target.with_suffix(".c")
     source.write_text(text, encoding="utf-8")
     used = compiler()
-    refused, problem = [], ""
+    refused: list[tuple[str, ...]] = []
+    problem = ""
     for tuned in TUNED:
         if tuned in used.refused:
             continue
