@@ -186,8 +186,8 @@ class Normaliser:
                 return old in self.batch
             case core.Size(axis=axis):
                 return axis in self.batch
-            case core.Call(function="model" | "grad" | "worst" | "root" | "fold", consumed=consumed, produced=produced):
-                return bool(self.batch & (set(consumed) ^ set(produced)))
+            case core.Call(function="model" | "grad" | "worst" | "root" | "fold", mixed=mixed):
+                return bool(self.batch & mixed)
             case core.Call(consumed=consumed, produced=produced):
                 return bool(self.batch & {*consumed, *produced})
         return False

@@ -292,6 +292,13 @@ class Call(Node):
         follows the leaves of a group of weights."""
         return self.function in OPAQUE or self.function.startswith("leaf:")
 
+    @property
+    def mixed(self) -> Axes:
+        """The axes along which it mixes entries; a function of the caller may mix those too that it takes and gives."""
+        if not self.is_opaque:
+            return frozenset((*self.consumed, *self.produced))
+        return (frozenset(self.consumed) ^ frozenset(self.produced)) | frozenset(self.order[:1] if self.function == "fold" else ())
+
     def given(self, name: str) -> Node | None:
         """The argument that is given by a name."""
         return next((argument for argument, own in zip(self.arguments, self.names, strict=False) if own == name), None)
@@ -332,6 +339,5 @@ def mixed_axes(root: Node, part: Node) -> Axes:
     for node in walk(root):
         if node is part or any(child in reached for child in node.children):
             reached.add(node)
-            opaque = isinstance(node, Call) and node.is_opaque
-            found |= frozenset(node.consumed) ^ frozenset(node.produced) if opaque else own_axes(node)  # type: ignore[attr-defined]
+            found |= node.mixed if isinstance(node, Call) else own_axes(node)
     return found

@@ -57,7 +57,7 @@ def _over(node: core.Call, selectors: tuple[Selector, ...], body: Expr) -> Expr:
 
 
 def _fold(node: core.Call, part: Part) -> Expr:
-    """`fold[t, a : real[s] where m](next, start)`, where a step that is not admitted changes nothing."""
+    """`fold[t, a : real[s] where m](next, start)` or such a `scan`, where a step that is not admitted changes nothing."""
     body, variable, start, _ = node.arguments
     t, *order = node.order
     where = None
@@ -65,7 +65,8 @@ def _fold(node: core.Call, part: Part) -> Expr:
         condition, body, _ = body.arguments
         where = part(condition)
     carried = Selector("typed", _name(variable), type=Type("real", tuple(order) or None))
-    return Call(Bracket(Name("fold"), (Selector("axis", t), carried), where), (Argument(part(body)), Argument(part(start))))
+    function = Name("scan" if t in node.produced else "fold")
+    return Call(Bracket(function, (Selector("axis", t), carried), where), (Argument(part(body)), Argument(part(start))))
 
 
 def _ball(node: core.Call, part: Part) -> tuple[Selector, ...]:

@@ -9,7 +9,7 @@
 | `selections`, `places` | `x[v = y]`, slices, renamed axes; positions that cannot lie outside an axis |
 | `linear` | `dot`, `norm`, `cov`, `logdet`, `sinkhorn`, … over named axes |
 | `special`, `run_values` | `sg`, `fill`, `total`, `index`, `size`; `step`, `ramp`, draws |
-| `searches`, `folds`, `variables` | calls that bind a variable: `grad`, `worst`, `root`, `fold` |
+| `searches`, `folds`, `linear_steps`, `variables` | calls that bind a variable: `grad`, `worst`, `root`, `fold` |
 | `models`, `externs` | calls of the caller's networks and functions |
 | `groups`, `leaves` | groups of weights, as a whole and tensor by tensor |
 | `terms`, `derivatives` | calls of terms; `f'(u)` |

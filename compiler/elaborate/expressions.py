@@ -172,8 +172,8 @@ def _built_in(ctx: Context, head: syntax.Name, bracket: syntax.Bracket | None, e
         return WRONG
     if head.id not in BUILT_IN:
         return unknown_function(ctx, head, expr)
-    if head.id == "fold":
-        return folds.fold(ctx, bracket, expr)
+    if head.id == "fold" or (head.id == "scan" and folds.carries(bracket)):
+        return folds.recurrence(ctx, head.id, bracket, expr)
     if bracket is None:
         if head.id in FUNCTIONS:
             return _elementwise(ctx, head.id, expr)

@@ -395,9 +395,10 @@ def _is_of_all(node: Node, axis: str) -> bool:
             return _is_of_all(body, old if axis == new else axis)
         case Select(body=body):
             return _is_of_all(body, axis)
-        case Call(function=function, consumed=consumed, produced=produced):
-            mixed = {*consumed} ^ {*produced} if function == "fold" else {*consumed, *produced}
-            return axis in mixed or (node.is_opaque and function != "fold")
+        case Call(function="fold", order=order, mixed=mixed):
+            return axis in mixed - {*order[:1]}
+        case Call(mixed=mixed, is_opaque=opaque):
+            return opaque or axis in mixed
     return False
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lossc.compiler.core import BINDING, Call, Local, Map, Node, Rename, mixed_axes, walk
 from lossc.compiler.emission.facts import safe_number
-from lossc.compiler.emission.guards import Guard, axes_of, projected
+from lossc.compiler.emission.guards import Guard, ahead, axes_of, projected, renamed
 from lossc.compiler.emission.nested import apart, body_of
 from lossc.compiler.emission.procedure import Emitted
 from lossc.compiler.steep import singular
@@ -50,16 +50,22 @@ def _step(node: Call) -> str:
 
 
 def emit_fold(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
-    """The last value. Along axes that no step mixes, only the entries that are seen of it are seen of each step."""
+    """The last value, or all of them. Along axes that no step mixes, only the entries that are seen of it are seen of each
+    step; of all values, a step is seen where it or a later one is."""
     builder = emitter.builder
     body, variable, start, _ = node.arguments
     assert isinstance(variable, Local)
+    axis, step = node.order[0], _step(node)
     axes = builder.sorted(variable.order)
+    every = axis in node.produced
     seen = projected(guard, axes_of(guard) - mixed_axes(body, variable))
-    begin = builder.expanded(builder.number(builder.tensor(emitter.emit(start, seen))), axes)
-    procedure, captured = body_of(emitter, body, variable, axes, seen, _step(node))
+    first = projected(seen, axes_of(seen) - {axis})
+    begin = builder.expanded(builder.number(builder.tensor(emitter.emit(start, first))), axes)
+    inside = renamed(ahead(seen, axis, None), step, axis) if step in builder.order else first
+    procedure, captured = body_of(emitter, body, variable, axes, inside, step)
     given = (entry for entry in procedure.bound if entry.kind != "variable")
     steps = tuple(at for at, entry in enumerate(given) if entry.kind == "step")
-    operands = (builder.size(node.order[0]), builder.arranged(begin, axes).at, *captured)
-    value = builder.search("operations.fold", operands, axes, procedure, steps=steps)
+    operands = (builder.size(axis), builder.arranged(begin, axes).at, *captured)
+    value = builder.search("operations.fold", operands, (axis, *axes) if every else axes, procedure, steps=steps, every=every)
+    value = builder.arranged(value, builder.sorted(value.axes))
     return emitter.guarded(value, guard, safe_number(node.domain))

@@ -13,6 +13,8 @@ from tests.runtime.modules import as_module
 from torch import Tensor
 
 import lossc
+from lossc.compiler.check import check_source
+from lossc.grammar.source import Source
 
 HEAD = """
 axis b : batch
@@ -152,6 +154,36 @@ minimize
     assert lossc.loads(text)(x=x).loss == 21
 
 
+LINEAR = (
+    "fold[t, a : real](0.9 * a + x, 0)", "fold[t, a : real where m](a / 2 + x, 0)", "fold[t, a : real where m](a + x^2, 0)",
+    "fold[t, a : real](a - sin(x) * (a + x), 0)", "scan[t, a : real](a + x, 0)", "scan[t, a : real where m](x * a + x, 0)",
+    "sum[s](fold[t, a : real[s] where m](x * a + (z if x > 0 else 0), 0))",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", LINEAR)
+def test_the_scan_that_a_warning_writes_is_equal(entry: str) -> None:
+    """W306 says what to write in place of a linear recurrence that begins at 0."""
+    around = "sum[b, t](fill({}, 1))" if "scan" in entry else "sum[b]({})"
+    found = check_source(Source("linear.loss", f"{HEAD}\nminimize\n  f : {around.format(entry)}\n")).problems.found
+    (problem,) = [each for each in found if each.code == "W306"]
+    instead = entry.replace(problem.span.text, problem.help[0].removeprefix("write `").removesuffix("`"))
+    tensors = given()
+    values = []
+    for each in (entry, instead):
+        made = objective(around.format(each))
+        loss = made({name: x for name, x in tensors.items() if name in made.program.tensors}).loss
+        values.append((loss, torch.autograd.grad(loss, tensors["x"])[0]))
+    torch.testing.assert_close(*values)
+
+
+def test_what_no_scan_says_draws_no_warning() -> None:
+    for entry in ("fold[t, a : real](a * a + x, 0)", "fold[t, a : real](x * a + x, 1)", "fold[t, a : real](x / (1 + a^2), 0)",
+                  "fold[t, a : real](max(a, x), 0)", "fold[t, a : real](a / 2 + z[s = y], 0)"):  # fmt: skip
+        found = check_source(Source("fold.loss", f"{HEAD}\nminimize\n  f : sum[b]({entry})\n")).problems.found
+        assert not any(problem.code == "W306" for problem in found)
+
+
 # ------------------------------------------------------------------------------------------------ dynamic programmes
 
 
@@ -213,6 +245,101 @@ minimize
     torch.testing.assert_close(*(torch.autograd.grad(value, c)[0] for value in (loss, wanted)))
 
 
+# ------------------------------------------------------------------------------------------------ all values
+
+
+@pytest.mark.parametrize("where", ["", " where m"])
+def test_all_values_of_a_linear_one(where: str) -> None:
+    tensors = given()
+    entries = (f"scan[t{where}](x, 0.9)", f"scan[t, a : real{where}](0.9 * a + x, 0)")
+    made = (objective(f"sum[b, t](fill(sin({entry}), 2))") for entry in entries)
+    one, other = (each({n: tensors[n] for n in ("x", "m") if n in each.program.tensors}).loss for each in made)
+    torch.testing.assert_close(one, other)
+    torch.testing.assert_close(*(torch.autograd.grad(value, tensors["x"])[0] for value in (one, other)))
+
+
+def test_all_values_by_hand() -> None:
+    def expected(g: Given) -> Tensor:
+        rows = []
+        value = g["q"]
+        for at in range(5):
+            following = value.softmax(-1) * g["z"][:, at] + (value @ g["w"]) * (at + 1)
+            value = torch.where(g["m"][:, at, None], following, value)
+            rows.append(torch.where(g["m"][:, at, None], value.sin() * g["x"][:, at, None], 0))
+        return torch.stack(rows).sum()
+
+    agree("""sum[b, t where m](sum[s](sin(
+    scan[t, a : real[s] where m](softmax[s](a) * z + sum[s](a * w)[r -> s] * (index[t] + 1), q)) * x))""", expected)
+
+
+def test_forwards_times_backwards_is_the_posterior() -> None:
+    """alpha_t(s) beta_t(s) / Z, with beta of the sequence turned around, is d log Z / d z."""
+    text = HEAD + """
+let alpha = scan[t, a : real[s]](z + (logsumexp[s](a + w)[r -> s] if index[t] > 0 else 0), 0)
+let turned = z[t -> u][u = size[t] - 1 - index[t]]
+let back = scan[t, a : real[s]](logsumexp[r](w + (a + turned_before)[s -> r]) if index[t] > 0 else 0, 0)
+let turned_before = fill(shift[t](turned, 1), 0)
+let beta = back[t -> u][u = size[t] - 1 - index[t]]
+let log_z = logsumexp[s](alpha)[t = size[t] - 1]
+minimize
+  f : sum[b, t](norm[s](exp(alpha + beta - log_z) - grad[z](log_z))^2)
+"""
+    tensors = {name: value for name, value in given().items() if name in ("z", "w")}
+    assert lossc.loads(text).double()(tensors).loss < 1e-24
+
+
+def test_a_filter_gives_the_density_of_its_observations() -> None:
+    """A Kalman filter of a random walk in noise: what each step predicts, together, is one Gaussian of all steps."""
+    text = """
+axis b : batch
+axis t
+input x : real[b, t]
+learn log_q : real = -0.5
+learn log_r : real = 0.3
+let q = exp(log_q)
+let r = exp(log_r)
+let after = scan[t, a : nonneg]((a + q) * r / (a + q + r), 1)
+let spread = fill(shift[t](after, 1), 1) + q + r
+let gain = 1 - r / spread
+let mean = fill(shift[t](scan[t](gain * x, 1 - gain), 1), 0)
+minimize
+  nll : mean[b](sum[t](((x - mean)^2 / spread + log(2 * pi * spread)) / 2))
+"""
+    made = lossc.loads(text).double()
+    x = given()["x"]
+    loss = made(x=x).loss
+    q, r = (made.learn[name] for name in ("log_q", "log_r"))
+    steps = torch.arange(1, 6, dtype=torch.float64)
+    covariance = 1 + torch.minimum(steps[:, None], steps) * q.exp() + r.exp() * torch.eye(5).double()
+    wanted = -torch.distributions.MultivariateNormal(torch.zeros(5).double(), covariance).log_prob(x).mean()
+    torch.testing.assert_close(loss, wanted)
+    for found, slope in zip(*(torch.autograd.grad(value, (x, q, r)) for value in (loss, wanted)), strict=True):
+        torch.testing.assert_close(found, slope)
+
+
+def test_later_steps_are_unseen_at_one_that_is_read() -> None:
+    made = objective("mean[b](sum[s](scan[t, a : real[s] where m](z / norm[s](z) + tanh(a), q)[t = 2]))")
+    tensors = given()
+    tensors["m"] = torch.ones_like(tensors["m"])
+    found = []
+    for garbage in (math.nan, 0.5):
+        z = torch.where(torch.arange(5)[:, None] > 2, garbage, tensors["z"]).detach().requires_grad_()
+        loss = made(z=z, q=tensors["q"], m=tensors["m"]).loss
+        found.append((loss.detach(), torch.autograd.grad(loss, z)[0]))
+    torch.testing.assert_close(*found)
+
+
+def test_along_the_batch_it_depends_on_how_that_is_split() -> None:
+    made = objective("sum[b, t](scan[b, a : real](tanh(a) + x, 0))")
+    assert [part.form for part in made.program.terms[0].parts] == ["coupled"]
+    assert made(x=torch.zeros(0, 4).double()).loss == 0
+
+
+def test_what_starts_is_one_value() -> None:
+    with pytest.raises(lossc.LosscError, match="starts once"):
+        objective("sum[b](fold[t, a : real](a + x, x))")
+
+
 # ------------------------------------------------------------------------------------------------ what is not seen
 
 
@@ -224,6 +351,8 @@ minimize
         "mean[b where keep](fold[t, a : real where m](log(abs(a) + x^2) if a > 0 else x, 1))",
         "mean[b where keep](logsumexp[s](fold[t, a : real[s] where m](z / norm[s](z) + logsumexp[s](a + w)[r -> s], q)))",
         "mean[b where keep](sum[s where index[s] < 2](fold[t, a : real[s] where m](sqrt(abs(z)) + tanh(a), 1)))",
+        "sum[b, t where keep and m](scan[t, a : real where m](log(x^2) + tanh(a), 1))",
+        "sum[b, t where keep](fill(sum[s](scan[t, a : real[s] where m](z / norm[s](z) + logsumexp[s](a + w)[r -> s], q)), 1))",
     ],
 )
 def test_excluded_steps_and_rows_are_unseen(entry: str, garbage: float) -> None:
@@ -296,7 +425,8 @@ def test_log_zero_stays_so_without_gradient() -> None:
 # ------------------------------------------------------------------------------------------------ everywhere
 
 
-ENTRY = "mean[b](logsumexp[s](fold[t, a : real[s] where m](z + tanh(x) * logsumexp[s](a + w)[r -> s], q)))"
+ENTRY = """mean[b](logsumexp[s](fold[t, a : real[s] where m](z + tanh(x) * logsumexp[s](a + w)[r -> s], q)))
+    + mean[b, t where m](norm[s](scan[t, a : real[s] where m](softmax[s](a) * z + x, q)))"""
 READ = ("x", "z", "w", "q", "m")
 
 
@@ -315,7 +445,7 @@ def test_first_and_second_derivatives() -> None:
 @pytest.mark.parametrize("backend", ["auto", "torch", "c"])
 def test_other_backends(backend: str) -> None:
     """A fold is a value made beforehand; what is vocabulary-sized beside it is fused as ever."""
-    entry = f"{ENTRY[:-1]} - mean[t](log_softmax[s](z)[s = y]))"
+    entry = f"{ENTRY} - mean[b, t](log_softmax[s](z)[s = y])"
     tensors = given()
     one, other = objective(entry)(tensors := {n: tensors[n] for n in (*READ, "y")}), objective(entry, backend=backend)(tensors)
     torch.testing.assert_close(one.loss, other.loss)
