@@ -13,7 +13,7 @@ from lossc.compiler import core
 from lossc.compiler.core import Call, Local, Node
 from lossc.compiler.elaborate.brackets import read_where
 from lossc.compiler.elaborate.context import Context, axes_text, declared_note, describe
-from lossc.compiler.elaborate.linear_steps import lint_linear, linear_step
+from lossc.compiler.elaborate.linear_steps import linear_step, lint_linear
 from lossc.compiler.elaborate.searches import bound, not_too_deep, with_value
 from lossc.compiler.elaborate.signature import match_arguments
 from lossc.compiler.elaborate.types import read_type
