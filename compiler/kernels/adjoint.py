@@ -1,7 +1,7 @@
-"""Which rows a value of the objective sums, and with what factor: the seam of a separable root, taken apart.
+"""The seam of a separable root, taken apart: which rows it sums, and with what factors.
 
-`numerator = sum[b where m](w * f)` says that f of each row has dL/df = (dL/dnumerator) * w where m. The factors are known
-before any statistic is; what remains, f, is a function of the statistics of one row.
+`numerator = sum[b where m](w * f)` says that each row has dL/df = (dL/dnumerator) * w where m. The factors w depend on
+no statistic, so they are known before the kernel runs; f is a function of the statistics of one row.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from lossc.compiler.core.node import Axes
 
 
 class CoupledError(Exception):
-    """A value is no sum over rows with factors known beforehand."""
+    """A value is not a sum over rows with factors that are known before the statistics."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """dL/d `value` is the `factor` where the `mask` holds and 0 elsewhere."""
+    """A function of one row: dL/d `value` is `factor` where `mask` holds, and 0 elsewhere."""
 
     value: Node
     factor: Node
@@ -49,7 +49,7 @@ class Share:
 
 
 def shares(root: Node, weight: Node, is_statistic: Callable[[Node], bool]) -> Iterator[Share]:
-    """The parts of a root that are functions of one row each, where dL/d root is `weight`; CoupledError where rows mix."""
+    """The functions of one row that a root sums, where dL/d root is `weight`. CoupledError if rows mix."""
     yield from _Splitting(is_statistic).split(root, weight, None, frozenset())
 
 
@@ -58,7 +58,7 @@ class _Splitting:
     is_statistic: Callable[[Node], bool]
 
     def split(self, node: Node, factor: Node, mask: Node | None, over: Axes) -> Iterator[Share]:
-        """The parts of a node that is summed `over` axes, with its factor, where the mask holds."""
+        """The shares of a node that is summed `over` axes, multiplied by `factor`, where `mask` holds."""
         if not differentiable(node):
             return
         factor, mask, over = _summed(node, factor, mask, over)
@@ -86,7 +86,7 @@ class _Splitting:
                 raise CoupledError
 
     def _scaled(self, node: Map, factor: Node, mask: Node | None, over: Axes) -> Iterator[Share]:
-        """A product or quotient in which one factor, not a divisor, depends on rows."""
+        """The shares of a product or quotient of which one factor, not a divisor, depends on rows."""
         inner = [argument for argument in node.arguments if differentiable(argument)]
         if len(inner) != 1 or (node.function == "div" and inner[0] is not node.arguments[0]):
             raise CoupledError
@@ -97,7 +97,7 @@ class _Splitting:
         yield from self.split(inner[0], combined, all_of(mask, *masks), over)
 
     def _of_one_row(self, node: Node) -> bool:
-        """Whether everything above a statistic is elementwise."""
+        """Whether everything between a node and the statistics below it is elementwise."""
         return all(isinstance(part, Map | StopGrad) or not self._above(part) for part in walk(node) if part.children)
 
     def _above(self, node: Node) -> bool:
@@ -113,7 +113,7 @@ class _Splitting:
 
 
 def _summed(node: Node, factor: Node, mask: Node | None, over: Axes) -> tuple[Node, Node | None, Axes]:
-    """The factor of a node that lacks some of the axes which it is summed over: that of all their entries together."""
+    """The factor, mask and axes for a node that lacks some of the axes it is summed over: one entry stands for many."""
     extra = over - node.axes
     if not extra:
         return factor, mask, over
@@ -125,7 +125,7 @@ def _summed(node: Node, factor: Node, mask: Node | None, over: Axes) -> tuple[No
 
 
 def _count(node: Reduce) -> Node:
-    """The number of entries that a mean admits."""
+    """The number of entries that a mean averages."""
     covered = node.where.axes if node.where is not None else frozenset()
     counted = tuple(axis for axis in node.over if axis in covered)
     sizes = [Size(axis) for axis in node.over if axis not in covered]

@@ -1,4 +1,4 @@
-"""From the adjoints of a row to dL/d statistic: what is added to which coefficient, the last sweep first."""
+"""dL/d statistic from the adjoints of a row: what is added to which coefficient, the last sweep first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lossc.compiler.table.model import Statistic
 
 @dataclass(frozen=True)
 class Added:
-    """`source` * `slope` is added to the coefficient of `target`, where the source is not 0.
+    """`source` * `slope` is added to the coefficient of `target`, unless the source is 0.
 
-    A source is a seed, or the coefficient of a statistic or row value; targets are names of statistics and row values.
+    A source is a seed, or the coefficient of a statistic or row value. Targets are names of statistics and row values.
     """
 
     source: Argument | str
@@ -24,7 +24,7 @@ class Added:
 
 
 def added(kernel: Kernel, statistics: Sequence[Statistic]) -> Iterator[Added]:
-    """What makes the coefficients of the statistics, in order."""
+    """Everything that is added to the coefficients of the statistics, in order."""
     for adjoint in kernel.adjoints or ():
         for statistic in statistics:
             slope = tidy(derivative(adjoint.value, statistic.leaf))
@@ -37,7 +37,7 @@ def added(kernel: Kernel, statistics: Sequence[Statistic]) -> Iterator[Added]:
 
 
 def _chained(kernel: Kernel, source: Statistic, statistics: dict[str, Statistic]) -> Iterator[Added]:
-    """From the coefficient of a statistic to row values in its body, and on to statistics that were known before it."""
+    """What the coefficient of a statistic adds to those of row values in its body, and of earlier statistics in these."""
     reached: dict[str, str] = {}
     for chain in kernel.chains:
         if chain.statistic == source.name:

@@ -1,4 +1,4 @@
-"""Kernels as C source: one function a source, over a call that describes rows, data and strides.
+"""Kernels as C source: one function per source. A call passes rows, data pointers and strides.
 
 | function | reads | writes |
 |---|---|---|
@@ -6,7 +6,7 @@
 | `gradient` | the same, statistics, and dL/d statistic | the gradient of each stream |
 | `visit` | streams and arguments, seeds of the objective among them | statistics and gradients, a row while it is in cache |
 
-Nothing of a spec's text is in the source.
+No text or name of a spec is in the source.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CACHED = 24 << 10
 
 
 class Slot(NamedTuple):
-    """One entry of a call's data: what it is, and the name of its stream, argument or statistic in the kernel."""
+    """One entry of a call's data: its kind, and the name of its stream, argument or statistic in the kernel."""
 
     kind: SlotKind
     name: str
@@ -53,7 +53,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """C text with one function, the data that a call passes it in order, and how much scratch each thread needs."""
+    """C text with one function, the data that a call passes to it in order, and the scratch memory that each thread needs."""
 
     function: Function
     body: str
@@ -71,7 +71,7 @@ class Source:
 
 @cache
 def prelude() -> str:
-    """What every kernel stands on."""
+    """The declarations and functions that every kernel uses."""
     return files("lossc.compiler.kernels").joinpath("prelude.h").read_text(encoding="utf-8")
 
 
@@ -79,9 +79,10 @@ def source(
     kernel: Kernel, function: Function, real: Literal["float", "double", "REAL"], types: Mapping[str, str],
     wants: Sequence[str],
 ) -> Source:  # fmt: skip
-    """The source of a function; `types` are storage types by stream, `wants` the streams whose gradients are written.
+    """The C source of a function of a kernel.
 
-    Types may be left to macros: `REAL` for that of the loops, names of the caller's for those of streams.
+    `real` is the type of loops over classes, `types` the storage types of streams, `wants` the streams whose gradients
+    are written. Types may be left to macros, whose names then stand in their place.
     """
     return _Printing(kernel, function, real, types, [s for s in kernel.streams if s.name in wants]).source()
 
@@ -126,7 +127,7 @@ class _Printing:
         ]
 
     def _block(self) -> int:
-        """Classes in a block: few enough for the entries of the next row that are called for meanwhile."""
+        """The number of classes in a block: few enough that the next row's entries can be prefetched meanwhile."""
         bytes_ = sum(SIZES.get(self.types[stream.name], 4) for stream in self.kernel.streams if stream.shape == "dense")
         if self.sweeps.takes_packs:
             return 1 << (CACHED // max(bytes_ + 4 * (len(self.held) + len(self.wants)), 1)).bit_length() - 1
@@ -153,7 +154,7 @@ class _Printing:
 
     @staticmethod
     def _pieces() -> list[str]:
-        """Consecutive rows of one thread, of which each takes turns with the one before."""
+        """The loop over consecutive rows of one thread, each of which is worked on together with the row before it."""
         return [
             "#pragma omp for schedule(dynamic, 1)", "for (int64_t start = 0; start < call->rows; start += chunk) {",
             "const int64_t end = start + chunk < call->rows ? start + chunk : call->rows;", "row_t past;", "int waiting = 0;",
@@ -189,7 +190,7 @@ class _Printing:
     # -------------------------------------------------------------------------------------- a row while another is written
 
     def _overlap(self) -> Overlap | None:
-        """For a visit of one sweep in packs, whose gradients are rows of their own."""
+        """How rows overlap, for a visit with one sweep in packs whose gradients are dense; None for other functions."""
         simple = self.function == "visit" and self.sweeps.takes_packs and self.kernel.levels == 1 and self.wants
         if not simple or self._columns or any(point.extra for point in self.kernel.points):
             return None
@@ -198,7 +199,7 @@ class _Printing:
                        self._straight("past."), finished)  # fmt: skip
 
     def _fields(self) -> list[Field]:
-        """What the gradient of a row reads."""
+        """What the gradient of a row reads, to be kept until the next row."""
         streams = [(self.sweeps.number[s.name], f"{self.types[s.name]}_t") for s in self.kernel.streams]
         wanted = [(self._number(s), f"{self.types[s.name]}_t") for s in self.wants]
         fields = [Field(f"const {type_} *", f"x{number}") for number, type_ in streams]
@@ -271,7 +272,7 @@ class _Printing:
         ]
 
     def _before_sums(self, level: int) -> list[str]:
-        """Largest entries, entries at labels and what the level reads of its own row values."""
+        """Maxima, entries at labels, and the row values of the same level that its sums read."""
         lines: list[str] = []
         looked = level != 1 or not self.sweeps.knows_regular
         for step in steps(self.kernel, level):
@@ -285,7 +286,7 @@ class _Printing:
         return lines
 
     def _late(self, level: int, used: set[Node]) -> list[str]:
-        """The other row values of a level."""
+        """The row values of a level that its own statistics do not read."""
         return self.rows.locals_after(level, used, early(self.kernel, level))
 
     def _recalled(self) -> list[str]:
@@ -306,7 +307,7 @@ class _Printing:
 
     @property
     def _differentiable(self) -> list[Statistic]:
-        """The statistics through which a wanted gradient passes, or another coefficient."""
+        """The statistics whose coefficients are needed: for a gradient, or for another coefficient."""
         return [s for s in self.kernel.every if s.gradients or any(c.statistic == s.name for c in self.kernel.chains)]
 
     @property
@@ -339,7 +340,7 @@ class _Printing:
         ]
 
     def _straight(self, row: str = "") -> str:
-        """Whether a block may be written at once: it is, past the caches, where no entry at a label is added to it."""
+        """The C condition that a block may be written past the caches at once: no entry at a label is added to it later."""
         if any(point.extra for point in self.points.changing) or self._columns:
             return "0"
         apart = [f"!({name} >= (first ? first : INT32_MIN) && {name} < first + count)" for name in self.points.labels(row)]
@@ -347,13 +348,13 @@ class _Printing:
         return " && ".join(["call->streaming", *apart, *places])
 
     def _lost(self) -> list[str]:
-        """Whether a value depends on a label beyond the classes: then the gradient of the row is NaN."""
+        """The flag of a row that depends on a label beyond the classes; its gradient is NaN."""
         points = [p for p in self.kernel.points if p.statistic in self._passing and isinstance(p.statistic.at, Node)]
         beyond = [f"({self.points.label(p)} >= classes && d_{p.statistic.name} != 0.0)" for p in points if not p.extra]
         return [f"const int lost = {' || '.join(beyond) or '0'};"]
 
     def _without_gradient(self, overlap: Overlap | None) -> list[str]:
-        """A row that no value depends on."""
+        """Skips a row that no value depends on, and clears its gradient."""
         if any(self.points.is_extra(s) for s in self._passing):
             return []
         alive = " | ".join(f"on_{s.name}" for s in self._passing) or "0"
@@ -373,7 +374,7 @@ class _Printing:
 
 
 def indented(lines: Sequence[str]) -> list[str]:
-    """Lines with two spaces for each brace that is open."""
+    """Lines indented by two spaces for each open brace."""
     depth, found = 0, []
     for line in lines:
         if line.startswith("}"):

@@ -1,4 +1,4 @@
-"""Graphs as C statements: one local of single assignment for each operation, named by us."""
+"""Graphs as C statements: each operation is a local variable, assigned once, under a name of our own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHOLE_POWERS = 8
 
 
 class Atom(NamedTuple):
-    """A name or a literal, and what it holds."""
+    """A C name or literal, and the type of its value."""
 
     text: str
     type: RowType
@@ -32,13 +32,11 @@ Spelling = Callable[[Node], str]
 
 
 class Expressions:
-    """Prints into `lines` what its graphs need; `leaf` is what the caller has names for.
+    """Appends to `lines` the statements that its graphs need. `leaf` gives the names that the caller has for leaves.
 
-    Numbers have the type `real`.
-
-    A product keeps 0 * log 0 = 0 where a factor may be 0 and another infinite; `regular` tells what cannot be, and
-    `exponential` names the function that serves for an exponent. What is `exact` gives the same bits in every loop: without
-    such knowledge, and each product rounded before it is added.
+    Numbers have the type `real`. A product is 0 where one factor is 0 and another infinite (0 * log 0), unless
+    `regular` knows that none is. `exponential` chooses the C function for an exponent. Nodes in `exact` have the same
+    bits in every loop: they use no such knowledge, and products in them are rounded before they are added.
     """
 
     def __init__(
@@ -71,7 +69,7 @@ class Expressions:
         return self.atom(node).text
 
     def declared(self, text: str, type_: RowType = "number") -> Atom:
-        """A new local with this value."""
+        """A new local variable with this value."""
         self._count += 1
         name = f"{self.prefix}{self._count}"
         self.lines.append(f"const {self.real if type_ == 'number' else 'int'} {name} = {text};")
@@ -111,7 +109,7 @@ class Expressions:
         return f"({text})" if value < 0 else text
 
     def _sum(self, terms: Sequence[Node], *, sharp: bool) -> Atom:
-        """The sum; a sharp one is 0 where equal terms cancel, since no product in it keeps more digits than another."""
+        """The sum. A `sharp` sum is 0 where equal terms cancel: its products are all rounded, none is fused."""
         text = ""
         for term in sorted(terms, key=_is_negated):
             negated = _is_negated(term)
@@ -121,7 +119,7 @@ class Expressions:
         return self.declared(text)
 
     def rounded(self, product: str) -> str:
-        """A product with its own rounding."""
+        """A product that is rounded before it is added."""
         return f"rounded({product})"
 
     def _positive(self, term: Node) -> str:
@@ -147,7 +145,7 @@ class Expressions:
         return self._times(factors)
 
     def guarded(self, weight: str, log: str) -> Atom:
-        """A product that is 0 where the weight is, whatever the logarithm is."""
+        """The product, 0 where the weight is 0, whatever the logarithm is."""
         return self.declared(f"weigh({weight}, {log})")
 
     def _times(self, factors: Sequence[Node]) -> Atom:
@@ -189,7 +187,7 @@ class Expressions:
         return PRIMITIVES[function].c.format(*operands)
 
     def _comparable(self, operands: Sequence[Node]) -> list[str]:
-        """Whole numbers are compared as such."""
+        """The operands of a comparison; whole numbers are compared as integers."""
         atoms = [self.atom(operand) for operand in operands]
         if any(
             atom.type == "number" and not isinstance(node, Const) for atom, node in zip(atoms, operands, strict=True)
@@ -213,7 +211,7 @@ def _is_negated(node: Node) -> bool:
 
 @remembered
 def _may_be_infinite(node: Node) -> bool:
-    """As emission has it, and centred logits, which are -inf where the logits are."""
+    """Whether a value may be infinite: as for emission, and for centred logits, which are -inf where the logits are."""
     match node:
         case Input(kind="centred" | "logits" | "logprob"):
             return True

@@ -1,4 +1,4 @@
-"""The largest entries of a row, where and how often these are attained, and whether the row is regular."""
+"""Maxima of a row, where and how often they are attained, and whether the row is regular."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lossc.compiler.table.model import Statistic, Stream
 
 @dataclass(frozen=True)
 class Extremes:
-    """Prints the loops for largest entries."""
+    """Prints the loops that find maxima."""
 
     loops: Loops
 
     def printed(self, found: Sequence[Statistic], looked: Sequence[Stream]) -> list[str]:
-        """One loop for largest entries, and one for where and how often these are attained.
+        """One loop that finds maxima, and one that finds where and how often they are attained.
 
-        `looked` are streams whose smallest and largest entries say whether the row is regular.
+        The smallest and largest entries of the streams `looked` decide whether the row is regular.
         """
         lines = self.loops.reals(read_by(found))
         clauses: dict[str, list[str]] = {"max": [], "min": [], "|": []}
@@ -57,7 +57,7 @@ class Extremes:
     def _looked(
         self, stream: Stream, printer: Expressions, clauses: dict[str, list[str]], conditions: list[str]
     ) -> list[str]:
-        """The smallest and largest entry of a stream; a largest that is taken anyway serves."""
+        """The smallest and largest entry of a stream; a maximum that is taken anyway is used again."""
         number = self.loops.number[stream.name]
         bounding = self.loops.regularity.bounding(stream)
         if bounding is not None and self._is_ordered(bounding):
@@ -82,19 +82,22 @@ class Extremes:
         return starts
 
     def _in_range(self, stream: Stream, low: str, high: str) -> str:
-        """That the entries of a stream are finite, and exponentials of the lowest do not vanish."""
+        """The C condition that all entries of a stream are finite, and the exponential of the lowest does not vanish."""
         factor = self.loops.regularity.factor(stream)
         if factor is None:
             return f"{low} > -INFINITY && {high} < INFINITY"
         return f"({high} - {low}) * (real){float(factor)!r} < {DEPTH}"
 
     def _is_ordered(self, s: Statistic) -> bool:
-        """Whether a shift is the largest of stored 16-bit numbers, which integers compare, twice as many at once."""
+        """Whether a shift is the maximum of stored 16-bit numbers.
+
+        These are compared as integers, twice as many at once.
+        """
         stream = self.loops.streams.get(s.body)
         return s.op == "shift" and s.mask is None and stream is not None and self.loops.types[stream.name] in HALF
 
     def _ordered(self, name: str, sign: str, stream: Stream, printer: Expressions, clause: list[str]) -> list[str]:
-        """The extreme of a stream in the order of integers."""
+        """The extreme of a stream of 16-bit numbers, compared as integers."""
         order = f"order_{name}"
         clause.append(order)
         entry = f"order_of(x{self.loops.number[stream.name]}[j])"
@@ -105,7 +108,7 @@ class Extremes:
         return [f"int16_t {order} = {'INT16_MIN' if sign == '>' else 'INT16_MAX'};"]
 
     def _settled(self, s: Statistic) -> list[str]:
-        """A shift is 0 where the largest is not finite; a maximum of nothing is 0, and NaN where an entry is."""
+        """The final values: a shift is 0 if its maximum is not finite; a maximum is 0 over nothing, and NaN if an entry is."""
         if self._is_ordered(s):
             top = f"from_order_{self.loops.types[self.loops.streams[s.body].name]}(order_top_{s.name})"
             return [

@@ -1,4 +1,4 @@
-"""Loops of a kernel over the classes of a row: what they read, under which names, and how they are printed."""
+"""What loops over the classes of a row have in common: names, what they read, and how they are printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REGULAR = "regular"
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the classes a loop is: entries of stream k are `{pointer}{k}[{index}]`, the class is `{position}`."""
+    """A position in a loop: the entry of stream k is `{pointer}{k}[{index}]`, and the class is `{position}`."""
 
     pointer: str
     index: str
@@ -33,7 +33,7 @@ BLOCKED = Place("p", "i", "first + i")
 
 
 class Loops:
-    """The names of one kernel; `types` are the storage types of its streams by name."""
+    """The C names of one kernel. `types` are the storage types of its streams."""
 
     def __init__(self, kernel: Kernel, rows: RowScope, types: Mapping[str, str]) -> None:
         self.kernel = kernel
@@ -52,13 +52,13 @@ class Loops:
 
     @property
     def knows_regular(self) -> bool:
-        """Whether rows are told apart."""
+        """Whether the kernel distinguishes regular rows."""
         return bool(self.regularity.streams)
 
     def expressions(
         self, lines: list[str], place: Place, held: Mapping[Node, str] | None = None, *, regular: bool = False
     ) -> Expressions:
-        """Printing at one class; `held` are values that an earlier sweep has kept."""
+        """A printer for one class. `held` are values that an earlier sweep has stored."""
         kept = held or {}
 
         def leaf(node: Node) -> Atom | None:
@@ -78,17 +78,17 @@ class Loops:
         return printer
 
     def exponential(self, exponent: Node) -> str:
-        """The cheapest function that serves for an exponent in regular rows."""
+        """The cheapest C function for the exponential of an exponent in regular rows."""
         if self.regularity.is_bounded(exponent):
             return "exponential_brief" if self._is_half(exponent) else "exponential_bounded"
         return "exponential_negative" if self.regularity.nonpositive(exponent) else "exponential"
 
     def _is_half(self, graph: Node) -> bool:
-        """Whether all that a graph reads has 16 bits."""
+        """Whether everything that a graph reads has 16 bits."""
         return all(self.types[self.streams[leaf].name] in HALF for leaf in self._reached([graph]) if leaf in self.streams)
 
     def row_value(self, node: Node) -> Atom | None:
-        """What stands on rows, coefficients among it, in the type of the loops."""
+        """The C name of a row value or coefficient, in the type of the loops."""
         return self._weights.get(node) or self._argument(node)
 
     def _argument(self, node: Node) -> Atom | None:
@@ -96,7 +96,7 @@ class Loops:
         return Atom(f"{name.text}_real", "number") if name is not None and name.type == "number" else name
 
     def arguments_of(self, graphs: Iterable[Node]) -> list[Atom]:
-        """The row values that graphs read, coefficients aside."""
+        """The row values that graphs read, without coefficients."""
         leaves = row_leaves(self.kernel, graphs) - set(self._weights)
         return sorted(atom for atom in map(self._argument, leaves) if atom is not None)
 
@@ -108,7 +108,7 @@ class Loops:
         return printer.declared(text, "integer") if type_ == "i64" else printer.declared(f"(real){text}")
 
     def reals(self, graphs: Iterable[Node]) -> list[str]:
-        """Copies of the row values in these graphs in the type of the loops, where there are none yet."""
+        """Declares copies, in the type of the loops, of the row values in these graphs that have none yet."""
         lines = []
         for leaf in self.numbers(graphs):
             if leaf not in self._reals:
@@ -118,13 +118,13 @@ class Loops:
         return lines
 
     def numbers(self, graphs: Iterable[Node]) -> list[Node]:
-        """The numbers of a row that graphs read, in a fixed order."""
+        """The numerical row values that graphs read, in a fixed order."""
         leaves = [leaf for leaf in row_leaves(self.kernel, graphs) if leaf not in self._weights]
         numbers = [leaf for leaf in leaves if self.rows.names[leaf].type == "number"]
         return sorted(numbers, key=lambda leaf: self.rows.names[leaf].text)
 
     def pointers(self, graphs: Iterable[Node], prefix: str = "") -> list[str]:
-        """The streams that graphs read, from the start of a block."""
+        """Pointers to the streams that graphs read, at the start of a block."""
         read = self._reached(graphs)
         numbered = [(self.types[s.name], self.number[s.name]) for s in self.kernel.streams if s.leaf in read]
         return [f"const {type_}_t *restrict {prefix}p{n} = {prefix}x{n} + first;" for type_, n in numbered]
@@ -141,13 +141,13 @@ class Loops:
         return found
 
     def either(self, whole: str, print_: Callable[[bool], list[str]]) -> list[str]:
-        """A loop for regular rows and one for the others."""
+        """A loop for regular rows, and one for the others."""
         if not self.knows_regular:
             return print_(False)
         return [f"if ({whole}) {{", *print_(True), "} else {", *print_(False), "}"]
 
     def finite(self, graphs: Iterable[Node]) -> list[str]:
-        """That the numbers of a row that graphs read are finite."""
+        """The C conditions that the numerical row values in these graphs are finite."""
         return [f"isfinite({self.rows.names[leaf].text}_real)" for leaf in self.numbers(graphs)]
 
 
@@ -164,6 +164,6 @@ def simd(
 
 
 def in_blocks(inner: Sequence[str], shortened: Sequence[str] = ()) -> list[str]:
-    """`inner` for each `count` classes from `first`: a block, or less where `shortened` makes the count less."""
+    """`inner` repeated for each block of `count` classes from `first`; `shortened` may make the count smaller."""
     return ["for (int first = 0, count; first < classes; first += count) {",
             "count = classes - first < BLOCK ? classes - first : BLOCK;", *shortened, *inner, "}"]  # fmt: skip

@@ -1,10 +1,10 @@
-"""A visit to rows in which the gradient of a row is written while the sums of the next one are taken.
+"""Visits in which the gradient of one row is written while the sums of the next row are taken.
 
-Sums wait for arithmetic and gradients for memory, so that one loop over both takes little longer than the longer of the two.
-What the gradient of a row needs once its sums are known is a `row_t`: `past` is that of the row before, `waiting` says that
-its gradient is still to be written. Packs of both rows are taken in one loop where all that both need is finite; the rest of a
-block, and the pairs of packs to which entries at labels are added, go through `gradient_block`. A value that the sweep keeps is
-written over that of the past row, which has been read by then.
+Sums are limited by arithmetic and gradients by memory, so one loop for both takes little longer than the slower of the
+two. A `row_t` holds what the gradient of a row needs once its sums are known. `past` is that of the previous row, and
+`waiting` says that its gradient has not been written yet. Packs of both rows share a loop if everything they read is
+finite. The rest of a block, and the pairs of packs to which entries at labels are added, go through `gradient_block`. A
+value that the sweep stores overwrites that of the past row, which has been read by then.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Overlap:
-    """`fields` are what the gradient of a row reads; `past_labels` are where entries are added to that of the past one;
-    `straight` says of a row under a prefix whether a block may be written at once; `finished` is what is done with a block of
-    gradients.
+    """What a visit with overlapping rows is printed from.
+
+    `fields` are what the gradient of a row reads. At the labels `past_labels` entries are added to the gradient of the
+    past row. `straight` and `past_straight` are C conditions that a block may be written at once; `finished` is the
+    code that completes a block.
     """
 
     sweeps: Sweeps
@@ -44,7 +46,7 @@ class Overlap:
     finished: Sequence[str]
 
     def declared(self) -> list[str]:
-        """`row_t`, and the function that writes a block of its gradient from the entry `done` on."""
+        """The type `row_t`, and the function that writes a block of its gradient, from the entry `done` on."""
         members = [f"{field.type} {field.name};" for field in self.fields]
         blocks = [f"real block{self.sweeps.number[s.name]}[BLOCK] __attribute__((aligned(64)));" for s in self.wants]
         body = self.sweeps.gradient_block(self.wants, self.held, "whole", self.straight)
@@ -57,11 +59,11 @@ class Overlap:
         ]  # fmt: skip
 
     def _unpacked(self, place: str, prefix: str) -> list[str]:
-        """The members under names of their own."""
+        """The members of a `row_t` as local variables."""
         return [f"{field.type} const {prefix}{field.name} = {place}{field.name};" for field in self.fields]
 
     def meanwhile(self) -> Meanwhile:
-        """What a loop over the sums of a block does besides."""
+        """What a loop over sums does besides."""
         reading, turn = self.sweeps.past_turn(self.wants, self.held, PAST)
         return Meanwhile(
             shortened=[f"if (waiting) count = apart_from({label}, first, count);" for label in self.past_labels],
@@ -74,12 +76,12 @@ class Overlap:
         )
 
     def kept(self, whole: str) -> list[str]:
-        """At the end of a row: its gradient is to be written with the next one."""
+        """The end of a row: its gradient is left to be written with the next one."""
         members = [f".{field.name} = {field.name}" for field in self.fields]
         return [f"past = (row_t){{{', '.join([*members, f'.whole = {whole}'])}}};", "waiting = 1;"]
 
     def last(self) -> list[str]:
-        """After the last row."""
+        """After the last row: writes the gradient that is still waiting."""
         return [
             "for (int first = 0; waiting && first < classes; first += BLOCK) {",
             "gradient_block(call, &past, first, classes - first < BLOCK ? classes - first : BLOCK, 0);", "}",

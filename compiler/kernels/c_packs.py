@@ -1,9 +1,10 @@
-"""Loops over regular rows in packs: as many classes at once as a register holds, two registers for each turn.
+"""Loops over regular rows in packs: vectors of classes, as many as a register holds, two registers a turn.
 
-A pair of packs has the classes in order, or those of even and of odd place where all that is read has 16 bits: then a pack
-is half the bits of what is read, and nothing is widened. What a sweep keeps for later ones it keeps in that order.
+The two packs of a turn hold consecutive classes, or, if everything read has 16 bits, the classes at even and at odd
+places: then a pack is one half of the bits that were read, and nothing has to be widened. Values that a sweep stores
+stay in that order.
 
-Only sums, products, small powers and exponentials have packs; other loops stay loops over single numbers.
+Only sums, products, small powers and exponentials have packs. Other loops are over single numbers.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ BY_PLACE = ("even", "odd")
 
 
 class NoPackError(Exception):
-    """A value of which there are no packs."""
+    """A value has no form in packs."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What loops read: `number` and `types` of streams by their names, and names for values that stand on rows."""
+    """The C names that loops use: number and type of each stream by name, and names of row values."""
 
     types: Mapping[str, str]
     number: Mapping[str, int]
@@ -44,7 +45,7 @@ class Names:
 
 
 class Packs:
-    """Prints the bodies of loops whose counter is `done`, over blocks that start at the class `first`."""
+    """Prints the bodies of loops with the counter `done`, over blocks that start at the class `first`."""
 
     def __init__(self, names: Names) -> None:
         self.names = names
@@ -52,7 +53,7 @@ class Packs:
         self.halves = BY_PLACE if types == {"bf16"} else IN_ORDER
 
     def has(self, graph: Node) -> bool:
-        """Whether there are packs of a value."""
+        """Whether a value has a form in packs."""
         try:
             self._printer(0, {}).number(graph)
         except NoPackError:
@@ -60,7 +61,7 @@ class Packs:
         return True
 
     def sums(self, statistics: Sequence[Statistic], held: Mapping[Node, str], known: Mapping[Node, str]) -> list[str]:
-        """One turn of the loop for sums, added to `pack_…`."""
+        """One turn of the loop for sums, which adds to the variables `pack_…`."""
         return self._twice(lambda half: self._summed(half, statistics, held, known))
 
     def _summed(
@@ -74,7 +75,7 @@ class Packs:
         return printer.lines
 
     def recalled(self, held: Mapping[Node, str]) -> list[str]:
-        """What one turn of the loop for gradients reads of the values that a sweep has kept."""
+        """What one turn of the loop for gradients reads of the values that a sweep has stored."""
         return [f"const pack_t {self._recalled(name, half)} = load_pack({_place(self.names.prefix + name, half)});"
                 for name in held.values() for half in (0, 1)]  # fmt: skip
 
@@ -82,7 +83,7 @@ class Packs:
         return f"{self.names.prefix}{name}_{self.halves[half]}"
 
     def gradients(self, totals: Mapping[str, Node], held: Mapping[Node, str]) -> list[str]:
-        """The rest of that turn: the two packs of stream k are `grad{k}_…`."""
+        """The rest of that turn; it sets the two packs `grad{k}_…` of each stream k."""
         names = [f"pack_t {self._gradient(name, half)};" for name in totals for half in (0, 1)]
         return [*names, *self._twice(lambda half: self._differentiated(half, totals, held))]
 
@@ -96,7 +97,7 @@ class Packs:
         return f"grad{self.names.number[name]}_{self.halves[half]}"
 
     def placed(self, stream: Stream) -> tuple[str, str]:
-        """The statements that put a pair of gradients to its place, and into its block."""
+        """The statements that write a pair of gradient packs to its place, and into its block."""
         number, type_ = self.names.number[stream.name], self.names.types[stream.name]
         halves = "_".join(self.halves)
         pair = ", ".join(self._gradient(stream.name, half) for half in (0, 1))
@@ -109,7 +110,7 @@ class Packs:
     def _printer(
         self, half: int, kept: Mapping[Node, str], recalled: Mapping[Node, str] | None = None
     ) -> PackExpressions:
-        """`kept` are values in arrays, `recalled` those that have been read from them."""
+        """A printer for one of the two packs. `kept` are values in arrays, `recalled` those already read from them."""
         names, there = self.names, recalled or {}
 
         def leaf(node: Node) -> Atom | None:
@@ -135,7 +136,7 @@ class Packs:
 
 
 class PackExpressions(Expressions):
-    """Expressions in which a number is a pack, or the same for all classes."""
+    """Expressions in which a number is a pack, or a scalar that is the same for all classes."""
 
     def __init__(self, leaf: Callable[[Node], Atom | None], names: Names) -> None:
         super().__init__("real", leaf, [], regular=names.regularity, exponential=names.exponential)
@@ -179,5 +180,5 @@ class PackExpressions(Expressions):
 
 
 def _place(name: str, half: int) -> str:
-    """Where an array has the pack of a turn."""
+    """The place of a pack of this turn in an array."""
     return f"{name} + first + done" + (" + LANES" if half else "")

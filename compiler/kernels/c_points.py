@@ -1,7 +1,7 @@
-"""Entries at labels: how a row reads those of its streams, and what it adds to their gradients.
+"""Entries at labels: how a row reads them from its streams, and what it adds to their gradients.
 
-A statistic is read at one label of a row, or at several (`extra`), whose number and places the call has for itself. A label
-below 0 stands for the first class; beyond the last there is NaN.
+A statistic is read at one label of a row, or at several (`extra`), whose number and places a call passes separately. A
+label below 0 reads the first class; one beyond the last reads NaN.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Points:
-    """The entries at labels of one kernel; `slot` tells the place of what a call passes."""
+    """The entries at labels of one kernel. `slot` gives the index of what a call passes."""
 
     def __init__(self, kernel: Kernel, loops: Loops, wants: Sequence[Stream], slot: Callable[[SlotKind, str], int]) -> None:
         self.kernel = kernel
@@ -32,7 +32,7 @@ class Points:
 
     @property
     def slopes(self) -> list[Node]:
-        """What they are multiplied by in gradients."""
+        """The derivatives of the entries by their streams."""
         return [at_label(slope.value) for point in self.kernel.points for slope in point.statistic.gradients]
 
     def is_extra(self, statistic: Statistic) -> bool:
@@ -46,12 +46,12 @@ class Points:
     # -------------------------------------------------------------------------------------- labels
 
     def label(self, point: Point) -> str:
-        """The class, of a point that has one in a row."""
+        """The C name of the class that a point reads, where it reads one in each row."""
         at = point.statistic.at
         return str(at) if isinstance(at, int) else self.loops.rows.names[at].text if at is not None else "0"
 
     def labels(self, row: str = "") -> list[str]:
-        """The classes at which a gradient is added to, in a row whose names have a prefix."""
+        """The classes at which a gradient is added to, in the row whose names have this prefix."""
         names = [self.label(p) if isinstance(p.statistic.at, int) else row + self.label(p) for p in self.changing]
         return list(dict.fromkeys(names))
 
@@ -65,7 +65,7 @@ class Points:
     # -------------------------------------------------------------------------------------- values
 
     def read(self, point: Point) -> list[str]:
-        """The entries of a row."""
+        """Reads the entries of a point."""
         return [*self.loops.reals([point.statistic.body]), *(self._many(point) if point.extra else self._one(point))]
 
     def _one(self, point: Point) -> list[str]:
@@ -90,7 +90,7 @@ class Points:
     # -------------------------------------------------------------------------------------- gradients
 
     def added(self, stream: Stream) -> list[str]:
-        """What is added to a block of the gradient of a stream."""
+        """Adds what belongs at labels to a block of the gradient of a stream."""
         slopes = [(point, slope) for point in self.kernel.points for slope in point.statistic.gradients]
         own = [(point, slope.value) for point, slope in slopes if slope.of == stream.name]
         return [line for point, slope in own for line in self._added_at(point, stream, slope)]
@@ -111,6 +111,6 @@ class Points:
 
 
 def at_label(slope: Node) -> Node:
-    """The slope of a selection at its label: `slope if index == label else 0` without its condition."""
+    """The slope of a selection at its label: `slope if index == label else 0`, without the condition."""
     assert isinstance(slope, Map) and slope.function == "where"
     return slope.arguments[1]

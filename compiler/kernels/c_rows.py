@@ -1,7 +1,7 @@
-"""What a kernel does once for each row: read its arguments, work out row values and coefficients, keep statistics.
+"""What a kernel does once a row: reads its arguments, computes row values and coefficients, stores statistics.
 
-Row values are in double precision under the names that the table gives them; `…_real` are their copies in the type of
-the loops over classes. dL/d statistic is `d_…`, and the flag `on_…` says that it is not 0.
+Row values are in double precision, under the names that the table gives them; `…_real` are copies in the type of the
+loops. dL/d statistic is `d_…`, and the flag `on_…` says that it is not 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OUTPUT_TYPES = {"number": "double", "integer": "int64_t", "mask": "bool_t"}
 
 
 class RowScope:
-    """The row values of a kernel: `names` has a C name of our own for every leaf that stands on rows."""
+    """The row values of a kernel. `names` has a C name of our own for each of their leaves."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -47,7 +47,7 @@ class RowScope:
         return f"const double {name} = ((const double *){place};"
 
     def locals_after(self, level: int, needed: Iterable[Node], but: Collection[Local] = ()) -> list[str]:
-        """The row values that are known after a sweep, of those that are needed and not there yet."""
+        """Computes those of the row values `needed` that are known after a sweep and not computed yet."""
         wanted = set(needed)
         lines: list[str] = []
         for local in self.kernel.locals:
@@ -62,7 +62,7 @@ class RowScope:
         return [*lines, f"const {'double' if type_ == 'number' else 'int'} {name} = {atom.text};"]
 
     def kept(self, statistic: Statistic, slot: int) -> str:
-        """A statistic in its place among those of all rows."""
+        """Stores a statistic among those of all rows."""
         type_ = OUTPUT_TYPES[value_type(statistic)]
         return f"(({type_} *)call->data[{slot}])[row] = ({type_}){statistic.name};"
 
@@ -74,7 +74,7 @@ class RowScope:
     # -------------------------------------------------------------------------------------- coefficients
 
     def coefficients(self, statistics: Sequence[Statistic]) -> list[str]:
-        """dL/d statistic from the adjoints of the row, the last sweep first."""
+        """Computes dL/d statistic from the adjoints of the row, the last sweep first."""
         parts = list(added(self.kernel, statistics))
         names = dict.fromkeys([*(statistic.name for statistic in statistics), *(part.target for part in parts)])
         lines = [f"double d_{name} = 0.0;" for name in names]
@@ -99,7 +99,7 @@ def value_type(statistic: Statistic) -> RowType:
 
 
 def row_leaves(kernel: Kernel, graphs: Iterable[Node]) -> set[Node]:
-    """The row leaves that graphs over classes read, through the definitions of centred streams."""
+    """The row leaves that class-level graphs read, through the definitions of centred streams."""
     centred = {stream.leaf: stream.source for stream in kernel.centred}
     found: set[Node] = set()
     stack = list(graphs)

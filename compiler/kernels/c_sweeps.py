@@ -1,8 +1,9 @@
-"""The loops of a kernel over the classes of a row for sums and gradients.
+"""The loops of a kernel for sums and for gradients.
 
-Sums are taken over blocks of classes in the type of the loop, several lanes each, and over the blocks in double precision.
-Gradients are worked out for one block at a time, entries at labels added to it, and the block is rounded and stored once.
-Loops over regular rows are printed apart: they need no guards, and take packs of classes where there are any.
+Sums are accumulated over a block of classes in the type of the loop, in several lanes, and over blocks in double
+precision. Gradients are computed for one block at a time; entries at labels are added, and the block is rounded and
+stored once. Loops over regular rows are printed separately: they need no guards, and run in packs where there is a form
+for that.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from lossc.compiler.table.model import Statistic, Stream
 class Meanwhile:
     """What a loop for sums does besides, in blocks that are `shortened`.
 
-    Where `condition` holds, behind an `opening`: in each turn `reading`, which comes before the sums write over what it reads,
-    and a `turn` behind them. What is to be done `before` and `after` a block knows by `both` whether it holds.
+    Where `condition` holds, after the `opening`, each turn begins with `reading`, before the sums overwrite what it
+    reads, and ends with `turn`. The code `before` and `after` a block finds in `both` whether the condition holds.
     """
 
     shortened: Sequence[str]
@@ -37,7 +38,7 @@ class Meanwhile:
 
 
 class Sweeps(Loops):
-    """Loops of one kernel for `sums` and for the gradients of the streams in `wants`."""
+    """The loops of one kernel, for `sums` and for the gradients of the streams in `wants`."""
 
     def __init__(
         self, kernel: Kernel, rows: RowScope, types: Mapping[str, str], real: str, wants: Sequence[Stream], *, sums: bool
@@ -48,11 +49,14 @@ class Sweeps(Loops):
 
     @property
     def takes_packs(self) -> bool:
-        """Whether loops over regular rows take packs."""
+        """Whether loops over regular rows run in packs."""
         return self._packs is not None
 
     def _with_packs(self, real: str, wants: Sequence[Stream], *, sums: bool) -> Packs | None:
-        """Packs, where all loops can take them; they hold numbers of single precision, of which the types are known."""
+        """The packs, if all loops have a form in packs.
+
+        They are of single precision, and need to know the types of streams.
+        """
         if real != "float" or not self.knows_regular:
             return None
         packs = self._of_row("")
@@ -73,9 +77,9 @@ class Sweeps(Loops):
         self, level: int, held: Mapping[Node, str], known: Mapping[Node, str], *, ahead: bool,
         meanwhile: Meanwhile | None = None,
     ) -> list[str]:  # fmt: skip
-        """One loop for all sums of a level; what is in `held` is kept for later sweeps, what is in `known` has been.
+        """One loop for all sums of a level. `held` are values to store for later sweeps, `known` those stored before.
 
-        With `ahead` the entries of the next row are called for meanwhile.
+        With `ahead`, entries of the next row are prefetched.
         """
         found = [s for s in self.kernel.statistics if s.level == level and s.op in ("sum", "any")]
         if not found:
@@ -97,13 +101,13 @@ class Sweeps(Loops):
         return [*lines, *in_blocks([*inner, *ends])]
 
     def _called(self, start: str, count: str) -> list[str]:
-        """Calls for entries of the next row."""
+        """Prefetches entries of the next row."""
         return [f"call_for(next{n} + {start}, {count} * sizeof *x{n});" for n in self.number.values()]
 
     def _packed_sums(
         self, found: Sequence[Statistic], turn: list[str], rest: list[str], meanwhile: Meanwhile | None
     ) -> list[str]:
-        """Sums of packs in rows where all is finite; of what is left over, and in other rows, one by one."""
+        """Sums in packs for rows in which everything is finite; the remainder, and other rows, one class at a time."""
         graphs = read_by(found)
         flag = f"packed{found[0].level}"
         condition = " && ".join([self._packed, *self.finite(graphs)])
@@ -150,8 +154,10 @@ class Sweeps(Loops):
         self, wants: Sequence[Stream], held: Mapping[Node, str], alive: str, straight: str,
         finish: Callable[[Stream], list[str]],
     ) -> list[str]:  # fmt: skip
-        """One loop for the gradients of all streams; `alive` says that all coefficients count, `straight` that a block may
-        be written at once, `finish` what is done with what then is in the block, from the entry `placed`.
+        """One loop for the gradients of all streams.
+
+        `alive` is the C condition that all coefficients count, `straight` that a block may be written at once; `finish`
+        completes a block, from the entry `placed` on.
         """
         lines = self.gradient_reals(wants)
         inner = self.gradient_block(wants, held, self.whole(wants, alive), straight)
@@ -161,22 +167,25 @@ class Sweeps(Loops):
         return [*lines, *in_blocks(inner)]
 
     def gradient_reals(self, wants: Sequence[Stream]) -> list[str]:
-        """Copies of the row values that gradients read."""
+        """Declares copies of the row values that gradients read."""
         return self.reals(self.graphs_of(wants))
 
     def whole(self, wants: Sequence[Stream], alive: str) -> str:
-        """That the gradient of a row is taken in packs, or without guards."""
+        """The C condition that the gradient of a row can be taken in packs, or without guards."""
         return " && ".join(filter(None, [self._packed, alive, *self.finite(self.graphs_of(wants))]))
 
     def graphs_of(self, wants: Sequence[Stream]) -> list[Node]:
-        """What the gradients of streams are made of."""
+        """The graphs of the gradients of streams."""
         parts = [part for stream in wants for part in gradient_of(self.kernel, stream)]
         return [node for part in parts for node in (part.value, part.mask) if node is not None]
 
     def gradient_block(
         self, wants: Sequence[Stream], held: Mapping[Node, str], whole: str, straight: str
     ) -> list[str]:
-        """The gradients of one block, in packs from the entry `done`; what is not in its place is in the block."""
+        """The gradients of one block, in packs from the entry `done` on.
+
+        What is not written to its place is in the block.
+        """
         parts = {stream.name: gradient_of(self.kernel, stream) for stream in wants}
         lines = self.pointers(self.graphs_of(wants))
         if self._packs is None:
@@ -188,7 +197,7 @@ class Sweeps(Loops):
         self, packs: Packs, wants: Sequence[Stream], parts: Mapping[str, list[Part]], held: Mapping[Node, str], whole: str,
         straight: str,
     ) -> list[str]:  # fmt: skip
-        """Gradients of packs, straight to their place where that is allowed, and into the block otherwise."""
+        """Gradients in packs: written to their place if that is allowed, else into the block."""
         placed = [packs.placed(stream) for stream in wants]
         return [
             f"if ({whole}) {{", f"const int straight = {straight};",
@@ -201,9 +210,7 @@ class Sweeps(Loops):
         return {name: collected(found, self.kernel.axis) for name, found in parts.items()}
 
     def past_turn(self, wants: Sequence[Stream], held: Mapping[Node, str], prefix: str) -> tuple[list[str], list[str]]:
-        """One turn of the loop for the gradients of another row, whose names have a prefix, straight to their place: what it
-        reads of the values that are kept, and the rest.
-        """
+        """One turn of the loop for gradients of the row whose names have a prefix: its reads of stored values, and the rest."""
         packs = self._of_row(prefix)
         parts = {stream.name: gradient_of(self.kernel, stream) for stream in wants}
         turn = [*packs.gradients(self._totals(parts), held), *(packs.placed(stream)[0] for stream in wants)]

@@ -12,7 +12,7 @@ from lossc.compiler.table.model import Statistic, Stream
 
 @dataclass(frozen=True)
 class Part:
-    """(dL/d statistic) * value, where the mask holds and the coefficient is not 0."""
+    """A summand of a gradient: (dL/d statistic) * value, where the mask holds and the coefficient is not 0."""
 
     statistic: Statistic
     value: Node
@@ -20,7 +20,7 @@ class Part:
 
 
 def gradient_of(kernel: Kernel, stream: Stream) -> list[Part]:
-    """The summands of the gradient at every class; what selections add at their labels is not among them."""
+    """The summands of the gradient of a stream at every class; what selections add at their labels is not among them."""
     return [Part(s, slope.value, s.mask) for s in kernel.statistics for slope in s.gradients if slope.of == stream.name]
 
 
@@ -30,21 +30,21 @@ def coefficient(statistic: Statistic) -> Input:
 
 
 def seen(statistic: Statistic) -> Input:
-    """The leaf that says whether that is not 0."""
+    """The leaf that stands for the flag that the coefficient of a statistic is not 0."""
     return Input(f"@on_{statistic.name}", tuple(sorted(statistic.leaf.axes)), "mask")
 
 
 def guarded(parts: Iterable[Part]) -> Node:
-    """The sum, in which a coefficient of 0 hides whatever its slope is."""
+    """The sum of the parts, each hidden where its coefficient is 0, whatever its slope is."""
     terms = [where(all_of(seen(p.statistic), p.mask), mul(coefficient(p.statistic), p.value), ZERO) for p in parts]
     return add(*terms)
 
 
 def collected(parts: Iterable[Part], axis: str) -> Node:
-    """The sum where all coefficients count, with as few operations for each class as its form allows.
+    """The sum of the parts where all coefficients count, in few operations per class.
 
-    Terms are gathered under the exponential that they have in common, and there under equal factors: what is the same for
-    every class, `a e + b e (z + 1)`, becomes `e ((a + b) + b z)`.
+    Terms are grouped by their exponential, and within a group by equal class factors, so that what is the same for
+    every class is added up once: `a e + b e (z + 1)` becomes `e ((a + b) + b z)`.
     """
     groups: dict[tuple[Node | None, Node], dict[Node, list[Node]]] = {}
     for part in parts:
@@ -57,7 +57,7 @@ def collected(parts: Iterable[Part], axis: str) -> Node:
 
 
 def _group(mask: Node | None, common: Node, terms: dict[Node, list[Node]]) -> Node:
-    """`common` times the sum of row factors times class factors; row values come first, so that they are added up once."""
+    """`common` times the sum of row factors times class factors."""
     ordered = sorted(terms.items(), key=lambda item: item[0] is not ONE)
     products = [_times(add(*rows), classes) for classes, rows in ordered]
     return where(mask, _times(add(*products), common), ZERO)
@@ -68,7 +68,7 @@ def _times(x: Node, y: Node) -> Node:
 
 
 def _terms(node: Node) -> Iterator[tuple[Node, ...]]:
-    """The factors of each term, one sum inside a product multiplied out."""
+    """The factors of each term; one sum inside a product is multiplied out."""
     if not isinstance(node, Map) or node.function != "mul":
         yield (node,)
         return

@@ -1,4 +1,4 @@
-"""Values for each class that are worked out once a row: exponentials and the like that several sweeps read."""
+"""Values of each class that are computed once a row and stored: exponentials and the like that several sweeps read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COSTLY = ("exp", "expm1", "log", "log1p", "log2", "log1mexp", "logaddexp", "xlog
 
 
 def held_values(kernel: Kernel, wants: Sequence[Stream]) -> dict[Node, str]:
-    """The values that are kept, each with the name of the array that keeps it."""
+    """The values that are stored, each with the name of its array."""
     sums = [(s.level, s.body) for s in kernel.statistics if s.op == "sum"]
     read = {level: dict.fromkeys(walk(*(body for own, body in sums if own == level))) for level, _ in sums}
     read[0] = dict.fromkeys(walk(*(part.value for stream in wants for part in gradient_of(kernel, stream))))
@@ -32,7 +32,7 @@ def held_values(kernel: Kernel, wants: Sequence[Stream]) -> dict[Node, str]:
 
 
 def first_level(kernel: Kernel, node: Node) -> int:
-    """The sweep that works a value out first."""
+    """The sweep that computes a value first."""
     return min(s.level for s in kernel.statistics if s.op == "sum" and node in walk(s.body))
 
 

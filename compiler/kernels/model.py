@@ -1,8 +1,8 @@
-"""Kernels as plain data: what a row reads, what it accumulates sweep by sweep, and what it writes.
+"""Kernels as plain data: what a row reads, what it accumulates in each sweep, and what it writes.
 
-A kernel covers the statistics of a table that have the same row axes. Its graphs are core over leaves: streams, the index
-along the class axis, and row values, which are *arguments* (given with each row), *locals* (worked out between two sweeps)
-or statistics of the kernel itself.
+A kernel covers statistics of a table that have the same row axes. Its graphs are core graphs over leaves: streams, the
+index along the class axis, and row values. Row values are *arguments* (passed with each row), *locals* (computed
+between two sweeps), or statistics of the kernel itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ RowType = Literal["number", "integer", "mask"]
 
 @dataclass(frozen=True)
 class Argument:
-    """A row value that is given: `value` is over the caller's tensors, parameters and statistics of earlier kernels."""
+    """A row value that is passed to the kernel.
+
+    `value` is over the caller's tensors, parameters and statistics of earlier kernels.
+    """
 
     leaf: Input
     value: Node
@@ -39,7 +42,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Point:
-    """A selection: `statistic` read at the label `at`; `extra` are axes of the label that the rows do not have."""
+    """A selection: `statistic` is read at its label. `extra` are axes of the label that the rows do not have."""
 
     statistic: Statistic
     extra: tuple[str, ...] = ()
@@ -47,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Adjoint:
-    """One summand of the objective: where `seed` is not 0, dL/d value is `seed`; `value` is over one row."""
+    """One summand of the objective: dL/d `value` is `seed`, where that is not 0. `value` is a function of one row."""
 
     seed: Argument
     value: Node
@@ -55,8 +58,7 @@ class Adjoint:
 
 @dataclass(frozen=True)
 class Chain:
-    """d `statistic` / d `value_of`: what a coefficient of the statistic adds to that of a row value in its body, which is a
-    local or a statistic of an earlier sweep."""
+    """d `statistic` / d `value_of`, a row value in its body: a local, or a statistic of an earlier sweep."""
 
     statistic: str
     value_of: str
@@ -65,9 +67,9 @@ class Chain:
 
 @dataclass(frozen=True)
 class Kernel:
-    """`streams` are read, `centred` ones defined over them; `statistics` stand in order of evaluation.
+    """`streams` are read, `centred` streams are defined over them, `statistics` are in order of evaluation.
 
-    `adjoints` are there where the objective is a sum over rows: then a row's coefficients are worked out with the row.
+    If the objective is a sum over rows there are `adjoints`, and the coefficients of a row are computed with the row.
     """
 
     axis: str
@@ -87,12 +89,12 @@ class Kernel:
 
     @property
     def every(self) -> tuple[Statistic, ...]:
-        """The statistics, entries at labels included."""
+        """All statistics, entries at labels included."""
         return (*self.statistics, *(point.statistic for point in self.points))
 
     @property
     def differentiable(self) -> tuple[Stream, ...]:
-        """The streams to which some statistic passes gradient."""
+        """The streams that some statistic passes gradient to."""
         reached = {slope.of for statistic in self.every for slope in statistic.gradients}
         return tuple(stream for stream in self.streams if stream.name in reached)
 
@@ -104,6 +106,6 @@ def type_of(leaf: Node) -> RowType:
 
 
 def plain(leaf: Node) -> str:
-    """The name of a leaf of the table: `@s1` as `s1`."""
+    """The name of a leaf of the table without its `@`."""
     assert isinstance(leaf, Input)
     return leaf.name[1:] if leaf.name.startswith("@") else leaf.name

@@ -1,7 +1,7 @@
-"""In which order a level of a kernel is worked out before its sums: everything after what it reads.
+"""The order in which everything before the sums of a level is computed: each after what it reads.
 
-A level has largest entries, which one sweep finds, entries at labels, and row values. They may read each other: the
-shift of one sum may hold a row value that is made of an entry less an earlier shift.
+A level has maxima, found in one sweep, entries at labels, and row values. They may read each other: the shift of one
+sum may contain a row value that is made of an entry and an earlier shift.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EXTREMES = ("shift", "max", "argmax", "ties")
 
 @dataclass(frozen=True)
 class Step:
-    """What reads nothing of later steps: largest entries of one sweep, then entries at labels, then row values."""
+    """What can be computed once earlier steps are: maxima, in one sweep, then entries at labels, then row values."""
 
     extremes: tuple[Statistic, ...]
     points: tuple[Point, ...]
@@ -59,12 +59,12 @@ def early(kernel: Kernel, level: int) -> list[Local]:
 
 
 def read_by(statistic: Statistic) -> list[Node]:
-    """What a statistic reads: its body, its mask and the label at which it stands."""
+    """What a statistic reads: its body, its mask and its label."""
     return [part for part in (statistic.body, statistic.mask, statistic.at) if isinstance(part, Node)]
 
 
 def _known(kernel: Kernel, values: Iterable[Local], unknown: set[Node]) -> tuple[Local, ...]:
-    """Row values, in order, that read nothing unknown once those before them are known."""
+    """The row values that can be computed, in order, from what is known."""
     found: list[Local] = []
     for local in values:
         if not row_leaves(kernel, [local.value]) & unknown:

@@ -1,4 +1,4 @@
-"""From a statistic table to kernels: statistics with the same rows share one, as long as what they need is known in time."""
+"""From a statistic table to kernels: statistics with the same rows share a kernel, if what they need is known in time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lossc.compiler.table.model import Scalar, Statistic, Stream, Table
 
 
 class NoKernelError(Exception):
-    """A table that no kernel computes, with the reason."""
+    """A table has no kernel, for the reason given."""
 
 
 def kernels(table: Table, weights: Mapping[str, Node] | None = None) -> tuple[Kernel, ...]:
-    """The kernels of a table in the order in which they run.
+    """The kernels of a table, in the order in which they run.
 
-    `weights` are leaves for dL/d root; with them, kernels of an objective that is a sum over rows have adjoints.
+    `weights` are leaves for dL/d root. With them, the kernels of an objective that is a sum over rows have adjoints.
     """
     planning = _Planning(table)
     for name in table.order:
@@ -33,7 +33,7 @@ def kernels(table: Table, weights: Mapping[str, Node] | None = None) -> tuple[Ke
 
 @dataclass
 class _Draft:
-    """A kernel on its way. `given` holds one argument for each row value that is the same expression."""
+    """A kernel that is being built. `given` has one argument for each distinct row value."""
 
     axis: str
     rows: frozenset[str]
@@ -49,7 +49,7 @@ class _Draft:
         return name in self.statistics or name in self.points
 
     def argument(self, value: Node, leaf: Input | None = None, extra: tuple[str, ...] = ()) -> Argument:
-        """What stands for a row value; the label of a selection may have `extra` axes."""
+        """The leaf of an argument for a row value. The label of a selection may have `extra` axes."""
         if not value.axes <= self.rows | set(extra):
             raise NoKernelError(f"a row value has other axes than its row: {', '.join(sorted(value.axes))}")
         if value not in self.given:
@@ -68,7 +68,7 @@ class _Draft:
         )  # fmt: skip
 
     def _order(self) -> tuple[str, ...]:
-        """The row axes as the largest stream has them."""
+        """The row axes, in the order of the largest stream."""
         orders = [_order_of(stream.source) for stream in self.streams.values()]
         longest = max(orders, key=lambda order: (len(self.rows & set(order)), order), default=())
         first = [axis for axis in longest if axis in self.rows]
@@ -92,7 +92,7 @@ class _Planning:
     # -------------------------------------------------------------------------------------- placing statistics
 
     def place(self, statistic: Statistic) -> None:
-        """Into the last kernel over its rows, or into a new one where something that it needs comes later or crosses rows."""
+        """Puts a statistic into the last kernel over its rows, or into a new one if that cannot have all that it needs."""
         rows, extra = self._rows(statistic)
         draft = next((d for d in reversed(self.drafts) if d.rows == rows), None)
         if draft is None or not self._fits(statistic, draft):
@@ -106,7 +106,7 @@ class _Planning:
             self._read(part, draft, extra if part is statistic.at else ())
 
     def _rows(self, statistic: Statistic) -> tuple[frozenset[str], tuple[str, ...]]:
-        """The row axes of the kernel of a statistic, and the axes of a label beyond them."""
+        """The row axes of a statistic's kernel, and the axes that its label has besides."""
         if statistic.op != "select":
             return frozenset(statistic.rows), ()
         body = statistic.body.axes - {self.axis}
@@ -116,7 +116,7 @@ class _Planning:
         return body, tuple(axis for axis in statistic.rows if axis not in body)
 
     def _fits(self, statistic: Statistic, draft: _Draft) -> bool:
-        """Whether all that a statistic needs is known when the kernel is at it."""
+        """Whether everything that a statistic needs is known when the kernel computes it."""
         at = self.drafts.index(draft)
         for leaf in self._needed(statistic):
             if not draft.has(leaf) and not any(other.has(leaf) for other in self.drafts[:at]):
@@ -150,7 +150,7 @@ class _Planning:
         return list(found.values())
 
     def _is_local(self, value: Node, draft: _Draft) -> bool:
-        """Whether a row value is elementwise over the statistics of the kernel."""
+        """Whether a row value is elementwise over statistics of the kernel."""
         return all(
             isinstance(part, Map | StopGrad) for part in walk(value) if part.children and self._owns(draft, part)
         )
@@ -161,7 +161,7 @@ class _Planning:
     # -------------------------------------------------------------------------------------- what bodies read
 
     def complete(self) -> None:
-        """What gradients read besides, and how coefficients pass from sweep to sweep."""
+        """Adds what gradients read besides, and how coefficients pass from sweep to sweep."""
         for draft in self.drafts:
             for statistic in (*draft.statistics.values(), *(point.statistic for point in draft.points.values())):
                 for slope in statistic.gradients:
@@ -207,7 +207,7 @@ class _Planning:
             draft.argument(scalar.value, scalar.leaf, extra)
 
     def localised(self, value: Node, draft: _Draft) -> Node:
-        """The row value over statistics of the kernel, with arguments for its largest parts without any."""
+        """A row value over statistics of the kernel; its largest subexpressions without statistics become arguments."""
         if isinstance(value, Const):
             return value
         if not self._owns(draft, value):
@@ -221,7 +221,7 @@ class _Planning:
         return value.rebuild(tuple(self.localised(child, draft) for child in value.children))
 
     def _gathered(self, value: Map, draft: _Draft) -> Node:
-        """A sum or product: the operands without statistics are one argument."""
+        """A sum or product whose operands without statistics are joined into one argument."""
         own = [self.localised(part, draft) for part in value.arguments if self._owns(draft, part)]
         fixed = [part for part in value.arguments if isinstance(part, Const)]
         known = [part for part in value.arguments if not self._owns(draft, part) and part not in fixed]
@@ -231,7 +231,7 @@ class _Planning:
     # -------------------------------------------------------------------------------------- adjoints
 
     def adjoints(self, weights: Mapping[str, Node]) -> dict[int, tuple[Adjoint, ...]]:
-        """The adjoints of each kernel by its place; none where some value couples rows."""
+        """The adjoints of each kernel, by its position; none if some value couples rows."""
         if len({draft.rows for draft in self.drafts}) < len(self.drafts) or self._chained():
             return {}
         found: dict[int, list[Adjoint]] = {at: [] for at in range(len(self.drafts))}
@@ -247,7 +247,7 @@ class _Planning:
         return {at: tuple(parts) for at, parts in found.items()}
 
     def _chained(self) -> bool:
-        """Whether a kernel waits for the statistics of another."""
+        """Whether a kernel needs the statistics of another."""
         values = [value for draft in self.drafts for value in draft.given]
         return any(self._statistic(part) is not None for value in values for part in walk(value))
 

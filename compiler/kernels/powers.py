@@ -1,4 +1,4 @@
-"""Exponentials of multiples of one exponent from the smallest of them: `exp(z)` beside `exp(z / 2)` is its square."""
+"""Fewer exponentials: those of multiples of one exponent are powers of the smallest: `exp(z)` is the square of `exp(z / 2)`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST = 4
 
 
 def with_powers(kernel: Kernel) -> Kernel:
-    """The kernel with as few exponentials for each class as its exponents allow."""
+    """The kernel with as few exponentials per class as its exponents allow."""
     replacements = dict(_powers(kernel))
     if not replacements:
         return kernel
@@ -27,7 +27,7 @@ def with_powers(kernel: Kernel) -> Kernel:
 
 
 def _powers(kernel: Kernel) -> Iterator[tuple[Node, Node]]:
-    """Exponentials over classes, each with what stands in its place."""
+    """The exponentials over classes, each with its replacement."""
     bases: dict[Node, dict[Fraction, Node]] = {}
     for node in walk(*_graphs(kernel)):
         if isinstance(node, Map) and node.function == "exp" and kernel.axis in node.axes:
@@ -43,7 +43,7 @@ def _powers(kernel: Kernel) -> Iterator[tuple[Node, Node]]:
 
 
 def _scaled(node: Node) -> tuple[Fraction, Node]:
-    """A number and what it multiplies."""
+    """A node as a number and what that multiplies."""
     if isinstance(node, Map) and node.function == "mul" and isinstance(first := node.arguments[0], Const):
         if isinstance(first.value, Fraction):
             return first.value, mul(*node.arguments[1:])

@@ -1,8 +1,8 @@
-"""What holds in a regular row: one in which no entry of the streams under its largest entries is infinite, nor so far
-below the largest that an exponential vanishes.
+"""Regular rows, over which kernels need no guards.
 
-Then centred entries are finite and not above 0, so that exponentials of them neither overflow nor underflow, and products
-with them need no guard against 0 * inf. NaN may be there all the same; it spreads by itself.
+In a regular row no entry of the streams whose maxima are taken is infinite, or so far below the maximum that an
+exponential vanishes. Then centred entries are finite and at most 0. Their exponentials neither overflow nor underflow,
+and products with them need no guard against 0 * inf. NaN may still be there; it spreads by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ DEPTH = 80
 
 
 class Regularity:
-    """`streams` are those whose entries are looked at: what the largest entries of the first sweep are taken of."""
+    """What is known in regular rows.
+
+    `streams` are those whose entries decide: those whose maxima the first sweep takes.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -37,12 +40,12 @@ class Regularity:
             self._factors[stream] = max(factor, self._factors.get(stream, factor))
 
     def bounding(self, stream: Stream) -> Statistic | None:
-        """The shift that is the largest entry of all of a stream."""
+        """The shift that is the maximum of all entries of a stream."""
         found = (s for s in self.kernel.statistics if s.op == "shift" and s.mask is None and s.body is stream.leaf)
         return next(found, None)
 
     def factor(self, stream: Stream) -> Fraction | None:
-        """The largest multiple of its centred entries that stands in an exponent."""
+        """The largest multiple of a stream's centred entries that is in an exponent."""
         return self._factors.get(stream.leaf)
 
     def is_bounded(self, exponent: Node) -> bool:
@@ -50,7 +53,7 @@ class Regularity:
         return self._multiple(exponent) is not None
 
     def _exponents(self) -> Iterator[tuple[Node, Fraction]]:
-        """The streams whose centred entries stand in exponents, each with their factor there."""
+        """The streams whose centred entries are in exponents, each with the largest factor."""
         every = self.kernel.every
         graphs = [s.body for s in every] + [slope.value for s in every for slope in s.gradients]
         for node in walk(*graphs):
@@ -58,7 +61,7 @@ class Regularity:
                 yield found
 
     def _multiple(self, exponent: Node) -> tuple[Node, Fraction] | None:
-        """The stream and the factor, for a positive multiple of a stream that is centred by its largest entry."""
+        """The stream and factor of a positive multiple of a stream that is centred by its maximum."""
         factor = Fraction(1)
         if isinstance(exponent, Map) and exponent.function == "mul":
             first, *rest = exponent.arguments
@@ -72,7 +75,7 @@ class Regularity:
         return (shift.body, factor) if any(shift.body is each.leaf for each in self.streams) else None
 
     def _is_plain(self, stream: Stream) -> bool:
-        """Whether a stream is centred by the largest of all its own entries."""
+        """Whether a stream is centred by the maximum of all its own entries."""
         shift = next((s for s in self.kernel.statistics if s.name == stream.shift), None)
         if shift is None or shift.mask is not None or stream.sign < 0 or not self.is_finite(shift.body):
             return False
@@ -84,7 +87,7 @@ class Regularity:
         return substitute(node, dict(self._bounded)).domain.hi <= 0
 
     def is_finite(self, node: Node) -> bool:
-        """Whether a value is made of entries that were looked at, and of row values, by sums and products."""
+        """Whether a value is computed by sums and products from row values and streams that are known to be finite."""
         match node:
             case Const():
                 return True

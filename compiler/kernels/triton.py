@@ -1,4 +1,4 @@
-"""Kernels as Triton source: one program for each row, which goes through the classes block by block.
+"""Kernels as Triton source: a program for each row goes through the classes block by block.
 
 | function | reads | writes |
 |---|---|---|
@@ -6,8 +6,8 @@
 | `gradient` | the same, statistics, and dL/d statistic | the gradient of each stream |
 | `visit` | streams and arguments, seeds of the objective among them | statistics and gradients |
 
-Loops are in the type `real` (single precision, double for double), row values in double precision. Offsets are 64-bit, and
-what lies beyond the last class is never read. Nothing of a spec's text is in the source.
+Loops are in the type `real` (single precision; double for double), row values in double precision. Offsets have 64
+bits. Nothing beyond the last class is read. No text or name of a spec is in the source.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from lossc.runtime.backends.triton_functions import *
 
 @dataclass(frozen=True)
 class TritonSource:
-    """Python text with one kernel; `slots` are its pointers in order, `dimensions` the row axes that it goes through.
+    """Python text with one kernel. `slots` are its pointers in order, `dimensions` the row axes.
 
-    A `sharp` one has sums that are 0 where their terms are equal, so that no product may be fused with a sum.
+    If it is `sharp`, it has sums that must be 0 where equal terms cancel, so no product may be fused with a sum.
     """
 
     function: Function
@@ -53,7 +53,10 @@ class TritonSource:
 def triton_source(
     kernel: Kernel, function: Function, real: str, types: Mapping[str, str], wants: Sequence[str], dimensions: int
 ) -> TritonSource:
-    """The source of a function; `types` are storage types by stream, `wants` the streams whose gradients are written."""
+    """The source of a function.
+
+    `types` are the storage types of streams, `wants` the streams whose gradients are written.
+    """
     return _Printing(kernel, function, real, types, [s for s in kernel.streams if s.name in wants], dimensions).source()
 
 
@@ -95,7 +98,7 @@ class _Printing:
     # -------------------------------------------------------------------------------------- one row
 
     def _where(self) -> list[str]:
-        """The place of the row along each axis."""
+        """The position of the row along each axis."""
         lines = ["row = tl.program_id(0).to(tl.int64)", "left = row"]
         for dim in reversed(range(self.dimensions)):
             lines += [f"at{dim} = left % extent{dim}", f"left = left // extent{dim}"]
@@ -141,7 +144,7 @@ class _Printing:
     # -------------------------------------------------------------------------------------- one class
 
     def _classes(self, lines: list[str], at: str, seen_: str, prefix: str) -> TritonExpressions:
-        """Printing at the classes `at`, of which those are read that `seen_` admits."""
+        """A printer at the classes `at`; only those that `seen_` admits are read."""
 
         def leaf(node: Node) -> Atom | None:
             if node in self.streams:
@@ -286,7 +289,7 @@ class _Printing:
         return [*lines, f"{target} = tl.where({label} < classes, {value.text}, float('nan')).to(tl.float64)"]
 
     def _many(self, point: Point) -> list[str]:
-        """The entries at several labels of a row."""
+        """Reads the entries at several labels of a row."""
         s = point.statistic
         store = f"tl.store(data{self.slot('statistic', s.name)} + row * extent_{s.name} + k, entry)"
         return [*self._each(s), *_indented([*self._read(point, "label", "entry"), store], 1)]
@@ -299,7 +302,7 @@ class _Printing:
     # -------------------------------------------------------------------------------------- gradients
 
     def _recalled(self) -> list[str]:
-        """What a statistics kernel has kept, and dL/d statistic."""
+        """Reads the statistics that a statistics kernel has stored, and dL/d statistic."""
         lines = []
         for s in self._whole:
             lines.append(f"{s.name} = {self._kept(s)}")
@@ -325,7 +328,7 @@ class _Printing:
 
     @property
     def _whole(self) -> list[Statistic]:
-        """The statistics with one value a row."""
+        """The statistics with one value per row."""
         return [s for s in self.kernel.every if not self._extra(s)]
 
     def _gradients(self) -> list[str]:
@@ -388,7 +391,7 @@ class _Printing:
 
 
 def _spread(mask: str, at: str) -> str:
-    """A mask of a row at every one of its classes."""
+    """A mask of the row, broadcast to its classes."""
     return f"(({mask}).to(tl.int32) + 0 * {at} != 0)"
 
 
@@ -397,7 +400,7 @@ def _indented(lines: Iterable[str], depth: int) -> list[str]:
 
 
 def entries_read(kernel: Kernel, types: Mapping[str, str]) -> int:
-    """Bytes of one class over all dense streams, by which the block of a program is chosen."""
+    """Bytes of one class over all dense streams; the block size is chosen by it."""
     return sum(BYTES[types[stream.name]] for stream in kernel.streams if stream.shape == "dense")
 
 

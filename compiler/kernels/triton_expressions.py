@@ -1,4 +1,4 @@
-"""Graphs as statements of a Triton kernel: those of C, with other words for choices, conversions and literals."""
+"""Graphs as statements of a Triton kernel: as in C, with other spellings for choices, conversions and literals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ LIBRARY = {"erf": "tl.erf", "sin": "tl.sin", "cos": "tl.cos", "normal_distributi
 
 
 class TritonExpressions(Expressions):
-    """Prints into `lines`; numbers have the type `real`, a name of the kernel. `sharp` has the products that are rounded."""
+    """Appends statements to `lines`.
+
+    Numbers have the type `real`, a name in the kernel. `sharp` collects products that are rounded.
+    """
 
     def __init__(
         self, real: str, leaf: Callable[[Node], Atom | None], lines: list[str], prefix: str, sharp: list[str]
@@ -44,7 +47,7 @@ class TritonExpressions(Expressions):
         return f"({value!r})" if value < 0 else repr(value)
 
     def chosen(self, condition: str, then: str, otherwise: str, type_: RowType = "number") -> Atom:
-        """One of two values."""
+        """The choice between two values."""
         return self.declared(f"tl.where({condition}, {then}, {otherwise})", type_)
 
     def _product(self, node: Map) -> Atom:
@@ -75,11 +78,11 @@ class TritonExpressions(Expressions):
         return self.declared(f"power({x}, {self._value(self.literal(float(exponent)))})")
 
     def _value(self, operand: str) -> str:
-        """What a function takes: numbers of the text as values of the kernel, which Triton's literals are not."""
+        """An operand of a function: literals are converted to values of the kernel, which Triton's literals are not."""
         return f"tl.full([], {operand}, {self.real})" if _LITERAL.fullmatch(operand) else f"({operand})"
 
     def rounded(self, product: str) -> str:
-        """The same: a kernel that asks for it is compiled without fused multiplications, see `TritonSource.sharp`."""
+        """The product as it is: kernels that need rounding are compiled without fused multiplication, see `TritonSource`."""
         self.sharp.append(product)
         return product
 

@@ -1,7 +1,8 @@
-"""Emission of bodies over a block of rows: values only.
+"""Emits bodies over a block of rows as torch operations: values only.
 
 Nothing is differentiated through what is emitted here, so no entry needs guarding, and sums of products are emitted as
-torch's fused multiply-add. `exact` keeps 0 * log 0 = 0; without it the caller must see to it that every logarithm is finite.
+torch's fused multiply-add. `exact` keeps 0 * log 0 = 0; without it the caller must ensure that every logarithm is
+finite.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SPECIAL = {"shift": "operations.centre", "ties": "operations.ties"}
 
 
 class SweepEmitter(Emitter):
-    """`given` are the leaves that the caller binds; other leaves of the table are emitted where they are first needed."""
+    """The caller binds the leaves `given`; other leaves of the table are emitted where they are first needed."""
 
     def __init__(self, builder: Builder, table: Table, given: frozenset[str], *, exact: bool) -> None:
         super().__init__(builder)
@@ -48,11 +49,11 @@ class SweepEmitter(Emitter):
         return self.defined(node.name)
 
     def is_defined(self, name: str) -> bool:
-        """Whether the table says what a leaf is; the caller has the others."""
+        """Whether the table defines a leaf; others come from the caller."""
         return name in self.centred or name in self.scalars or name in self.statistics
 
     def defined(self, name: str) -> Emitted:
-        """The value of a leaf of the table from its definition."""
+        """The value of a leaf, from its definition in the table."""
         if name in self.centred:
             return self.emit(self.centred[name].source)
         if name in self.scalars:
@@ -60,7 +61,7 @@ class SweepEmitter(Emitter):
         return self.statistic(self.statistics[name])
 
     def number_of(self, value: Emitted) -> Emitted:
-        """Streams come in the type that the caller has them in."""
+        """A stream as a number; streams come in the type that the caller has them in."""
         if value.type != "number":
             return value
         return self.builder.call("operations.number", (value.at, self.builder.like), value.axes)
@@ -77,11 +78,11 @@ class SweepEmitter(Emitter):
         return self.emit(Reduce(statistic.op, (self.axis,), statistic.body, statistic.mask))
 
     def entry(self, body: Node, at: Node | int) -> Emitted:
-        """A body at a class: what it is made of is read there first."""
+        """A body at one class: the selection is moved down to the streams."""
         return self.emit(self._restrictor.gathered(body, self.axis, at))
 
     def _special(self, statistic: Statistic) -> Emitted:
-        """The shift of a row, and the number of its entries that are largest."""
+        """The shift of a row, or the number of its largest entries."""
         builder = self.builder
         body = builder.tensor(builder.number(self.emit(statistic.body)))
         mask = None if statistic.mask is None else self.emit(statistic.mask)
@@ -110,7 +111,7 @@ class SweepEmitter(Emitter):
         return super()._map(node, guard)
 
     def _product(self, node: Map, values: list[Emitted]) -> Emitted:
-        """Literals and row factors are multiplied first, so that a block is gone through once for each class factor."""
+        """Literals and row factors are multiplied first, so that the block is traversed once for each class factor."""
         if self.exact and _is_weighed(node):
             return super()._product(node, values)
         rows = [value for value in values if self.axis not in value.axes]
@@ -125,7 +126,7 @@ class SweepEmitter(Emitter):
         return self.elementwise("torch.mul", (self.builder.tensor(x) if y.literal else x, y))
 
     def _sum(self, node: Map) -> Emitted:
-        """Row values first, then one class value or one product of two after the other."""
+        """Row values are added first, then one class value, or product of two, after the other."""
         rows = [part for part in node.arguments if self.axis not in part.axes]
         wide = [part for part in node.arguments if self.axis in part.axes]
         wide.sort(key=self._is_product)
@@ -163,6 +164,6 @@ class SweepEmitter(Emitter):
 
 
 def _is_weighed(node: Map) -> bool:
-    """Whether a product has a factor that may be the logarithm of 0 beside one that may be 0."""
+    """Whether a product has a factor that may be log 0, and another that may be 0."""
     logs = [may_be_infinite(argument) for argument in node.arguments]
     return any(logs) and any(not log and may_vanish(part) for log, part in zip(logs, node.arguments, strict=True))

@@ -1,4 +1,4 @@
-"""From a table to the sweeps that compute its statistics."""
+"""From a table to the sweeps that compute its statistics, as torch operations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lossc.compiler.table.model import Statistic, Table
 
 
 def statistic_stages(table: Table, *, gradient: bool, exact: bool) -> tuple[Stage, ...]:
-    """The sweeps for all statistics, with those that only the gradient needs where it is asked for.
+    """The sweeps for all statistics, with those that only the gradient needs if it is asked for.
 
-    Levels share a stage where what lies between them is known row by row; entries at labels, of level 0, are read for all
+    Levels share a stage if everything between them is known row by row. Entries at labels (level 0) are read for all
     rows at once. `exact` is that of the emitter.
     """
     purposes = ("value", "gradient") if gradient else ("value",)
@@ -37,7 +37,7 @@ def _by_level(statistics: list[Statistic]) -> Iterator[list[Statistic]]:
 
 
 def sweeps(table: Table, group: list[Statistic], known: Iterable[Statistic], exact: bool) -> Iterator[Sweep]:
-    """The sweeps of statistics of one level, those that are `known` being bound."""
+    """The sweeps for statistics of one level; those that are `known` are bound."""
     before = min((statistic.level for statistic in group), default=0)
     given = {f"@{statistic.name}" for statistic in known}
     given |= {f"@{scalar.name}" for scalar in table.scalars if scalar.level < before}
@@ -58,14 +58,14 @@ def _procedure(table: Table, space: Space, given: frozenset[str], exact: bool) -
 
 
 def builder_for(nodes: tuple[Node, ...]) -> Builder:
-    """A builder whose axes are in the order of the widest tensors."""
+    """A builder whose order of axes is that of the widest tensors."""
     builder = Builder(axis_order(nodes))
     builder.extents = made_extents(nodes)
     return builder
 
 
 def graphs(table: Table) -> Iterator[Node]:
-    """What statistics and their slopes are made of."""
+    """The graphs of statistics and of their slopes."""
     for stream in table.streams:
         yield stream.source if stream.provider == "centred" else stream.leaf
     for scalar in table.scalars:

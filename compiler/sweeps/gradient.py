@@ -1,4 +1,4 @@
-"""From a table to the sweep that writes the gradients of its streams."""
+"""From a table to the sweep that writes the gradients of its streams, as torch operations."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def gradient_sweeps(
 ) -> tuple[GradientSweep, ...]:
     """The sweeps for the gradients of `streams` through `statistics`.
 
-    `exact` hides every row whose coefficient is 0, whatever stands in it; without it what is hidden must be finite.
-    `scatter` adds what belongs to a label at its class, in place of comparing every class with it.
+    `exact` hides rows whose coefficient is 0, whatever they hold; without it everything hidden must be finite.
+    `scatter` adds entries at labels by index, instead of comparing every class with the label.
     """
     reaching = [
         s for s in table.statistics if s.name in statistics and any(slope.of in streams for slope in s.gradients)
@@ -113,7 +113,7 @@ def _is_here(condition: Node, axis: str) -> bool:
 
 
 def _combined(table: Table, stream: str, statistics: Iterable[Statistic], exact: bool) -> Node:
-    """The sum of coefficient * slope, with what is hidden under one condition together."""
+    """The sum of coefficient * slope; what is hidden under one condition is kept together."""
     groups: dict[Node | None, list[Term]] = {}
     for statistic in statistics:
         weight, slope = _weight(statistic), _slope(statistic, stream)
@@ -129,7 +129,7 @@ def _is_steady(slope: Node) -> bool:
 
 
 def _terms(slope: Node, axis: str) -> Iterator[Term]:
-    """A slope as a sum of row factors times class factors; sums of class values are never split."""
+    """A slope as a sum of row factors times class factors. Sums of class values are never split."""
     if axis not in slope.axes:
         yield slope, ()
     elif isinstance(slope, Map) and slope.function == "mul":
@@ -147,7 +147,7 @@ def _terms(slope: Node, axis: str) -> Iterator[Term]:
 
 
 def _of_product(slope: Map, axis: str) -> Iterator[Term]:
-    """The product of its factors, multiplied out where one factor alone is a sum."""
+    """The product of its factors, multiplied out if only one factor is a sum."""
     parts = [list(_terms(factor, axis)) for factor in slope.arguments]
     sums = [terms for terms in parts if len(terms) > 1]
     if len(sums) > 1:
@@ -164,7 +164,7 @@ def _product(factors: Iterable[Node]) -> Node:
 
 
 def factored(terms: list[Term]) -> Node:
-    """The sum of the terms, the class factor that most of them share taken out first."""
+    """The sum of the terms, with the class factor that most of them share taken out."""
     counted = Counter(node for _, cls in terms for node in dict.fromkeys(cls))
     if not counted:
         return add(*(row for row, _ in terms))

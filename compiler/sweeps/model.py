@@ -1,4 +1,4 @@
-"""The sweeps of a statistic table as programs over a block of rows."""
+"""The sweeps of a table as programs over a block of rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lossc.compiler.emission import Procedure
 
 @dataclass(frozen=True)
 class Sweep:
-    """One pass over the class axis: `procedure` is run on every block of rows, which are cut along the axes `cut`."""
+    """One pass over the class axis: `procedure` runs on every block of rows. Blocks are cut along the axes `cut`."""
 
     cut: tuple[str, ...]
     procedure: Procedure
@@ -17,7 +17,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Stage:
-    """Sweeps that need no row value of another block; before it, row values of up to `level` must be known."""
+    """Sweeps that need no row value of another block. Row values of up to `level` must be known before it."""
 
     level: int
     sweeps: tuple[Sweep, ...]
@@ -25,7 +25,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Contribution:
-    """An output of a gradient sweep that is added to the gradient of `stream`: as it is, or at the class in `at`."""
+    """An output of a gradient sweep, added to the gradient of `stream`: as it is, or at the class in `at`."""
 
     stream: str
     output: str
@@ -34,7 +34,10 @@ class Contribution:
 
 @dataclass(frozen=True)
 class GradientSweep:
-    """The last pass: dL/dx = sum_k coefficient_k * d statistic_k / dx, each coefficient bound under `coefficient(k)`."""
+    """The last pass: dL/dx = sum_k coefficient_k * d statistic_k / dx.
+
+    Each coefficient is bound under `coefficient(k)`.
+    """
 
     cut: tuple[str, ...]
     procedure: Procedure
@@ -42,5 +45,5 @@ class GradientSweep:
 
 
 def coefficient(statistic: str) -> str:
-    """The name under which dL/dstatistic is bound."""
+    """The name under which dL/d statistic is bound."""
     return f"@d {statistic}"

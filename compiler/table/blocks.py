@@ -1,4 +1,4 @@
-"""What a statistic table allows to be done block of rows by block of rows."""
+"""What can be done with a statistic table block of rows by block of rows: which rows are needed, and which go together."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ MOST_PATHS = 64
 
 
 def components(table: Table) -> tuple[Table, ...]:
-    """The tables of the row axes that hang together: streams of different batches have their rows apart.
+    """The table divided into tables whose row axes have nothing in common, such as streams of different batches.
 
-    Each has its streams and statistics; what has no rows is in all of them. Their seams are empty.
+    Each has its own streams and statistics; entries without row axes are in all of them. Their seams are empty.
     """
     groups: list[frozenset[str]] = []
     for axes in (stream.leaf.axes for stream in table.streams):
@@ -58,7 +58,10 @@ def components(table: Table) -> tuple[Table, ...]:
 
 
 def _joined(groups: list[frozenset[str]], rows: frozenset[str], *, alone: bool) -> list[frozenset[str]]:
-    """The groups, those that have some of these row axes as one; axes that meet no group are one of their own or in none."""
+    """The groups of row axes, with all that share an axis with `rows` merged.
+
+    Axes that meet no group form one if `alone`.
+    """
     met = [group for group in groups if group & rows]
     if not rows or not (met or alone):
         return groups
@@ -66,14 +69,14 @@ def _joined(groups: list[frozenset[str]], rows: frozenset[str], *, alone: bool) 
 
 
 def _within(table: Table, rows: frozenset[str]) -> Table:
-    """What a table has of some row axes."""
+    """The entries of a table whose axes are the class axis and these row axes."""
     inside = rows | {table.axis}
     entries: tuple[Entry, ...] = (*table.streams, *table.scalars, *table.statistics, *table.computed)
     return _having(table, {entry.name for entry in entries if entry.leaf.axes <= inside})
 
 
 def _having(table: Table, names: Set[str]) -> Table:
-    """What a table has of some names, without a seam."""
+    """The entries of a table with these names, without a seam."""
     return replace(
         table, streams=tuple(entry for entry in table.streams if entry.name in names),
         scalars=tuple(entry for entry in table.scalars if entry.name in names),
@@ -85,9 +88,9 @@ def _having(table: Table, names: Set[str]) -> Table:
 
 
 def frozen_apart(table: Table) -> tuple[Table, ...]:
-    """The table, or two: what gradients reach with whatever is read together with it, and the rest, such as a frozen reference.
+    """The table, or two: the part that gradients reach, and a frozen part, such as a reference model.
 
-    The statistics of the rest are all that a gradient needs of it. Row values of no stream are in both.
+    A gradient needs nothing of the frozen part but its statistics. Row values that read no stream are in both.
     """
     if any(stream.provider not in ("tensor", "centred") for stream in table.streams) or table.computed:
         return (table,)
@@ -107,7 +110,7 @@ def frozen_apart(table: Table) -> tuple[Table, ...]:
 
 
 def _read(table: Table) -> Iterator[tuple[str, frozenset[str]]]:
-    """For every stream, scalar and statistic the names of those that its expressions read."""
+    """For every stream, scalar and statistic, the names of those that its expressions read."""
     entries: tuple[Entry, ...] = (*table.streams, *table.scalars, *table.statistics)
     names = {entry.leaf: entry.name for entry in entries}
     for entry in entries:
@@ -116,7 +119,7 @@ def _read(table: Table) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def _of_no_stream(table: Table, read: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """The scalars that neither a stream nor a statistic is read for, not even by what they read."""
+    """The scalars that depend on no stream and no statistic."""
     left = {scalar.name for scalar in table.scalars}
     while bound := {name for name in left if read[name] - left}:
         left -= bound
@@ -124,9 +127,9 @@ def _of_no_stream(table: Table, read: Mapping[str, frozenset[str]]) -> frozenset
 
 
 def anchored(table: Table) -> tuple[Table, dict[str, str]]:
-    """The table with row positions and row extents as leaves, which a block would count from its own first row.
+    """The table with row positions and row extents as leaves, since a block would count both from its own first row.
 
-    Also the names of those leaves, each with its axis: `@index b` has that axis, `@size b` has none.
+    Also the axis of each such leaf, by name: the leaf `@index b` has the axis `b`, `@size b` has none.
     """
     nodes = {node for root in _nodes(table) for node in walk(root)}
     found: dict[Node, Node] = {}
@@ -155,7 +158,7 @@ def _nodes(table: Table) -> Iterator[Node]:
 
 
 def replaced(table: Table, found: dict[Node, Node]) -> Table:
-    """The table with some nodes in place of others."""
+    """The table with nodes replaced in all of its expressions."""
 
     def new(node: Node) -> Node:
         return substitute(node, found)
@@ -183,9 +186,9 @@ def replaced(table: Table, found: dict[Node, Node]) -> Table:
 
 
 def is_smooth(table: Table) -> bool:
-    """Whether the gradients of entries that are rounded otherwise than those of the statistics are as good.
+    """Whether entries may be rounded differently when gradients are taken than when statistics were.
 
-    Nothing compares entries, as the slope of a largest one does, or has a corner at which one may lie.
+    They may not if anything compares entries, as the slope of a maximum does, or has a corner where an entry may lie.
     """
     moved = {stream.leaf for stream in table.streams if stream.differentiable}
     parts: list[Node] = []
@@ -198,14 +201,14 @@ def is_smooth(table: Table) -> bool:
 
 
 def mixed(table: Table) -> frozenset[str]:
-    """The row axes along which what stands in bodies mixes entries; a block is whole along them."""
+    """The row axes along which expressions in bodies mix entries. A block must be whole along them."""
     nodes = [scalar.value for scalar in table.scalars] + [entry.node for entry in table.computed]
     nodes += [stream.source for stream in table.streams if stream.provider not in ("tensor", "parameter", "centred")]
     return frozenset().union(*(across(part) for part in walk(*nodes))) - {table.axis}
 
 
 def independent(value: Node) -> frozenset[str]:
-    """The axes along which a value is a plain sum, so that the sums of blocks along them add up to it."""
+    """The axes along which a value is a plain sum: the values of blocks along them add up to it."""
     match value:
         case Reduce(op="sum", over=over, groups=None):
             return frozenset(over) - frozenset().union(*(across(part) for part in walk(*value.children)))
@@ -222,7 +225,7 @@ def independent(value: Node) -> frozenset[str]:
 
 
 def _differs(node: Node) -> bool:
-    """Whether a leaf may differ between blocks, or pass gradient."""
+    """Whether a leaf may differ between blocks, or passes gradient."""
     return isinstance(node, Input) and (bool(node.axes) or not node.detached)
 
 
@@ -278,7 +281,7 @@ def _paths(root: Node, statistics: frozenset[str]) -> Iterator[Path]:
 
 
 def _below(node: Node) -> Iterator[tuple[Node, tuple[Node, ...]]]:
-    """The parts of a node, each with the masks over its own entries outside of which it is not seen."""
+    """The children of a node, each with the masks outside of which it is not seen."""
     match node:
         case Map(function="where", arguments=(condition, then, otherwise)):
             yield condition, ()
@@ -292,12 +295,12 @@ def _below(node: Node) -> Iterator[tuple[Node, tuple[Node, ...]]]:
 
 
 def _is_known(mask: Node, statistics: frozenset[str]) -> bool:
-    """Whether a mask depends on no statistic."""
+    """Whether a mask depends on no statistic, and so is known before any sweep."""
     return not any(isinstance(part, Input) and part.name in statistics for part in walk(mask))
 
 
 def _lowered(path: Path, node: Node, child: Node) -> Path:
-    """The masks that speak of the same entries in a part as in the whole."""
+    """The masks of a path that still speak of the same entries one step further down, in a child."""
     taken: frozenset[str] = frozenset()
     match node:
         case Select(axis=axis):

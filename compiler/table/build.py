@@ -1,4 +1,4 @@
-"""The statistic table of an objective, from the mathematics of its graph."""
+"""From the roots of an objective to its statistic tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from lossc.compiler.table.registry import Registry
 
 
 def statistic_table(roots: Mapping[str, Node], axis: str) -> Table:
-    """The table of the named values over one class axis; equal mathematics gives equal tables."""
+    """The statistic table of named values over one class axis.
+
+    Equal mathematics gives equal tables, however it was written.
+    """
     lowering, registry = Lowering(axis), Registry(axis)
     lowered = {name: lowering.lower(root) for name, root in roots.items()}
     centres = Centres(axis, registry)
@@ -27,7 +30,7 @@ def statistic_table(roots: Mapping[str, Node], axis: str) -> Table:
 
 
 def tables(program: Program) -> tuple[Table, ...]:
-    """A table for each class axis of the program that its terms or monitors reduce or select."""
+    """A table for each class axis that the terms or monitors of a program reduce, or select from."""
     roots = program_roots(program)
     return tuple(
         statistic_table(concerned, axis)
@@ -37,10 +40,10 @@ def tables(program: Program) -> tuple[Table, ...]:
 
 
 def class_axes(program: Program) -> tuple[str, ...]:
-    """The axes of distributions, the codomains of labels, and the axes of normalisers.
+    """The class axes of a program: axes of distributions, codomains of labels, and axes that a softmax or logsumexp normalises.
 
-    Axes with named positions are not among them, nor those that are split over micro-batches and ranks, nor those that
-    only states have, whose entries are read one by one.
+    Axes with named positions and batch axes are not among them, nor are axes that only states have, such as training
+    examples.
     """
     kinds = [tensor.kind for tensor in program.tensors.values()]
     named = [axis for kind in kinds for axis in (kind.axis, kind.codomain) if axis is not None and kind.name != "embedding"]
@@ -57,8 +60,11 @@ def _is_row(program: Program, axis: str) -> bool:
 
 
 def _normalised(root: Node, named: frozenset[str]) -> Iterator[str]:
-    """The axes of every softmax and logsumexp of a graph that is not over what other class axes were reduced to, nor of
-    constants, such as lengths."""
+    """The axes of every softmax and logsumexp in a graph.
+
+    Those over what was reduced from another class axis, and those that pass no gradient, such as sums over lengths, do
+    not count.
+    """
     for node in walk(root):
         if isinstance(node, Reduce) and node.op == "logsumexp" and node.groups is None:
             axes = node.over
@@ -71,7 +77,7 @@ def _normalised(root: Node, named: frozenset[str]) -> Iterator[str]:
 
 
 def program_roots(program: Program) -> dict[str, Node]:
-    """Numerators, denominators and coefficients of every part of every term, of constraints, and of the monitors."""
+    """The numerators, denominators and coefficients of all parts of all terms, constraints and monitors, by name."""
     roots: dict[str, Node] = {}
     whole = with_constraints(program)
     for term in (*whole.terms, *whole.monitors):
@@ -90,10 +96,13 @@ def _term_roots(term: TermInfo) -> Iterable[tuple[str, Node]]:
 
 
 def is_opaque(root: Node) -> bool:
-    """Whether a value needs the caller's code or a search inside, so that it is run as it stands."""
+    """Whether a value contains a search or a call of the caller's code.
+
+    It is then run as it stands, without a table.
+    """
     return any(isinstance(node, Call) and node.is_opaque for node in walk(root))
 
 
 def concerns(root: Node, axis: str) -> bool:
-    """Whether a value is made of anything that has the axis, and can be read into a table."""
+    """Whether a value depends on anything with this axis, and can be read into a table."""
     return any(axis in node.axes for node in walk(root)) and not is_opaque(root)

@@ -1,8 +1,8 @@
-"""The seam's normal form: every node as a polynomial over row values, statistics and shifts.
+"""The normal form of the seam: every node as a polynomial over row values, statistics and shifts.
 
-A centred stream is read as `z^ + c`. Parts linear in a shift are always multiplied out, so that they cancel wherever the
-value does not depend on them: `logsumexp(z) - z_y` becomes `log s - z^_y`, while a z-loss keeps its c. Everything else
-stays together, as it was written.
+A centred stream is read as `z^ + c`. Terms that are linear in a shift are always multiplied out, so that shifts cancel
+wherever the value does not depend on them: `logsumexp(z) - z_y` becomes `log s - z^_y`, while a z-loss keeps its c.
+Everything else stays as it was written.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MOST_LEVELS = 4
 
 
 class Canonical(Reading):
-    """Reads lowered core with respect to one class axis."""
+    """Reads lowered graphs with respect to one class axis."""
 
     def __init__(self, axis: str, lowering: Lowering, registry: Registry, centres: Centres) -> None:
         super().__init__()
@@ -83,12 +83,12 @@ class Canonical(Reading):
         return atom(node.rebuild(children) if children else node)
 
     def root(self, node: Node) -> Node:
-        """A value of the objective; numbers stand inside its sums over rows."""
+        """A root of the objective in normal form. Numerical factors are put inside its sums over rows."""
         p = self.uncentred(self.of(node))
         return self._over_nothing(total(self._inside(monomial, coefficient) for monomial, coefficient in p.terms).node())
 
     def _over_nothing(self, value: Node) -> Node:
-        """The logarithm of a sum that a mask may leave empty is -inf there with slope 0, where that of `log` is infinite."""
+        """The value with `log s` made -inf with slope 0 where s is a masked sum over nothing: `log` is too steep there."""
         logarithms = {}
         for part in walk(value):
             inner = part.arguments[0] if isinstance(part, Map) and part.function == "log" else None
@@ -125,7 +125,7 @@ class Canonical(Reading):
         return self.uncentred(p).node()
 
     def uncentred(self, p: Polynomial) -> Polynomial:
-        """`k * z^ + k * c` as `k * z`, where a shift is left over."""
+        """`k * z^ + k * c` as `k * z`, for shifts that did not cancel."""
         _, moved = self.partition(p)
         for monomial, coefficient in moved.terms:
             p = self._restored(p, monomial, coefficient)
@@ -145,7 +145,7 @@ class Canonical(Reading):
         return p
 
     def _origin(self, node: Node) -> tuple[Node, Node, int] | None:
-        """The uncentred form of a centred leaf or of an entry of one, with its shift and sign."""
+        """The source, shift and sign of a centred leaf, or of an entry of one."""
         entry = self.registry.centred.get(node)
         if entry is not None:
             return entry.source, entry.shift, entry.sign
@@ -184,7 +184,10 @@ class Canonical(Reading):
         return atom(where(mask, self.node(branches[0]), self.node(branches[1])))
 
     def _stopped(self, p: Polynomial) -> Polynomial:
-        """A shift is a constant already, but not what multiplies it inside a sum or a selection."""
+        """The polynomial with a stop-gradient.
+
+        A shift is constant already, but its factors inside a sum or selection are not.
+        """
         free, moved = self.partition(p)
         kept = free if free.constant is not None else atom(StopGrad(free.node()))
         return total((kept, mapped(moved, self._still)))
@@ -200,7 +203,7 @@ class Canonical(Reading):
     # -------------------------------------------------------------------------------------- rows
 
     def _structural(self, node: Node) -> Polynomial:
-        """Selections, slices and renames along rows keep sums; along the class axis an entry is read."""
+        """A selection, slice or rename: along rows it distributes over sums; along the class axis it reads an entry."""
         assert isinstance(node, Select | Slice | Rename)
         if self.lowering.is_view(node):
             return atom(node)
@@ -231,7 +234,7 @@ class Canonical(Reading):
         return atom(result) if result is part or part in self.shifting else self.of(result)
 
     def _moved(self, part: Node, node: Node) -> Node:
-        """A class-level value under a selection or rename of rows: taken to the streams."""
+        """A class-level value under a selection or rename of rows, which is moved down to its streams."""
         entry = self.registry.centred.get(part)
         if entry is not None and _touches(entry.source, entry.shift, node):
             source = self._moved(entry.source, node)
@@ -300,14 +303,14 @@ class Canonical(Reading):
         return result if result is not None else atom(apply("log", self.node(p)))
 
     def _largest(self, body: Polynomial, mask: Node | None) -> Polynomial:
-        """What is the same for all classes stands outside; the largest of none is absent, and masked by the graph around."""
+        """The maximum over classes; terms that are the same for all classes are added outside."""
         rows, classes = self._rows_and_classes(body)
         exponent = self.centres.exponent(classes)
         scale, source = (exponent.scale, exponent.direction) if len(classes.terms) == 1 else (poly.ONE_POLYNOMIAL, classes)
         return total((rows, scale * atom(self.registry.statistic("max", source.node(), mask))))
 
     def _ordering(self, body: Polynomial) -> Polynomial:
-        """Something with the same order of classes: what is the same for all of them falls away."""
+        """A polynomial with the same order of classes, without what is the same for all of them."""
         classes = self._rows_and_classes(body)[1]
         if classes.single is not None and classes.single[1] > 0:
             monomial = classes.single[0]
@@ -343,14 +346,14 @@ class Canonical(Reading):
 
 
 def given(p: Polynomial, masks: tuple[Node, ...]) -> Polynomial:
-    """The polynomial where the masks are known to hold."""
+    """The polynomial in places where these masks are known to hold."""
     known = set(masks)
     terms = ((Monomial(tuple(i for i in m.powers if i[0] not in known), m.exponent), c) for m, c in p.terms)
     return total(poly.of_monomial(m, c) for m, c in terms)
 
 
 def _along(node: Node, body: Node, others: tuple[Node, ...]) -> Node:
-    """The selection, slice or rename of another body; one without the axis is the same at every position."""
+    """The same selection, slice or rename of another body. A body without the axis is left as it is."""
     axis = node.old if isinstance(node, Rename) else node.axis if isinstance(node, Select | Slice) else ""
     return node.rebuild((body, *others)) if axis in body.axes else body
 

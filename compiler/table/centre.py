@@ -1,7 +1,7 @@
-"""Which streams are centred, and by what: `z = z^ + c` with c the largest entry of the row, a constant.
+"""Which streams are centred, and by what: `z = z^ + c`, where the shift c is the largest entry of the row, held constant.
 
-One c serves every `a * z` with a > 0. Another exponent, and the same one under another mask, has a shift of its own,
-taken relative to the centred streams.
+One shift serves every exponent `a * z` with a > 0. Other exponents, and the same one under another mask, have shifts of
+their own, relative to the centred streams.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from lossc.compiler.table.registry import Registry
 
 @dataclass(frozen=True)
 class Exponent:
-    """`scale * direction`, where scale is never negative; the carrier stands in the direction with factor `sign`."""
+    """An exponent as `scale * direction` with scale >= 0.
+
+    `carrier` is the atom of the direction that is centred, `sign` its factor.
+    """
 
     scale: Polynomial
     direction: Polynomial
@@ -42,7 +45,7 @@ class Exponent:
 
 @dataclass(frozen=True)
 class Centre:
-    """How an atom is written: `leaf + sign * shift`."""
+    """How a centred atom is written: `leaf + sign * shift`."""
 
     leaf: Input
     shift: Input
@@ -50,7 +53,7 @@ class Centre:
 
 
 class Centres:
-    """The centred atoms of a graph and the exponents that need no other shift."""
+    """The centred atoms of a graph, and the exponents that need no shift beyond these."""
 
     def __init__(self, axis: str, registry: Registry) -> None:
         self.axis = axis
@@ -63,7 +66,7 @@ class Centres:
         return self.axis in node.axes
 
     def exponent(self, p: Polynomial) -> Exponent:
-        """The exponent's scale and direction; equal directions are equal values."""
+        """The scale and direction of an exponent. Equal directions are equal values."""
         candidates = [found for term in p.terms if (found := self._candidate(term, len(p.terms) == 1)) is not None]
         if not candidates:
             return Exponent(poly.ONE_POLYNOMIAL, p, None, 1)
@@ -86,7 +89,7 @@ class Centres:
     # -------------------------------------------------------------------------------------- finding
 
     def find(self, lowering: Lowering, roots: Iterable[Node]) -> None:
-        """Centre the streams that stand in exponents or under a variance: plain ones first, then compound ones."""
+        """Centres the streams in exponents and under variances: unmasked and simple ones first, then compound ones."""
         first, second = self._exponents(list(walk(*roots)))
         first += [(body, mask) for body, mask in lowering.spreads]
         for group in (first, second):
@@ -96,7 +99,7 @@ class Centres:
                 self._centre(self.exponent(exponent), mask)
 
     def _exponents(self, nodes: list[Node]) -> tuple[list[tuple[Node, Node | None]], list[tuple[Node, Node | None]]]:
-        """Exponents of a logsumexp over the class axis, and those of an `exp` inside a sum over it."""
+        """The exponents of logsumexps over the class axis, and those of `exp` inside sums over it, each with its mask."""
         logs, sums = [], []
         for node in nodes:
             if not isinstance(node, Reduce) or node.over != (self.axis,):
@@ -109,7 +112,7 @@ class Centres:
         return logs, sums
 
     def _read(self, body: Node, mask: Node | None) -> Polynomial | None:
-        """The part of an exponent that differs along the class axis, unless it or its mask needs a row first."""
+        """The part of an exponent that varies over classes; None if the exponent or its mask depends on statistics."""
         try:
             whole = Expanded(self.axis).of(body)
         except TooLargeError:
@@ -137,9 +140,10 @@ class Centres:
     def relative(
         self, p: Polynomial, masks: frozenset[Node], logarithm: bool
     ) -> tuple[Polynomial, Polynomial] | None:
-        """The exponent under its own shift and what was taken out of it; None where the centres serve.
+        """An exponent less a shift of its own, and that shift; None if centring already keeps it in range.
 
-        A centre taken over more classes keeps an exponential from overflowing; only a logarithm needs more.
+        An exponential cannot overflow if the maximum was taken over more classes than it is summed over. A logarithm
+        needs the maximum of the same classes.
         """
         raw = self.exponent(self._raw(p))
         centre = self._centre_masks(raw, p)
@@ -153,7 +157,7 @@ class Centres:
         return raw.scale * atom(hat), raw.scale * atom(shift)
 
     def _centre_masks(self, raw: Exponent, p: Polynomial) -> frozenset[Node] | None:
-        """The masks of the shift that an exponent stands under already."""
+        """The masks under which the shift of an exponent was taken; None if it has none."""
         atoms = [bare(node) for monomial, _ in p.terms for node in monomial.atoms]
         if raw.carrier in self.of and self.of[raw.carrier].leaf in atoms and raw.direction in self.primary:
             return self.primary[raw.direction]
@@ -173,7 +177,7 @@ class Centres:
 
 
 def mapped(p: Polynomial, step: Callable[[Node], Polynomial]) -> Polynomial:
-    """The polynomial with each atom replaced; sums stay together unless they stand alone."""
+    """The polynomial with each atom replaced. Sums are not multiplied into products."""
     return poly.total(_mapped(monomial, step).scaled(coefficient) for monomial, coefficient in p.terms)
 
 
@@ -202,5 +206,5 @@ def _digest(node: Node | None) -> bytes:
 
 
 def _preference(node: Node) -> tuple[int, bool, bool, bytes]:
-    """Carriers: with the most axes, with a gradient, a tensor, then in a fixed order."""
+    """The order in which atoms become carriers: most axes first, then those with gradient, then tensors, then by digest."""
     return (-len(node.axes), not differentiable(node), not isinstance(node, Input | Param), node.digest)

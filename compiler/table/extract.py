@@ -1,4 +1,4 @@
-"""From the statistics that a seam needs to the table: closure, levels, names."""
+"""From the statistics that a seam needs to the finished table: everything they need in turn, levels, names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PREFIXES = {"shift": "c", "sum": "s", "max": "m", "ties": "n", "any": "a", "argm
 
 @dataclass
 class Draft:
-    """A statistic on its way into the table."""
+    """A statistic that will be in the table, with its slopes and its merge."""
 
     definition: Definition
     purpose: Purpose
@@ -46,7 +46,7 @@ class Draft:
 
 @dataclass
 class Extraction:
-    """The table of one canonical graph."""
+    """Builds the table of one canonical graph."""
 
     canonical: Canonical
     drafts: dict[Node, Draft] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Extraction:
     # -------------------------------------------------------------------------------------- closure
 
     def _close(self, seam: dict[str, Node]) -> None:
-        """Every statistic that the values need, then those of the gradient, then those that merging needs."""
+        """Drafts every statistic that the values need, then those that gradients need, then those that merging needs."""
         for leaf in self._add(seam.values(), "value"):
             slopes = self.differentiation.slopes(leaf)
             self.drafts[leaf].slopes = slopes
@@ -76,7 +76,7 @@ class Extraction:
             pending += self._add(merge.statistics, "merge")
 
     def _add(self, nodes: Iterable[Node], purpose: Purpose) -> list[Node]:
-        """The statistics below the nodes that are not drafted yet."""
+        """Drafts the statistics that these nodes depend on, and returns the new ones."""
         added: list[Node] = []
         stack = list(nodes)
         seen: set[Node] = set()
@@ -96,7 +96,7 @@ class Extraction:
 
 
 class Naming:
-    """Names by kind and order of evaluation, and the graphs of the table over leaves of those names."""
+    """Gives entries names by kind and order of evaluation, and writes the graphs of the table over leaves of these names."""
 
     def __init__(self, extraction: Extraction, seam: dict[str, Node]) -> None:
         self.extraction = extraction
@@ -143,7 +143,7 @@ class Naming:
         )
 
     def _weight(self, leaf: Node) -> tuple[int, list[str], bytes]:
-        """Simple statistics are named first, equally simple ones by what they read."""
+        """A sort key: simple statistics are named first, and equally simple ones in the order of what they read."""
         parts = list(walk(*self.registry.definitions[leaf].parts))
         return len(parts), sorted(self._reads(parts)), leaf.digest
 
@@ -157,7 +157,7 @@ class Naming:
     # -------------------------------------------------------------------------------------- visiting
 
     def _visit(self, node: Node) -> None:
-        """Name a leaf after everything that it is made of."""
+        """Names a leaf, after everything that it is made of."""
         if node in self.names:
             return
         if node in self.registry.definitions:
@@ -212,7 +212,7 @@ class Naming:
         self._settle(node, self._numbered(prefix), mask)
 
     def _numbered(self, prefix: str, suffix: str = "") -> str:
-        """The next free name; tensors and parameters keep theirs."""
+        """The next free name with this prefix. Names of tensors and parameters are not free."""
         while True:
             self._counts[prefix] = self._counts.get(prefix, 0) + 1
             name = f"{prefix}{self._counts[prefix]}{suffix}"
@@ -236,14 +236,14 @@ class Naming:
     # -------------------------------------------------------------------------------------- entries
 
     def _class_level(self, body: Node) -> Node:
-        """A body over streams and scalars."""
+        """A body, over streams and scalars of the table."""
         rows = self.extraction.differentiation.rows
         held = rows.of(body)
         return substitute(held, {**self.leaves, **{leaf: self.leaves[value] for leaf, value in rows.values.items()
                                                    if value in self.leaves}})  # fmt: skip
 
     def _row_level(self, value: Node) -> Node:
-        """A row expression over statistics; row values that bodies use as well are written out."""
+        """A row expression, over statistics of the table. Row values that bodies share are written out."""
         return substitute(value, {node: leaf for node, leaf in self.leaves.items() if node not in self._scalars})
 
     def _stream(self, node: Node) -> Stream:
@@ -276,7 +276,7 @@ class Naming:
         return "tensor" if isinstance(node, Input) else "parameter" if isinstance(node, Param) else "draw"
 
     def _pairs(self, node: Node) -> bool:
-        """Inner products of a row vector and a class vector."""
+        """Whether a computed value is the inner products of a row vector and a class vector."""
         if not isinstance(node, Reduce) or node.op != "sum" or node.where is not None or node.groups is not None:
             return False
         factors = node.body.arguments if isinstance(node.body, Map) and node.body.function == "mul" else ()
@@ -291,11 +291,11 @@ class Naming:
         return Computed(self.names[node], self.leaves[node], self._delivered(node), reason)
 
     def _delivered(self, node: Node) -> Node:
-        """The operation that delivers a computed value, over others of them."""
+        """The operation that computes a value, over other computed values."""
         return self._over_computed(self.lowering.computed[node].node, node)
 
     def _over_computed(self, value: Node, of: Node) -> Node:
-        """The value of a leaf over the computed values that it reads."""
+        """A value, over the leaves of the computed values that it reads."""
         inner = {leaf: new for leaf, new in self.leaves.items() if leaf in self.lowering.computed and leaf is not of}
         return substitute(value, inner)
 
@@ -319,7 +319,7 @@ class Naming:
 
 
 def separable(value: Node, rows: frozenset[str]) -> bool:
-    """Whether a value is a sum, with factors known beforehand, of functions of one row each; `rows` are the row axes."""
+    """Whether a value is a sum over rows of functions of one row each, with factors that need no statistic."""
     if not differentiable(value):
         return True
     match value:

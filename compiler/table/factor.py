@@ -1,4 +1,4 @@
-"""A polynomial as core with common factors taken out: `e*x - e*y` as `e * (x - y)`."""
+"""A polynomial as a core graph with common factors taken out: `e*x - e*y` as `e * (x - y)`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lossc.compiler.table.polynomial import Monomial, Polynomial
 
 
 def factored(p: Polynomial, axis: str) -> Node:
-    """The body of a statistic; factors that are the same for every class come first."""
+    """The body of a statistic as a graph, factors without the class axis first."""
     common = _common(p)
     rest = _without(p, common)
     rows = Monomial(tuple(item for item in common.powers if axis not in item[0].axes))
@@ -22,7 +22,7 @@ def factored(p: Polynomial, axis: str) -> Node:
 
 
 def _common(p: Polynomial) -> Monomial:
-    """The largest product that divides every term: shared atoms, and an exponential that all of them have."""
+    """The largest monomial that divides every term: shared atoms, and the exponential if all terms have the same."""
     first = p.terms[0][0]
     exponent = first.exponent if all(m.exponent == first.exponent for m, _ in p.terms) else poly.NOTHING
     powers = {}

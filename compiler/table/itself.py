@@ -1,8 +1,8 @@
-"""Comparisons of a value with an entry of itself: both sides have to be the same numbers, to the last bit.
+"""Comparisons of a value with an entry of itself, in which both sides must be the same floating-point numbers.
 
-In `p >= topk[v -> k](p, 3)[k = 2]` one entry is compared with itself. Kernels would work `p` out a second time, by other
-operations than those that ordered it, and the rounding would decide. A tensor of the caller is the same however often it
-is read.
+In `p >= topk[v -> k](p, 3)[k = 2]` one entry is compared with itself. A kernel would compute `p` a second time by other
+operations, and rounding would decide the comparison. Such values are computed by torch instead. A tensor of the caller
+needs no such care: it is the same each time it is read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lossc.compiler.primitives import COMPARISONS
 
 
 def compares_itself(node: Node, axis: str) -> bool:
-    """Whether a comparison is of a calculated value along `axis` with what was picked out of it."""
+    """Whether a node compares a computed value along `axis` with an entry picked from the same value."""
     if not isinstance(node, Map) or node.function not in COMPARISONS:
         return False
     left, right = map(_bare, node.arguments)
@@ -30,7 +30,7 @@ def _is_picked(entry: Node, value: Node, axis: str) -> bool:
 
 
 def _picks(part: Node, value: Node, axis: str) -> bool:
-    """Whether a part picks entries of the value by their order or their place."""
+    """Whether a node picks entries of the value, by position or by order."""
     match part:
         case Select(body=body, axis=own) | Along(op="sort" | "topk", body=body, axis=own):
             return own == axis and _bare(body) is value
@@ -40,7 +40,7 @@ def _picks(part: Node, value: Node, axis: str) -> bool:
 
 
 def _at(value: Node, entry: Node, axis: str) -> bool:
-    """Whether the entry is the value with each of its leaves read at one place: selections stand next to leaves."""
+    """Whether `entry` is `value` at one position. Selections have been moved down to the leaves."""
     value, entry = _bare(value), _bare(entry)
     if axis not in value.axes:
         return value is entry

@@ -1,7 +1,7 @@
-"""Every operation over the class axis, written with a few: sum, max, any, argmax and logsumexp over it, and selection.
+"""Writes every operation over the class axis with a few: sum, max, any, argmax, logsumexp and selection.
 
-What is a function of a whole row in another way (an order, a quantile, a grouped sum) and what keeps the class axis
-while it reduces or mixes rows is *computed*: a leaf whose value a torch operation delivers, with the reason.
+Other functions of a whole row (a sort, a quantile, a grouped sum), and operations that mix rows but keep the class
+axis, become *computed* values: leaves that a torch operation delivers, each with the reason.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MINUS_INFINITY = neg(core.INFINITY)
 
 @dataclass(frozen=True)
 class Computed:
-    """What a torch operation delivers, and why it is no statistic."""
+    """A value that a torch operation delivers, and the reason why it is no statistic."""
 
     leaf: Input
     node: Node
@@ -55,7 +55,7 @@ class Computed:
 
 @dataclass
 class Lowering:
-    """One reading of a graph with respect to a class axis; `computed` and `spreads` fill while it goes."""
+    """Lowers graphs with respect to one class axis, and collects `computed` values and `spreads` on the way."""
 
     axis: str
     computed: dict[Node, Computed] = field(default_factory=dict)
@@ -64,6 +64,7 @@ class Lowering:
     _done: dict[Node, Node] = field(default_factory=dict)
 
     def lower(self, root: Node) -> Node:
+        """The graph with every operation over the class axis lowered."""
         kept: dict[Node, Node] = {node: self.compute(node, "compared with an entry of itself")
                                   for node in walk(root) if compares_itself(node, self.axis)}  # fmt: skip
         return core.rewrite(core.substitute(root, kept | kept_from_below(root, self.axis)), self._step, self._done)
@@ -94,7 +95,7 @@ class Lowering:
         return node
 
     def compute(self, node: Node, reason: str) -> Node:
-        """A leaf for what a torch operation delivers."""
+        """The leaf of a value that a torch operation delivers."""
         kind = "mask" if node.is_mask else "computed"
         name = f"@u{node.digest.hex()}"
         leaf = Input(name, tuple(sorted(node.axes)), kind, node.domain, not differentiable(node))
@@ -126,7 +127,7 @@ class Lowering:
         return self.compute(node, f"`{axes[0]} -> {axes[1]}` moves entries of the class axis")
 
     def is_view(self, node: Node) -> bool:
-        """Whether `node` is a tensor of the caller, or entries of one picked along its rows."""
+        """Whether a node is a tensor of the caller, or entries of one selected along its rows."""
         while isinstance(node, Select | Slice | Rename):
             if isinstance(node, Select | Slice) and node.axis == self.axis:
                 return False
@@ -157,7 +158,7 @@ class Lowering:
         return self.compute(node, f"`{node.op}[{over}]` keeps `{self.axis}`")
 
     def _parts(self, node: Reduce) -> tuple[Node | None, Node | None, tuple[str, ...]]:
-        """Masks that differ along the class axis, the others, and the other reduced axes."""
+        """The masks that vary over classes, the other masks, and the reduced row axes."""
         return *self._parts_of(node.where), tuple(axis for axis in node.over if axis != self.axis)
 
     def _parts_of(self, mask: Node | None) -> tuple[Node | None, Node | None]:
@@ -172,7 +173,7 @@ class Lowering:
         return Reduce("sum", rest, inner, rows) if rest else where(rows, inner, ZERO)
 
     def _swapped(self, body: Node, classes: Node | None) -> Node | None:
-        """A sum over classes of a sum over rows is a sum over rows of a sum over classes."""
+        """A sum over classes of a sum over rows, as a sum over rows of a sum over classes; None if it is none."""
         inner = self.computed[body].node if body in self.computed else None
         if not isinstance(inner, Reduce) or inner.op not in ("sum", "mean") or inner.groups is not None:
             return None
@@ -193,7 +194,7 @@ class Lowering:
         return where(node.where, mul(*sizes), ZERO)
 
     def _mean(self, node: Reduce) -> Node:
-        """The sum over the count; of nothing 0."""
+        """The sum divided by the count; 0 of nothing."""
         number = self._count(node)
         under = number if node.where is None else apply("max", number, ONE)
         return div(self._sum(node), under)
@@ -207,7 +208,7 @@ class Lowering:
         return div(squares, apply("max", sub(number, ddof), ONE))
 
     def _std(self, node: Reduce) -> Node:
-        """The root of the variance, with slope 0 where that is 0."""
+        """The square root of the variance, with slope 0 where that is 0."""
         variance = self._var(node)
         some = apply("ne", variance, ZERO)
         return where(some, apply("sqrt", where(some, variance, ONE)), ZERO)
@@ -252,7 +253,7 @@ class Lowering:
 
 
 def _meaningful(mask: Node | None) -> Node | None:
-    """The conjunction without `x == x`, which only carries axes."""
+    """The conjunction without `x == x`, which is there only for its axes."""
     kept = [part for part in conjuncts(mask) if not (isinstance(part, Map) and part.function == "eq"
             and part.arguments[0] is part.arguments[1])]  # fmt: skip
     return all_of(*kept)
@@ -268,7 +269,7 @@ def _constant(node: Node) -> bool:
 
 
 def _hoisted(node: Node) -> Node:
-    """Stop-gradients outermost: `f(sg(x))` is `sg(f(x))`, so that both share what they are made of."""
+    """The node with stop-gradients moved outwards: `f(sg(x))` becomes `sg(f(x))`, so that both can share f(x)."""
     children = node.children
     if isinstance(node, StopGrad):
         return node.body if isinstance(node.body, StopGrad) or node.body.is_mask else node

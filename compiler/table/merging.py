@@ -1,7 +1,7 @@
-"""How the statistics of two blocks of classes become those of both: the blocks are first brought to one shift.
+"""How the statistics of two blocks of classes are combined: both are first brought to the same shift.
 
-With z^ -> z^ + delta a body is split again into factors of delta and bodies of the table; the set closes, since each
-step lowers the degree in z^.
+Under z^ -> z^ + delta the body of a statistic is separated again, into factors of delta and other bodies. Each step
+lowers the degree in z^, so a finite set of statistics is closed under merging.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ KINDS: dict[str, Combination] = {"any": "any", "argmax": "first", "ties": "recou
 
 @dataclass(frozen=True)
 class Rescaling:
-    """The kind of a merge, factors with the statistics that they multiply (None: the number of classes), or a growth."""
+    """How a statistic is moved to another shift.
+
+    `terms` are factors with the statistics that they multiply (None: the number of classes); `growth` is what an
+    extreme moves by.
+    """
 
     kind: Combination
     terms: tuple[tuple[Node, Node | None], ...] = ()
@@ -34,7 +38,7 @@ class Rescaling:
 
 
 class Merging:
-    """Merges of the statistics of one table; `deltas` fills with the leaf for the move of each centred stream."""
+    """The merges of the statistics of one table. `deltas` collects a leaf for the move of each centred stream."""
 
     def __init__(self, canonical: Canonical) -> None:
         self.canonical = canonical
@@ -54,7 +58,7 @@ class Merging:
         return self._rescaled(leaf, summed)
 
     def _moved(self, definition: Definition) -> Node:
-        """The body with every centred stream moved, and every entry of one."""
+        """The body of a definition with every centred stream, and every entry of one, moved by its delta."""
         moves: dict[Node, Node] = {}
         for node in walk(definition.body):
             if node in self.registry.centred:

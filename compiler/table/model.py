@@ -1,13 +1,14 @@
 """The statistic table as plain data.
 
-An objective over a class axis `v` is cut in three. *Row programs* read what is vocabulary-sized and accumulate the
-`statistics`; the *seam*, a core graph on rows, turns them into values; and the gradient of a value L is
+The graph of an objective over a class axis `v` is cut in three. *Row programs* read the vocabulary-sized streams and
+accumulate the `statistics` of each row. The *seam*, a graph on rows, turns statistics into values. And the gradient of
+a value L is
 
     dL/dx_j = sum_k (dL/dstatistic_k) * (d body_k / d x_j)        elementwise in j, where the mask of k holds.
 
-Graphs in the table are core over leaves: the caller's tensors and parameters, `leaf` of every stream, scalar and
-statistic (their names begin with `@`, which no name of a program does), and `Index` along the class axis. In bodies as in
-the language 0 * log 0 is 0: a centred stream that is -inf does not count where it is multiplied by 0.
+The graphs of a table are core graphs over leaves: tensors and parameters of the caller, the `leaf` of every stream,
+scalar and statistic (whose names begin with `@`, as no declared name does), and `Index` along the class axis. As in the
+language, 0 * log 0 is 0: a centred entry of -inf does not count where it is multiplied by 0.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Purpose = Literal["value", "gradient", "merge"]
 
 @dataclass(frozen=True)
 class Slope:
-    """The derivative with respect to the stream or scalar called `of`."""
+    """A derivative by the stream or scalar with the name `of`."""
 
     of: str
     value: Node
@@ -33,11 +34,11 @@ class Slope:
 
 @dataclass(frozen=True)
 class Stream:
-    """What the class axis indexes: `dense` [rows, v] or a `column` [v].
+    """A value indexed by the class axis: `dense` [rows, v] or a `column` [v].
 
-    `source` is what the provider reads: a tensor or parameter, entries picked along its rows (`rows`), inner products of
-    two embeddings (`pairs`), what a torch operation delivers (`computed`, with the reason), or, for a `centred` stream,
-    its definition over other leaves, `sign * shift` subtracted.
+    `source` is what the provider reads: a `tensor` or `parameter`, entries selected along the `rows` of one, inner
+    products of two embeddings (`pairs`), the result of a torch operation (`computed`, with the `reason`), or, for a
+    `centred` stream, its definition over other leaves, from which `sign * shift` is subtracted.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A row value that stands in bodies; known after `level` sweeps."""
+    """A row value that bodies read. It is known after `level` sweeps."""
 
     name: str
     leaf: Node
@@ -64,12 +65,13 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Merge:
-    """How a statistic of one block of classes is brought to another shift, before the blocks are combined.
+    """How a statistic of one block of classes is moved to another shift, before the blocks are combined.
 
-    With `delta` of a centred stream = what its entries grow by: `rescale` is the sum of factor * statistic, where the
-    statistic `size` is the number of classes; a `largest`, and an `owner` (the block that holds the label), move by `growth`.
-    `add` and `any` need no rescaling; `first` is the position of the largest; `recount` counts the ties of the
-    blocks that attain the largest; `rescan` has no such form, and its shift must be final before the sweep.
+    Let delta be what the entries of a centred stream grow by. `rescale` is the sum of factor * statistic, where the
+    statistic `size` is the number of classes. A `largest`, and an `owner` (the entry at the label, in the block that
+    has it), move by `growth`. `add` and `any` need no rescaling. `first` is the position of the largest; `recount`
+    counts the ties in the blocks that attain the largest. `rescan` has no such form: its shift must be final before the
+    sweep.
     """
 
     kind: Combination
@@ -79,11 +81,11 @@ class Merge:
 
 @dataclass(frozen=True)
 class Statistic:
-    """`op` over the class axis of `body` where `mask`, known after `level` sweeps (0: read at once).
+    """`op` over the class axis of `body` where `mask`, known after `level` sweeps (0: entries read without a sweep).
 
-    A `shift` is the largest entry, a constant, 0 where that is not finite. A `select` reads `body` at the class `at`.
-    `gradients` are d statistic / d stream entry, `sensitivities` d statistic / d scalar as expressions over statistics
-    of the same sweep. `purpose` says whether the value needs it, only the gradient, or only merging.
+    A `shift` is the largest entry, held constant, or 0 if that is not finite. A `select` reads `body` at the class
+    `at`. `gradients` are d statistic / d entry of a stream; `sensitivities` are d statistic / d scalar, over statistics
+    of the same sweep. `purpose` is why it is in the table: for the value, only for the gradient, or only for merging.
     """
 
     name: str
@@ -100,15 +102,16 @@ class Statistic:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The axes of its value."""
+        """The row axes of its value."""
         return tuple(sorted(self.leaf.axes))
 
 
 @dataclass(frozen=True)
 class Root:
-    """A value of the objective over statistics and row values.
+    """A value of the objective, over statistics and row values.
 
-    Where it is `separable`, a sum over rows of functions of one row each, the coefficients of a row need no other row.
+    If it is `separable`, a sum over rows of functions of one row each, then the coefficients of a row depend on no
+    other row.
     """
 
     name: str
@@ -118,7 +121,7 @@ class Root:
 
 @dataclass(frozen=True)
 class Computed:
-    """What does not fit: a torch operation on the chunk delivers it."""
+    """A value that a torch operation computes for a block, because it is no statistic; with the reason."""
 
     name: str
     leaf: Node
@@ -128,7 +131,10 @@ class Computed:
 
 @dataclass(frozen=True)
 class Table:
-    """The statistics of one objective over one class axis; `order` names what is evaluated, each after what it needs."""
+    """The statistics of one objective over one class axis.
+
+    `order` names all entries, each after those that it needs.
+    """
 
     axis: str
     streams: tuple[Stream, ...]
@@ -142,7 +148,7 @@ class Table:
 
     @property
     def levels(self) -> int:
-        """The number of sweeps that values and sensitivities take; the gradient takes one more."""
+        """The number of sweeps for values and sensitivities; the gradient takes one more."""
         return max((statistic.level for statistic in self.statistics), default=0)
 
     def statistic(self, name: str) -> Statistic:

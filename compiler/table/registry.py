@@ -1,4 +1,4 @@
-"""The statistics, shifts and centred streams found while a graph is read, each under a leaf that stands for its value."""
+"""The statistics, shifts and centred streams found while a graph is read, each represented by a leaf."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Operation = Literal["shift", "sum", "max", "any", "ties", "argmax", "select"]
 class Definition:
     """`op` over the class axis of `body` where `mask`; a selection reads `body` at `at`.
 
-    A `shift` is the largest entry, a constant, 0 where that is not finite; `ties` counts the entries that are largest.
+    A `shift` is the largest entry, held constant, or 0 if that is not finite; `ties` counts the entries that are
+    largest.
     """
 
     op: Operation
@@ -32,9 +33,9 @@ class Definition:
 
 @dataclass(frozen=True)
 class Centred:
-    """The leaf that stands for `source - sign * shift`.
+    """The definition `source - sign * shift` of a centred stream.
 
-    Its kind is that of a log-probability: it can be -inf, and then does not count where it is multiplied by 0.
+    Its leaf has the kind of a log-probability: it may be -inf, and then does not count where it is multiplied by 0.
     """
 
     leaf: Input
@@ -45,7 +46,10 @@ class Centred:
 
 @dataclass
 class Registry:
-    """Equal definitions have one leaf. Leaves are named by content, so that names never depend on the order of reading."""
+    """Equal definitions share one leaf.
+
+    Leaves are named by content, so that names do not depend on the order of reading.
+    """
 
     axis: str
     definitions: dict[Node, Definition] = field(default_factory=dict)
@@ -88,7 +92,7 @@ class Registry:
     def needed(self, body: Node) -> int:
         """The sweep in which a body can be accumulated.
 
-        That is the one after the last statistic in it, except for shifts: what moves with a shift is rescaled.
+        That is the one after the last statistic in it, shifts excepted: what moves with a shift can be rescaled.
         """
         found = 0
         for part in walk(body):
@@ -105,7 +109,7 @@ class Registry:
         return max(inner, self.level(entry.shift))
 
     def separate(self, body: Node) -> bool:
-        """Whether a class factor is free of statistics that need a sweep of their own before it."""
+        """Whether a class factor depends on no statistic that must be known before its sweep."""
         return self.needed(body) <= 1
 
 

@@ -1,7 +1,7 @@
-"""Roots of what is never negative, such as (1 - p)^gamma for a probability p.
+"""Powers and square roots of values that are never negative, such as (1 - p)^gamma for a probability p.
 
-A p that is put together from the statistics of a row may be rounded to more than 1, where each entry is computed, as in
-`softmax[v](z + bias)`; of less than 0 no root is taken.
+Where p is computed from the statistics of a row, as in `softmax[v](z + bias)`, it may be rounded to more than 1, and
+then the power of a negative number would be NaN. The base is clipped at 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lossc.compiler.core import INFINITY, ZERO, Along, Const, Input, Map, Node, 
 
 
 def kept_from_below(root: Node, axis: str) -> dict[Node, Node]:
-    """The roots of a graph, each with the one that replaces it: its base is clipped at 0."""
+    """The powers and roots of a graph whose base may be rounded below 0, each with its replacement, whose base is clipped."""
     return {node: node.rebuild((Map("clip", (node.children[0], ZERO, INFINITY)), *node.children[1:]))
             for node in _roots(root) if _is_rounded(node.children[0], axis)}  # fmt: skip
 
@@ -29,7 +29,7 @@ def _roots(root: Node) -> Iterator[Map]:
 
 
 def _is_rounded(base: Node, axis: str) -> bool:
-    """Whether a value of at least 0 is made of others that are not, and of a softmax of computed scores."""
+    """Whether a value >= 0 is computed from others that may be negative, and from a softmax of computed scores."""
     if not (isinstance(base, Map) and base.function in ("add", "mul") and base.domain.lo >= 0):
         return False
     if all(part.domain.lo >= 0 for part in base.arguments):
@@ -38,7 +38,7 @@ def _is_rounded(base: Node, axis: str) -> bool:
 
 
 def _is_exact(scores: Node, axis: str) -> bool:
-    """Whether scores keep their order wherever they are computed: what is given, times numbers of at least 0."""
+    """Whether scores have the same order wherever they are computed: tensors of the caller, times numbers >= 0."""
     if isinstance(scores, Map) and scores.function == "mul":
         along = [part for part in scores.arguments if axis in part.axes]
         apart = [part for part in scores.arguments if axis not in part.axes]

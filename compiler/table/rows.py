@@ -1,4 +1,4 @@
-"""What of a body is the same for every class: row values, gathered so that each is worked out once a row."""
+"""Row values in bodies: subexpressions that are the same for every class are gathered, to be computed once a row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lossc.compiler.core import ONE, Const, Input, Map, Node, StopGrad, add, div
 
 
 class Abstraction:
-    """Bodies over leaves in place of their row values; equal row values have equal leaves."""
+    """Bodies with leaves in place of row values. Equal row values share a leaf."""
 
     def __init__(self, axis: str) -> None:
         self.axis = axis
@@ -20,7 +20,7 @@ class Abstraction:
         return self._done[body]
 
     def back(self, body: Node) -> Node:
-        """The body with its row values written out."""
+        """The body with its row values written out again."""
         return substitute(body, self.values)
 
     def leaf(self, value: Node) -> Node:
@@ -41,7 +41,7 @@ class Abstraction:
         return node.rebuild(tuple(self.of(child) for child in node.children))
 
     def _sum(self, node: Map) -> Node:
-        """Terms of one class factor are one term: `a*z + b*z` is `(a + b) * z`."""
+        """The sum with terms of equal class factors joined: `a*z + b*z` as `(a + b) * z`."""
         rows: dict[Node, list[Node]] = {}
         for part in node.arguments:
             row, cls = self._split(part)
@@ -50,14 +50,14 @@ class Abstraction:
         return add(*terms, *([self.leaf(add(*rows[ONE]))] if ONE in rows else []))
 
     def _product(self, node: Map) -> Node:
-        """`a * e / s` as `(a / s) * e`: one row value, no division for each class."""
+        """The product with its row factors joined, `a * e / s` as `(a / s) * e`, which saves a division for each class."""
         return self._times(*self._split(node))
 
     def _times(self, row: Node, cls: Node) -> Node:
         return cls if row is ONE else self.leaf(row) if cls is ONE else mul(self.leaf(row), cls)
 
     def _split(self, node: Node) -> tuple[Node, Node]:
-        """The product of what is the same for every class, and the product of the rest over its leaves."""
+        """The product of the factors that are the same for every class, and the product of the others, over leaves."""
         over, under = self._factors(node)
         rows = mul(*(part for part in over if self.axis not in part.axes))
         below = mul(*(part for part in under if self.axis not in part.axes))
@@ -66,7 +66,7 @@ class Abstraction:
         return rows if below is ONE else div(rows, below), classes if divisor is ONE else div(classes, divisor)
 
     def _factors(self, node: Node) -> tuple[list[Node], list[Node]]:
-        """Numerator and denominator of nested products and quotients."""
+        """The numerator and denominator factors of nested products and quotients."""
         if isinstance(node, Map) and node.function == "mul":
             pairs = [self._factors(argument) for argument in node.arguments]
             return [n for over, _ in pairs for n in over], [n for _, under in pairs for n in under]

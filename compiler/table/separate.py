@@ -1,8 +1,9 @@
-"""Sums over the class axis as products of row factors and statistics, with as few sweeps as the mathematics allows.
+"""Sums over the class axis as sums of row factors times statistics, in as few sweeps as the mathematics allows.
 
-A body that is a finite sum of (row factor) * (class factor free of earlier statistics) needs no sweep of its own,
-whatever the class factor is: `sum_v exp(z^ - log s) * z^` is `s^-1 * sum_v exp(z^) * z^`. Bodies are multiplied out only
-for that; class factors with one row factor stay one statistic. A body that does not split waits for the statistics in it.
+A body that is a finite sum of (row factor) * (class factor free of earlier statistics) needs no further sweep, whatever
+the class factor is: `sum_v exp(z^ - log s) * z^` is `s^-1 * sum_v exp(z^) * z^`. Bodies are multiplied out only for
+this; class factors with equal row factors stay one statistic. A body that cannot be separated waits for the statistics
+in it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Pair = tuple[Polynomial, Polynomial]
 
 @dataclass(frozen=True)
 class Rules:
-    """What holds for one sum: its masks, what must leave class factors, whether its logarithm is taken."""
+    """The conditions for one sum: its masks, what must leave class factors, and whether its logarithm is taken."""
 
     masks: tuple[Node, ...]
     unwanted: Callable[[Node], bool]
@@ -59,8 +60,8 @@ class Summation:
     ) -> Polynomial:
         """The sum over classes of p where `mask`.
 
-        `unwanted` says what else must leave a class factor; a sum of which the `logarithm` is taken has a shift for its
-        own mask, since its size matters and not only that of the whole row.
+        `unwanted` says what else must leave class factors. If the `logarithm` of the sum is taken, the sum has a shift
+        for its own mask: its size matters relative to its own largest term, not only to that of the whole row.
         """
         rules = Rules(tuple(conjuncts(mask)), unwanted, logarithm)
         return total(self._of(part, rules) for part in self.partition(p) if part.terms)
@@ -90,11 +91,11 @@ class Summation:
             return whole
 
     def _opened(self, monomial: Monomial, coefficient: Fraction) -> tuple[Monomial, Fraction]:
-        """A product that is not split, its exponent multiplied out."""
+        """A product that is not separated, with its exponent multiplied out."""
         return Monomial(monomial.powers, Expanded(self.axis).of(monomial.exponent.node())), coefficient
 
     def _holds_back(self, cls: Polynomial, unwanted: Callable[[Node], bool]) -> bool:
-        """Whether a class factor should be multiplied out: it waits for statistics, or it has exponentials to shift."""
+        """Whether a class factor should be multiplied out: it depends on statistics, or has exponentials to shift."""
         exponentials = any(monomial.exponent.terms for monomial, _ in cls.terms)
         return exponentials or not self.registry.separate(cls.node()) or _reaches(cls, unwanted)
 
@@ -104,7 +105,7 @@ class Summation:
         return not exponential and self.registry.separate(node) and not unwanted(node)
 
     def _split(self, monomial: Monomial, coefficient: Fraction) -> Pair:
-        """The product of what is the same for all classes, and the product of the rest."""
+        """The product of the factors that are the same for all classes, and the product of the others."""
         rows = tuple(item for item in monomial.powers if self.axis not in item[0].axes)
         classes = tuple(item for item in monomial.powers if item not in rows)
         inner = {m for m, _ in monomial.exponent.terms if any(self.axis in node.axes for node in m.atoms)}
@@ -113,7 +114,7 @@ class Summation:
         return row, poly.of_monomial(Monomial(classes, class_exponent), coefficient)
 
     def _shifted(self, row: Polynomial, cls: Polynomial, rules: Rules) -> Pair:
-        """The exponent of a class factor under its own shift, where the centres do not serve."""
+        """The exponent of a class factor less a shift of its own, if the centres do not keep it in range."""
         assert cls.single is not None
         monomial, coefficient = cls.single
         inner, _ = self._masks(cls)
@@ -129,7 +130,7 @@ class Summation:
     # -------------------------------------------------------------------------------------- statistics
 
     def _masks(self, cls: Polynomial) -> tuple[tuple[Node, ...], Polynomial]:
-        """The masks that multiply a class factor, and the factor without them."""
+        """The masks among the factors of a class factor, and the other factors."""
         if cls.single is None:
             return (), cls
         monomial, coefficient = cls.single
@@ -154,7 +155,7 @@ class Summation:
         return atom(StopGrad(leaf) if stopped is not None else leaf).scaled(coefficient)
 
     def _one_hot(self, mask: Node) -> Node | None:
-        """The label, where a mask holds for one class only."""
+        """The label, if a mask holds for one class only."""
         if not isinstance(mask, Map) or mask.function != "eq":
             return None
         x, y = mask.arguments
@@ -164,7 +165,7 @@ class Summation:
         return None
 
     def _at(self, cls: Polynomial, others: tuple[Node, ...], label: Node) -> Polynomial:
-        """A sum over one class is the entry there; of a label that is *none* there is no entry."""
+        """The sum over a single class: the entry there, or nothing if the label is *none*."""
         result = self.at_label(cls, label)
         for mask in others:
             result = result * self.at_label(atom(mask), label)
@@ -172,7 +173,7 @@ class Summation:
 
 
 def _leading(cls: Polynomial) -> Fraction:
-    """The number taken out of a body: that of its first term, with the sign that most of the terms have."""
+    """The number to take out of a body: that of its first term, with the sign of most terms."""
     first = cls.terms[0][1]
     negative = sum(coefficient < 0 for _, coefficient in cls.terms)
     flip = 2 * negative > len(cls.terms) or (2 * negative == len(cls.terms) and first < 0)
@@ -184,7 +185,7 @@ def _reaches(cls: Polynomial, unwanted: Callable[[Node], bool]) -> bool:
 
 
 def _all_stopped(cls: Polynomial) -> Polynomial | None:
-    """The polynomial without its stop-gradients, where every atom has one."""
+    """The polynomial without stop-gradients, if every atom has one."""
     atoms = [node for monomial, _ in cls.terms for node in monomial.atoms]
     if not atoms or not all(isinstance(node, StopGrad) for node in atoms):
         return None

@@ -1,4 +1,4 @@
-"""Gradients of bodies to streams, and their sensitivities to row values, summed over the class axis in the same sweep."""
+"""Derivatives of bodies: by streams, elementwise, and by row values, summed over classes in the same sweep (sensitivities)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lossc.compiler.table.rows import Abstraction
 
 @dataclass(frozen=True)
 class Slopes:
-    """Of one statistic: d body / d entry for each stream leaf, and the summed d body / d value for each row value."""
+    """The derivatives of one statistic: d body / d entry of each stream, and the sum of d body / d value for each row value."""
 
     gradients: tuple[tuple[Node, Node], ...]
     sensitivities: tuple[tuple[Node, Node], ...]
 
 
 class Differentiation:
-    """Derivatives of the statistics of one table."""
+    """The derivatives of the statistics of one table."""
 
     def __init__(self, canonical: Canonical) -> None:
         self.canonical = canonical
@@ -45,7 +45,7 @@ class Differentiation:
     # -------------------------------------------------------------------------------------- leaves of a body
 
     def streams(self, body: Node) -> list[Node]:
-        """The differentiable streams of the caller under a body, in a fixed order."""
+        """The differentiable streams of the caller that a body reads, in a fixed order."""
         found: dict[Node, None] = {}
         for part in self.leaves(body):
             if part in self.registry.centred:
@@ -59,12 +59,12 @@ class Differentiation:
         return [node for node in self._parts(body) if self.axis in node.axes and not isinstance(node, Map | StopGrad)]
 
     def values(self, body: Node) -> list[Node]:
-        """The row values that stand in a body."""
+        """The row values that a body reads."""
         leaves = self._parts(self.rows.of(body))
         return [self.rows.values[leaf] for leaf in leaves if leaf in self.rows.values]
 
     def _parts(self, body: Node) -> list[Node]:
-        """Class-level leaves and the largest parts without the class axis."""
+        """The class-level leaves, and the largest subexpressions without the class axis."""
         found: dict[Node, None] = {}
         stack = [body]
         while stack:
@@ -80,7 +80,7 @@ class Differentiation:
     def slope(self, body: Node, wrt: Node) -> Node:
         """d body / d wrt, a stream or the leaf of a row value, through the definitions of centred streams.
 
-        Other row values are held fixed, and a shift is a constant.
+        Other row values are held fixed, and shifts are constants.
         """
         held = self.rows.of(body)
         terms = [derivative(held, wrt)]
@@ -93,7 +93,7 @@ class Differentiation:
         return self._share(leaf, definition, self.tidy(self.rows.back(self.slope(definition.body, stream))))
 
     def _share(self, leaf: Node, definition: Definition, slope: Node) -> Node:
-        """The part of a slope that reaches the statistic: of a selection at its label, of a maximum where attained."""
+        """The share of a slope that reaches the statistic: of a selection at its label, of a maximum where it is attained."""
         if slope is ZERO or definition.op == "sum":
             return slope
         if definition.op == "select":
