@@ -1,12 +1,12 @@
-"""How an objective is computed: statistics, programs, schedule, bytes, and what stays vocabulary-sized.
+"""The plan of an objective: its statistics, passes over memory, bytes moved, and vocabulary-sized values that remain.
 
-| module | what it has |
+| module | contents |
 |---|---|
 | `model` | the plan as plain data |
-| `build` | from a program and extents to its plan |
+| `build` | makes the plan of a program, with sizes if given |
 | `budget` | how many bytes a block of rows may take |
 | `pairs` | what becomes of matrices of all pairs |
-| `show` | the plan as text and as a record |
+| `show` | the plan as text and as a JSON record |
 """
 
 from lossc.compiler.plan.build import kept_wide, plan

@@ -1,4 +1,4 @@
-"""How much of a batch is worked on at once where it does not go row by row."""
+"""How many rows are worked on at once where computation goes in blocks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def head_rows(row_bytes: int, device: str) -> int:
 
 
 def rows_within(budget: int, row_bytes: int, unit: int) -> int:
-    """As many units of rows as fit in a number of bytes, but at least one."""
+    """How many units of rows fit into a number of bytes; at least one."""
     return max(1, budget // (max(1, row_bytes) * unit)) * unit
 
 
 def block_rows(row_bytes: int, device: str) -> int:
-    """The rows of a block."""
+    """The rows of a block where scores are given as a tensor."""
     return max(1, BLOCK_BYTES[device] // max(1, row_bytes))

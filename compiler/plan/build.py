@@ -1,4 +1,4 @@
-"""From a simplified program to its plan."""
+"""Builds the plan of a simplified program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITEM, STATISTIC = 4, 8
 
 
 def plan(program: Program, sizes: Mapping[str, int] | None = None) -> Plan:
-    """The plan of a simplified program; with `sizes`, extents of axes by name, bytes are worked out."""
+    """The plan of a simplified program. With `sizes`, the extents of axes by name, the plan also has bytes."""
     roots = program_roots(program)
     positions = {name: info.positions for name, info in program.axes.items() if info.positions}
     named = {name: len(found) for name, found in positions.items()}
@@ -53,7 +53,7 @@ def _axis_plan(table: Table, terms: frozenset[str], sizes: Mapping[str, int]) ->
 
 
 def _passes(table: Table, weights: Mapping[str, Node], *, alone: bool) -> tuple[tuple[Pass, ...], str]:
-    """The passes over the rows, and why they are not kernels where they are not."""
+    """The passes over the rows, and the reason why they are not kernels, where they are not."""
     try:
         found = kernels(table, weights if alone and weights else None)
     except NoKernelError as problem:
@@ -73,7 +73,7 @@ def _pass(kind: str, kernel: Kernel) -> Pass:
 
 
 def _without_kernel(table: Table, *, moving: bool) -> Iterator[Pass]:
-    """What the backend `torch` does: all statistics, then all gradients."""
+    """The passes of the backend `torch`: all statistics, then all gradients."""
     streams = [stream for stream in table.streams if stream.provider != "centred"]
     reads, rows = tuple(stream.name for stream in streams), tuple(_rows(table))
     names = tuple(statistic.name for statistic in table.statistics if statistic.purpose != "merge")
@@ -97,7 +97,7 @@ def _visits(table: Table, passes: tuple[Pass, ...], sizes: Mapping[str, int]) ->
 
 
 def kept_wide(table: Table, sizes: Mapping[str, int]) -> Iterator[Intermediate]:
-    """What torch operations deliver to a table that is vocabulary-sized, or is made of something that is."""
+    """Values that PyTorch operations deliver to a table and that are vocabulary-sized, or are made of such values."""
     rows = _rows(table)
     for entry in table.computed:
         made = _made_of(entry.node, table.axis)
@@ -117,7 +117,7 @@ def _intermediates(table: Table, sizes: Mapping[str, int]) -> Iterator[Intermedi
 
 
 def _made_of(root: Node, axis: str) -> frozenset[str]:
-    """The class axis and the axes that are made of it in a graph."""
+    """The class axis and the axes derived from it in a graph."""
     found = {axis}
     for node in walk(root):
         match node:
@@ -134,7 +134,7 @@ _CALLS = {
 
 
 def _as_it_stands(name: str, root: Node, classes: frozenset[str], sizes: Mapping[str, int]) -> Intermediate:
-    """A term that runs as the reference does because of the calls in it, with its largest value."""
+    """A term that runs on the reference backend because of a call in it, with its largest intermediate."""
     calls = [node for node in walk(root) if isinstance(node, Call) and node.is_opaque]
     reasons = dict.fromkeys(_CALLS[call.function.partition(":")[0]] for call in calls)
     nodes = [node for node in walk(root) if node.axes and not isinstance(node, Input | Param)]
@@ -146,7 +146,7 @@ def _as_it_stands(name: str, root: Node, classes: frozenset[str], sizes: Mapping
 
 
 def _widest(roots: Mapping[str, Node], sizes: Mapping[str, int]) -> Intermediate | None:
-    """The largest value of what runs as plain torch."""
+    """The largest intermediate of whatever runs as plain PyTorch operations."""
     nodes = [node for node in walk(*roots.values()) if node.axes and not isinstance(node, Input | Param)]
     if not nodes:
         return None
@@ -161,7 +161,7 @@ def _workspace(table: Table, sizes: Mapping[str, int]) -> int | None:
 
 
 def _rows(table: Table) -> Axes:
-    """The axes of the rows, in the order of the widest stream."""
+    """The row axes, in the order of the widest stream."""
     orders = [_order(stream.leaf) for stream in table.streams if stream.provider != "centred"]
     return tuple(axis for axis in max(orders, key=len, default=()) if axis != table.axis)
 

@@ -1,4 +1,4 @@
-"""A plan as plain data. Bytes are those of fp32 (row statistics: fp64), None where an extent is not given."""
+"""A plan as plain data. Bytes assume fp32 (fp64 for row statistics) and are None where an extent is not given."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Axes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Pass:
-    """One program over the rows of a batch: it reads streams and writes statistics and gradients.
+    """One program over the rows of a batch, which reads streams and writes statistics, gradients or both.
 
-    A `visit` does all three with each row while that is in the cache, in `sweeps` over its classes.
+    A pass of kind `visit` writes both while a row is in the cache, in `sweeps` loops over its classes.
     """
 
     kind: Literal["visit", "statistics", "gradient"]
@@ -29,7 +29,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Visit:
-    """How often a dense stream is gone through: read `reads` times, its gradient written or not."""
+    """The traffic of one dense stream: read `reads` times, its gradient written or not."""
 
     stream: str
     axes: Axes
@@ -40,7 +40,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Intermediate:
-    """A vocabulary-sized value that is written out, and why."""
+    """A vocabulary-sized value that is materialized, and why."""
 
     name: str
     axes: Axes
@@ -52,8 +52,9 @@ class Intermediate:
 class AxisPlan:
     """The plan of one class axis.
 
-    `coupled` are the terms whose gradient needs every row before it starts, `late` those whose weight in the loss is known
-    only after the statistics; with either, rows are visited twice. `reason` says why there is no kernel.
+    `coupled` lists terms whose gradient cannot start before every row is known, `late` terms whose weight in the loss
+    is known only after the statistics; in either case rows are visited twice. `reason` says why there is no kernel,
+    where there is none.
     """
 
     table: Table
@@ -69,23 +70,23 @@ class AxisPlan:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The scores that may be given as hidden states and a weight."""
+        """The logits that may be given as hidden states and a weight."""
         dense = [stream for stream in self.table.streams if stream.provider == "tensor" and stream.shape == "dense"]
         return tuple(s.name for s in dense if isinstance(s.leaf, Input) and s.leaf.kind == "logits" and s.differentiable)
 
     @property
     def once(self) -> bool:
-        """Whether each row is visited once."""
+        """Whether each row is visited only once."""
         return all(each.kind != "gradient" for each in self.passes)
 
     @property
     def moved(self) -> int | None:
-        """Bytes of streams read and gradients written."""
+        """Bytes of all streams read and gradients written."""
         return _sum(visit.bytes and visit.bytes * (visit.reads + visit.writes) for visit in self.visits)
 
     @property
     def floor(self) -> int | None:
-        """Bytes of one read of each stream and one write of each gradient."""
+        """Bytes of reading each stream once and writing each gradient once: the least possible traffic."""
         return _sum(visit.bytes and visit.bytes * (1 + visit.writes) for visit in self.visits)
 
     @property
@@ -96,8 +97,11 @@ class AxisPlan:
 
 @dataclass(frozen=True)
 class PairsPlan:
-    """A matrix of all pairs, when it is given as a head: the class axes of the tables that go through it, one after the
-    other, and why it is formed all the same, if it is."""
+    """What happens to a matrix of all pairs when it is given as a linear head.
+
+    `along` lists the class axes of the tables that go through it, in order. `whole` lists the reasons why it is
+    materialized after all; empty if it is not.
+    """
 
     name: str
     axes: Axes
@@ -109,8 +113,9 @@ class PairsPlan:
 class Plan:
     """The plan of a program.
 
-    `rows_only` are terms and monitors without a class axis, `widest` the largest value in them. `whole` are those that run as
-    they stand because of a call in them, each with its largest value, over a class axis where there is one.
+    `rows_only` lists terms and monitors without a class axis, and `widest` is the largest value among them. `whole`
+    lists those that run as emitted because of a call in them, each with its largest value, which has a class axis where
+    one occurs.
     """
 
     name: str
@@ -125,7 +130,7 @@ class Plan:
 
     @property
     def largest(self) -> Intermediate | None:
-        """The largest vocabulary-sized intermediate that remains."""
+        """The largest vocabulary-sized value that is materialized."""
         every = [entry for plan in self.axes for entry in plan.intermediates]
         every += [entry for entry in self.whole if self.classes & set(entry.axes)]
         return max(every, key=lambda entry: (entry.bytes or 0, len(entry.axes)), default=None)

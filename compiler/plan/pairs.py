@@ -1,4 +1,4 @@
-"""What a plan says of matrices of all pairs that may be handed over as their two factors."""
+"""The part of a plan about matrices of all pairs that may be given as their two factors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lossc.compiler.table.blocks import mixed
 
 
 def pairs_plans(program: Program) -> Iterator[PairsPlan]:
-    """For each `let` of a program that has all pairs of a batch, how it is gone through when it is given as a head.
+    """One entry for each `let` of a program that is a matrix of all pairs of a batch.
 
-    The program is not simplified, so that what is computed from a `let` is still seen to be.
+    Takes the program before simplification, in which values defined by a `let` can still be recognized.
     """
     roots = program_roots(program)
     made = made_extents(roots.values())
@@ -31,7 +31,7 @@ def pairs_plans(program: Program) -> Iterator[PairsPlan]:
 
 
 def _are_pairs(let: LetInfo, made: Mapping[str, object]) -> bool:
-    """Whether one of its axes is the other under another name."""
+    """Whether one of the axes is a renamed copy of the other."""
     first, second = let.order
     return made.get(first) == second or made.get(second) == first
 
@@ -43,7 +43,7 @@ def _plan(given: Input, roots: dict[str, Node], program: Program) -> PairsPlan:
 
 
 def _whole(given: Input, parts: Cut) -> Iterator[str]:
-    """Why the matrix is formed, if it is."""
+    """Why the matrix is materialized, if it is."""
     for name, root in parts.rest.items():
         if any(given is node for node in walk(root)):
             yield f"`{name}` runs as it stands"

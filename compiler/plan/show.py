@@ -1,4 +1,4 @@
-"""A plan as text, and as a record."""
+"""A plan as text and as a JSON record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TIMES = {0: "not read", 1: "read once", 2: "read twice"}
 
 
 def render_plan(plan: Plan) -> str:
-    """The plan as text: for each class axis its table, programs, schedule and memory, then what remains."""
+    """The plan as text: for each class axis its table, passes, schedule and memory; then whatever remains."""
     extents = ", ".join(f"{axis}={extent}" for axis, extent in plan.sizes.items())
     blocks = [f"{plan.name}  at {extents}, bytes of fp32" if extents else plan.name]
     blocks += ["\n".join(_axis_lines(each, plan.positions)) for each in plan.axes]
@@ -42,7 +42,7 @@ def _whole_lines(plan: Plan) -> Iterator[str]:
 
 
 def _pairs_lines(plan: PairsPlan) -> Iterator[str]:
-    """What becomes of a matrix of all pairs that is given as its two factors."""
+    """What happens to a matrix of all pairs that is given as its two factors."""
     yield f"{plan.name} {_list(plan.axes)} given as lossc.Pairs: {'the matrix is formed' if plan.whole else 'no matrix'}"
     yield from (f"  {reason}" for reason in plan.whole)
     for axis in dict.fromkeys(() if plan.whole else plan.along):
@@ -67,7 +67,7 @@ def _axis_lines(plan: AxisPlan, positions: Mapping[str, Axes]) -> Iterator[str]:
 
 
 def _program_lines(plan: AxisPlan) -> Iterator[str]:
-    """A line for each pass, in columns; the seam stands where it runs."""
+    """One line for each pass, in columns, with the seam between them where it runs."""
     rows = [_columns(each) for each in plan.passes]
     at = next((number for number, each in enumerate(plan.passes) if each.kind == "gradient"), len(rows))
     names = ", ".join(root.name for root in plan.table.seam if " " not in root.name)
@@ -99,7 +99,7 @@ def _schedule_lines(plan: AxisPlan) -> Iterator[str]:
 
 
 def _why(plan: AxisPlan) -> str:
-    """Why the gradient waits for the statistics."""
+    """Why the gradient has to wait for the statistics."""
     if plan.coupled:
         return f"rows are coupled by {', '.join(plan.coupled)}, so the gradient waits for all statistics"
     if plan.late:

@@ -1,6 +1,6 @@
-"""Programs on rows: what stands around the sweeps over classes, as plain loops in double precision.
+"""Row programs: the computation around the sweeps over classes, as plain loops in double precision.
 
-`derivatives` gives the gradient of values on rows as graphs, and `row_program` any such graphs as one C function.
+`derivatives` builds the gradient of values on rows as graphs; `row_program` turns any such graphs into one C function.
 """
 
 from lossc.compiler.rows.c import RowProgram, row_program

@@ -1,6 +1,6 @@
-"""Programs on rows as C source: one function that runs all jobs, in double precision.
+"""Row programs as C source: one function that runs all jobs, in double precision.
 
-Nothing of a spec's text is in the source: axes, tensors and values are numbers.
+No text of the spec enters the source: axes, tensors and values appear as numbers.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ static inline double smaller_or_nan(double x, double least) { return (x < least)
 
 @dataclass(frozen=True)
 class RowProgram:
-    """Values on rows as one C function `on_rows`: its data are the readings, then the outputs.
+    """Values on rows as one C function `on_rows`, whose data pointers are the readings, then the outputs.
 
-    Extents are those of `axes`. Strides are given dimension by dimension of the readings; outputs are contiguous. `loops`
-    are the axes of each loop.
+    Extents are passed in the order of `axes`. Strides are passed for every dimension of the readings; outputs are
+    contiguous. `loops` lists the axes of each loop.
     """
 
     lowering: Lowering
@@ -60,12 +60,15 @@ class RowProgram:
         return tuple(dict.fromkeys(job.axes + job.over for job in self.lowering.jobs))
 
     def text(self, types: Sequence[str], real: Literal["float", "double"]) -> str:
-        """The source; `types` are the storage types of the readings, `real` is that of the outputs."""
+        """The source; `types` are the storage types of the readings, `real` that of the outputs."""
         return f"{BRIEF}{prelude()}{HELPERS}\n{_Printing(self.lowering, self.outputs, types, real).text()}"
 
 
 def row_program(values: Mapping[str, Node], outputs: Sequence[Output]) -> RowProgram:
-    """The program that delivers the values; NoRowsError where there is none."""
+    """The program that computes these values.
+
+    Raises NoRowsError where no row program can compute one of them.
+    """
     lowering = Lowering()
     lowering.add(values, outputs)
     return RowProgram(lowering, tuple(outputs))
@@ -90,7 +93,7 @@ class _Printing:
             yield f"const int64_t n{at} = n[{at}];"
 
     def _buffers(self) -> Iterator[str]:
-        """Buffers with axes lie one behind the other, the others are locals."""
+        """Buffers with axes lie one behind another in scratch memory; the others are local variables."""
         sizes = []
         for at, buffer in enumerate(self.lowering.buffers):
             if buffer.axes:
@@ -139,7 +142,7 @@ class _Printing:
         return [f"i{self.lowering.axes[axis]}" for axis in axes]
 
     def _inner(self, nest: list[Job]) -> list[str]:
-        """What is done at one place of the loops; jobs share their values."""
+        """The work at one point of the loops; the jobs of a nest share common subexpressions."""
         lines: list[str] = []
         expressions = Expressions("double", lambda node: self._entry(node, lines), lines)
         for job in nest:
@@ -188,7 +191,7 @@ class _Printing:
         return f"b{at}[{self._flat(axes, indices)}]" if axes else f"b{at}"
 
     def _flat(self, axes: Sequence[str], indices: Sequence[str]) -> str:
-        """The place in contiguous memory."""
+        """The index into contiguous memory."""
         text = "0"
         for axis, index in zip(axes, indices, strict=True):
             text = index if text == "0" else f"({text}) * n{self.lowering.axes[axis]} + {index}"

@@ -1,5 +1,5 @@
-"""What cannot be written as loops on rows."""
+"""The error for values that cannot be computed by loops over rows."""
 
 
 class NoRowsError(Exception):
-    """Values that no program on rows computes, with the reason; a torch program does."""
+    """No row program computes these values, for the given reason; they run as PyTorch operations."""

@@ -1,8 +1,9 @@
-"""Graphs on rows as loops: what each loop reads, works out entry by entry, and reduces.
+"""Graphs on rows as loops: what each loop reads, computes entry by entry, and reduces.
 
-Selections at fixed positions, slices and renamings are read where they are used, at other indices; what is reduced is kept in
-a buffer. So a program is a list of jobs, each one value over its axes, ordered by level: a job reads the buffers of the levels
-below its own. Every loop runs over axes that some tensor has, so that the work is no more than reading what is given.
+Selections at fixed positions, slices and renamed axes are read in place, at other indices; the result of a reduction is
+kept in a buffer. A program is therefore a list of jobs, each of which computes one value over its axes. Jobs are
+ordered by level: a job reads only buffers of lower levels. Every loop runs over axes of some tensor, so the work is
+never more than that of reading the inputs.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ Places = Mapping[str, str]
 
 
 class Reading(NamedTuple):
-    """A tensor or a parameter that is read, with the axes of its dimensions."""
+    """A tensor or parameter that is read, with the axes of its dimensions."""
 
     kind: Literal["tensor", "param"]
     name: str
@@ -62,7 +63,7 @@ class Reading(NamedTuple):
 
 
 class Output(NamedTuple):
-    """A value that is delivered, with the axes of its dimensions."""
+    """A value that is written out, with the axes of its dimensions."""
 
     name: str
     axes: tuple[str, ...]
@@ -70,7 +71,7 @@ class Output(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What stands for a leaf in a loop: an entry of a reading or of a buffer, or an index or extent as text."""
+    """What a leaf is inside a loop: an entry of a reading or of a buffer, or an index or extent as text."""
 
     kind: Literal["reading", "buffer", "text"]
     at: int
@@ -80,7 +81,10 @@ class Entry(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One value: `op` over `over` of the body where the mask, into a buffer or (`store`) an output, by number."""
+    """One value: `body`, reduced by `op` over the axes `over` wherever `mask` holds.
+
+    It goes into the buffer with the number `target`, or with the operation `store` into the output with that number.
+    """
 
     level: int
     axes: tuple[str, ...]
@@ -92,7 +96,7 @@ class Job(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """Kept values: over these axes, known to loops of this level."""
+    """A value kept over these axes, available to loops of higher levels."""
 
     axes: tuple[str, ...]
     type: RowType
@@ -101,7 +105,7 @@ class Buffer(NamedTuple):
 
 @dataclass
 class Lowering:
-    """A program on its way. `entries` has what every leaf of the bodies of jobs stands for."""
+    """A program under construction. `entries` says what every leaf in the bodies of jobs stands for."""
 
     readings: list[Reading] = field(default_factory=list)
     axes: dict[str, int] = field(default_factory=dict)
@@ -112,7 +116,7 @@ class Lowering:
     _done: dict[tuple[Node, tuple[tuple[str, str], ...]], Node] = field(default_factory=dict)
 
     def add(self, values: Mapping[str, Node], outputs: Sequence[Output]) -> None:
-        """The jobs of these values, one for each output."""
+        """Adds the jobs that compute these values, one for each output."""
         check_size(values.values())
         for axis in (*_numbered(values.values()), *(axis for output in outputs for axis in output.axes)):
             self.axes.setdefault(axis, len(self.axes))
@@ -134,7 +138,7 @@ class Lowering:
         return places.get(axis, f"i{self.axes[axis]}")
 
     def nests(self) -> Iterator[list[Job]]:
-        """Jobs that share their loops, in the order in which they run."""
+        """Jobs grouped by the loops that they share, in the order in which they run."""
         found: dict[tuple[int, tuple[str, ...], tuple[str, ...]], list[Job]] = {}
         for job in self.jobs:
             found.setdefault((job.level, job.axes, job.over), []).append(job)
@@ -153,7 +157,7 @@ class Lowering:
     # -------------------------------------------------------------------------------------- nodes
 
     def lowered(self, node: Node, places: Places) -> Node:
-        """The graph over entries, at these indices."""
+        """The graph in terms of entries at these indices."""
         key = (node, tuple((axis, places[axis]) for axis in sorted(node.axes) if axis in places))
         if key not in self._done:
             self._done[key] = self._lowered(node, places)
@@ -193,7 +197,7 @@ class Lowering:
         return self._leaf(Entry("reading", self.readings.index(reading), "", reading.type, indices), node)
 
     def _leaf(self, entry: Entry, node: Node) -> Node:
-        """A leaf of its own for an entry, with what is known of the node."""
+        """A fresh leaf for an entry, with the bounds known for the node."""
         kind = getattr(node, "kind", "mask" if node.is_mask else "real")
         name = f"@{entry.kind} {entry.at} {entry.text} {' '.join(entry.indices)}"
         leaf = Input(name, (), kind, node.domain)
@@ -226,7 +230,7 @@ class Lowering:
         return len(self.buffers) - 1
 
     def _held(self, node: Reduce, body: Node) -> Node:
-        """The entries of an extremum in a buffer, since what attains it is told by comparing with the very same numbers."""
+        """The entries under an extremum, in a buffer: ties are found by comparing, which needs the very same numbers."""
         if node.body not in self._kept:
             level = self._level(body)
             self.buffers.append(Buffer(self.sorted(node.body.axes), "number", level + 1))
@@ -239,7 +243,7 @@ class Lowering:
 
 
 def check_size(values: Iterable[Node]) -> None:
-    """NoRowsError for graphs that are too large to be worth it."""
+    """Raises NoRowsError for graphs too large to be worth compiling."""
     depths: dict[Node, int] = {}
     for node in walk(*values):
         depths[node] = 1 + max((depths[child] for child in node.children), default=0)
@@ -248,7 +252,7 @@ def check_size(values: Iterable[Node]) -> None:
 
 
 def _in_simple_terms(node: Reduce) -> Node:
-    """Reductions over others: counts, moments, and a logsumexp as a sum behind the largest entry."""
+    """A reduction in terms of simpler ones: counts, moments, logsumexp as a sum of centred exponentials."""
     if node.groups is not None:
         return node
     if node.op == "count":
@@ -278,7 +282,7 @@ def _spread(node: Reduce) -> Node:
 
 
 def _numbered(values: Iterable[Node]) -> Iterator[str]:
-    """The axes in the order of the longest tensors, which is that of loops."""
+    """The axes in the order of the longest tensors; loops nest in this order."""
     found: dict[str, None] = {}
     nodes = list(walk(*values))
     leaves = [node.order for node in nodes if isinstance(node, Input | Param)]

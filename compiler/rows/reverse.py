@@ -1,6 +1,6 @@
-"""The gradient of values on rows with respect to their leaves, as graphs: one pass from the values back to the leaves.
+"""The gradient of values on rows with respect to their leaves, as graphs, by one reverse pass.
 
-A gradient of 0 passes nothing on, though a slope be infinite or NaN: what is excluded stays unseen.
+A zero gradient is never passed on, even through an infinite or NaN slope: excluded values stay without influence.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ Links: TypeAlias = Mapping[Node, Sequence[tuple[Node, Node]]]
 def derivatives(
     values: Sequence[tuple[Node, Node]], sources: Collection[Node], links: Links | None = None
 ) -> dict[Node, Node]:
-    """dL/d source of those sources that the values depend on, from pairs of a value and its dL/d value.
+    """dL/d source for each source that the values depend on, from pairs (value, dL/d value).
 
-    NoRowsError where a gradient passes through an operation that has none of this form.
+    Raises NoRowsError where the gradient would pass through an operation that has no closed derivative here.
     """
     back = _Back(sources, links or {})
     return back.run(values)
@@ -72,7 +72,7 @@ class _Back:
         return found
 
     def _ordered(self, roots: Sequence[Node]) -> Iterator[Node]:
-        """Every node once, behind all that it depends on, links included."""
+        """Every node once, after everything that it depends on, including linked nodes."""
         seen: set[Node] = set()
         stack = [(root, False) for root in roots]
         while stack:
@@ -85,7 +85,7 @@ class _Back:
                 stack.extend((child, False) for child in self._passing(node))
 
     def _passing(self, node: Node) -> tuple[Node, ...]:
-        """What a node may pass gradient to."""
+        """The nodes of which a node may pass gradient to."""
         linked = tuple(value for value, _ in self.links.get(node, ()))
         if node.is_mask or isinstance(node, StopGrad) or (isinstance(node, Reduce) and node.op in ("count", "argmax")):
             return linked
@@ -94,7 +94,7 @@ class _Back:
         return (*node.children, *linked)
 
     def _add(self, node: Node, gradient: Node, axes: Axes) -> None:
-        """One more summand of dL/d node, which stands for every entry of `axes`; it is summed over those that it lacks."""
+        """Adds a summand to dL/d node; it holds for every entry of `axes`, and is summed over those that the node lacks."""
         if node not in self._reaching or gradient is ZERO:
             return
         extra = axes - node.axes
@@ -158,7 +158,7 @@ def _times(gradient: Node, slope: Node) -> Node:
 
 
 def count_of(node: Reduce) -> Node:
-    """The number of entries that a reduction admits."""
+    """How many entries a reduction admits."""
     covered = node.where.axes if node.where is not None else frozenset()
     counted = tuple(axis for axis in node.over if axis in covered)
     sizes = [Size(axis) for axis in node.over if axis not in covered]

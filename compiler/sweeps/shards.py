@@ -1,7 +1,7 @@
-"""Sweeps over one rank's part of the classes: what is largest first, then sums, so that ranks can be merged after each.
+"""Sweeps over one rank's shard of the classes, in steps after which ranks can merge: largest entries first, then sums.
 
-Positions and labels stay those of all classes: a rank knows them through the leaves `@offset`, its first class, and
-`@classes`, the number of all.
+Positions and labels still count all classes. A rank locates its shard through the leaves `@offset`, the number of its
+first class, and `@classes`, the number of all classes.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ NOWHERE = const(-1)
 
 @dataclass(frozen=True)
 class ShardStage:
-    """The sweeps of one level: `largest` give the entries `top(name)` and places `place(name)`, `sums` what adds up.
+    """The sweeps of one level: `largest` delivers the entries `top(name)` and `place(name)`, `sums` whatever adds up.
 
-    Each step of the largest reads those of the steps before it, merged: a mask may need the largest of what another centres.
+    Each step of `largest` reads the merged results of the steps before it: a mask may need the largest entry of a
+    stream by which another stream is centred.
     """
 
     level: int
@@ -55,7 +56,7 @@ class ShardStage:
 
 @dataclass(frozen=True)
 class StageTables:
-    """The statistics of one level as tables of their own, over what is known before: for kernels."""
+    """The statistics of one level as tables of their own, given all earlier levels: kernels are built from these."""
 
     level: int
     largest: tuple[Table, ...]
@@ -63,17 +64,20 @@ class StageTables:
 
 
 def top(name: str) -> str:
-    """The name of the largest entry of a statistic among the classes of a rank; -inf where it has none."""
+    """The name of the largest entry of a statistic among the classes of a rank; the entry is -inf where the rank has none."""
     return f"{name}_top"
 
 
 def place(name: str) -> str:
-    """The name of the first place of that entry."""
+    """The name of the position of that entry; the first one where several are equal."""
     return f"{name}_place"
 
 
 def shard(table: Table) -> Table:
-    """The table over the classes of one rank. A label of another rank reads nothing: its place is negative."""
+    """The table over the classes of one rank.
+
+    A label that belongs to another rank gets a negative position and reads nothing.
+    """
     axis = table.axis
     own = replaced(table, {Index(axis): add(Index(axis), OFFSET), Size(axis): CLASSES})
     found, places = [], []
@@ -87,7 +91,7 @@ def shard(table: Table) -> Table:
 
 
 def _place(statistic: Statistic, table: Table) -> Scalar:
-    """The place of a selection among the classes of this rank, as a row value."""
+    """The position of a selection within the classes of this rank, as a row value."""
     at = statistic.at if isinstance(statistic.at, Node) else const(statistic.at or 0)
     rows: dict[Node, Node] = {scalar.leaf: scalar.value for scalar in table.scalars if not scalar.level}
     value = _within(substitute(substitute(at, rows), {Size(table.axis): CLASSES}), table.axis)
@@ -96,7 +100,7 @@ def _place(statistic: Statistic, table: Table) -> Scalar:
 
 
 def _read_at(statistic: Statistic, at: Node, axis: str) -> Statistic:
-    """The selection at another place; its slopes are where that is."""
+    """The selection with its position replaced; its slopes go to the new position too."""
 
     def here(slope: Slope) -> Slope:
         assert isinstance(slope.value, Map) and slope.value.function == "where"
@@ -106,14 +110,14 @@ def _read_at(statistic: Statistic, at: Node, axis: str) -> Statistic:
 
 
 def _within(at: Node, axis: str) -> Node:
-    """A place among all classes as one of this rank; -1 where it is none."""
+    """A position among all classes as a position within this rank's; -1 where it belongs to another rank."""
     own = sub(at, OFFSET)
     inside = all_of(apply("le", ZERO, own), apply("lt", own, Size(axis)))
     return where(inside, own, NOWHERE)
 
 
 def _ties(statistic: Statistic, table: Table) -> Statistic:
-    """How many entries of this rank are as large as the largest of all."""
+    """How many entries of this rank equal the largest entry of all ranks."""
     largest = next(s for s in table.statistics if s.op == "max" and (s.body, s.mask) == (statistic.body, statistic.mask))
     attained = apply("eq", statistic.body, largest.leaf)
     return replace(statistic, op="sum", body=where(attained, ONE, ZERO))
@@ -144,7 +148,7 @@ def shard_stages(table: Table) -> tuple[ShardStage, ...]:
 
 
 def stage_tables(table: Table) -> tuple[StageTables, ...]:
-    """The same as tables, in which earlier statistics are row values that are given."""
+    """The levels as tables in which the statistics of earlier levels are row values that are given."""
     return tuple(
         StageTables(level, tuple(_only(table, step) for _, step in steps), _only(table, sums))
         for level, steps, sums in _levels(table)
@@ -152,7 +156,7 @@ def stage_tables(table: Table) -> tuple[StageTables, ...]:
 
 
 def gradient_table(table: Table) -> Table:
-    """The table by which gradients are formed: without what is there for merging."""
+    """The table from which gradients are formed, without the statistics that only serve merging."""
     return _only(table, _wanted(table))
 
 
@@ -170,7 +174,7 @@ Step = tuple[list[Statistic], list[Statistic]]
 
 
 def _levels(table: Table) -> Iterator[tuple[int, list[Step], list[Statistic]]]:
-    """Each level with the steps of its largest entries, and its sums."""
+    """Each level with the steps that find its largest entries, and its sums."""
     wanted = _wanted(table)
     names = {statistic.name: statistic for statistic in table.statistics}
     for level in sorted({statistic.level for statistic in wanted}):
@@ -187,7 +191,7 @@ def _levels(table: Table) -> Iterator[tuple[int, list[Step], list[Statistic]]]:
 
 
 def _read(statistic: Statistic, table: Table) -> set[Node]:
-    """The leaves that a statistic reads, through what centred streams are made of."""
+    """The leaves that a statistic reads, directly or through the definitions of centred streams."""
     sources = {stream.leaf: stream.source for stream in table.streams if stream.provider == "centred"}
     found: set[Node] = set()
     stack = [part for part in (statistic.body, statistic.mask) if part is not None]

@@ -12,14 +12,14 @@ from lossc.compiler.table.model import Statistic, Table
 
 @dataclass(frozen=True)
 class Space:
-    """Statistics whose rows share axes; every sum over classes among them has the rows `cut`."""
+    """Statistics whose row axes overlap. Every sum over classes among them has at least the row axes `cut`."""
 
     cut: tuple[str, ...]
     statistics: tuple[Statistic, ...]
 
 
 def spaces(table: Table, statistics: Iterable[Statistic]) -> tuple[Space, ...]:
-    """The statistics in groups that share no axis of rows."""
+    """The statistics in groups that have no row axis in common."""
     groups: list[tuple[frozenset[str], list[Statistic]]] = []
     for statistic in statistics:
         rows, members = frozenset(statistic.leaf.axes), [statistic]
@@ -32,7 +32,7 @@ def spaces(table: Table, statistics: Iterable[Statistic]) -> tuple[Space, ...]:
 
 
 def row_order(table: Table) -> list[str]:
-    """The axes of rows, outermost first, as in the widest streams."""
+    """The row axes, outermost first, in the order of the widest streams."""
     streams = [getattr(stream.leaf, "order", ()) for stream in table.streams if stream.provider != "centred"]
     rows = [axes for statistic in table.statistics for axes in statistic.rows]
     ordered = [axis for axes in sorted(streams, key=lambda axes: -len(axes)) for axis in axes]
@@ -46,7 +46,7 @@ def _space(members: list[Statistic], order: list[str]) -> Space:
 
 
 def is_local(table: Table) -> bool:
-    """Whether every row value after the first sweep can be worked out block by block."""
+    """Whether every row value after the first sweep can be computed block by block."""
     own: dict[str, tuple[str, ...]] = {}
     for number, space in enumerate(spaces(table, table.statistics)):
         own |= {f"@{statistic.name}": (str(number), *space.cut) for statistic in space.statistics}
