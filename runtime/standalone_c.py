@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from lossc.compiler.emission import Procedure, emit
+from lossc.compiler.emission import Procedure, Product, emit
 from lossc.compiler.kernels import Kernel, NoKernelError, kernels
 from lossc.compiler.kernels.c import prelude, source
 from lossc.compiler.table import Statistic
@@ -96,6 +96,7 @@ def standalone_c(objective: Objective) -> str:
     printing = _Printing(variant, fused)
     blocks = [
         _HEADER,
+        pasted(Product),
         tables(objective, variant, fused.native, following),
         *printing.tables(),
         _TYPES,

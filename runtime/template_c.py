@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lossc.compiler.emission import Product
 from lossc.runtime.backends.environment import in_type, shaped
 from lossc.runtime.backends.native import STREAMING_BYTES, TYPES, _Call, merged
 from lossc.runtime.backends.pool import POOL
@@ -76,6 +77,8 @@ def made_extent(source: object, sizes: Mapping[str, int]) -> int:
     """The extent of an axis that is made of others."""
     while isinstance(source, str) and source in MADE:
         source = MADE[source]
+    if isinstance(source, Product):
+        return prod(made_extent(part, sizes) for part in source.axes)
     if isinstance(source, tuple):
         return min(made_extent(part, sizes) for part in source)
     return source if isinstance(source, int) else sizes[str(source)]

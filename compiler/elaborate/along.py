@@ -32,8 +32,8 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
         return WRONG
     selector = bracket.selectors[0]
     value = given.values["x"]
-    if len(bracket.selectors) != 1 and name == "rank":
-        return _rank_of_all(ctx, bracket, value, given)
+    if len(bracket.selectors) != 1 and name in ("rank", "sort"):
+        return _of_all(ctx, name, bracket, value, given)
     if len(bracket.selectors) != 1:
         return ctx.wrong("E306", f"`{name}` takes one axis", bracket.span, help=_of_one_axis(name, bracket))
     axis = ctx.axis(selector.name, selector.span)
@@ -77,28 +77,59 @@ def _is_possible_amount(ctx: Context, name: str, given: Given, option: str, call
     return False
 
 
-def _rank_of_all(ctx: Context, bracket: syntax.Bracket, value: Value, given: Given) -> Value:
-    """`rank[b, t](x)`: the rank of each entry among all entries of these axes; ties go by position, the first axis first."""
+_OF_ALL = {"rank": "rank[b, t](…)", "sort": "sort[b, t -> r](…)"}
+
+
+def _of_all(ctx: Context, name: str, bracket: syntax.Bracket, value: Value, given: Given) -> Value:
+    """`rank[b, t](x)` and `sort[b, t -> r](x)`: among all entries of these axes; ties go by position, the first axis first."""
     where = read_where(ctx, bracket)
-    if isinstance(where, bool) or not is_numeric(ctx, value, given.span("x"), "rank"):
+    if isinstance(where, bool) or not is_numeric(ctx, value, given.span("x"), name):
         return WRONG
-    there = value.axes | (where.axes if where is not None else frozenset())
+    axes = _several_axes(ctx, name, bracket, value, value.axes | (where.axes if where is not None else frozenset()))
+    if axes is None:
+        return WRONG
+    key = given.values.get("by")
+    admitted = core.all_of(where, value.present, key.present if key is not None else None)
+    named = {"": value.node, "by": key.node if key is not None else None, "where": admitted}
+    arguments = {argument: node for argument, node in named.items() if node is not None}
+    if name == "rank":
+        node = core.Call("rank", tuple(arguments.values()), axes, axes, iv.Interval(0, iv.INF, integer=True), order=axes,
+                         names=tuple(arguments))  # fmt: skip
+        return Value(core.StopGrad(node), REAL, admitted)
+    last = bracket.selectors[-1]
+    symbol = ctx.new_axis(last.new or "", last.span)
+    if symbol is None:
+        return WRONG
+    if symbol.name in value.axes:
+        return ctx.wrong("E305", f"the argument already has axis `{last.new}`", last.span)
+    node = core.Call("sort", tuple(arguments.values()), axes, (symbol.name,), value.node.domain.hull(iv.point(0)), order=axes,
+                     names=tuple(arguments))  # fmt: skip
+    number = None if admitted is None else core.Reduce("count", axes, value.node, admitted)
+    return Value(node, REAL, None if number is None else core.apply("lt", core.Index(symbol.name), number))
+
+
+def _several_axes(
+    ctx: Context, name: str, bracket: syntax.Bracket, value: Value, there: frozenset[str]
+) -> tuple[str, ...] | None:  # fmt: skip
+    """The axes of a bracket, of which `sort` makes a new one; None after a report."""
+    forms = ["axis"] * len(bracket.selectors)
+    if name == "sort":
+        forms[-1] = "rename"
     axes: list[str] = []
-    for selector in bracket.selectors:
+    for selector, form in zip(bracket.selectors, forms, strict=True):
         axis = ctx.axis(selector.name, selector.span)
         if axis is None:
-            return WRONG
-        if selector.form != "axis" or axis.name in axes:
-            return ctx.wrong("E306", "`rank` over several axes takes their names", selector.span, help="write `rank[b, t](…)`")
+            return None
+        if selector.form != form or selector.value is not None or axis.name in axes:
+            what = "makes one new axis of them" if name == "sort" else "takes their names"
+            ctx.wrong("E306", f"`{name}` over several axes {what}", selector.span, help=f"write `{_OF_ALL[name]}`")
+            return None
         if axis.name not in there:
-            return ctx.wrong("E304", f"`rank` runs along `{selector.name}`, which is not an axis of its argument",
-                             selector.span, label=f"the argument has {axes_text(ctx, value.axes)}")  # fmt: skip
+            ctx.wrong("E304", f"`{name}` runs along `{selector.name}`, which is not an axis of its argument", selector.span,
+                      label=f"the argument has {axes_text(ctx, value.axes)}")  # fmt: skip
+            return None
         axes.append(axis.name)
-    admitted = core.all_of(where, value.present)
-    arguments = (value.node,) if admitted is None else (value.node, admitted)
-    node = core.Call("rank", arguments, tuple(axes), tuple(axes), iv.Interval(0, iv.INF, integer=True), order=tuple(axes),
-                     names=("", "where")[: len(arguments)])  # fmt: skip
-    return Value(core.StopGrad(node), REAL, admitted)
+    return tuple(axes)
 
 
 def _of_one_axis(name: str, bracket: syntax.Bracket) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from lossc.compiler.core import Call, Input, Node, Param, Rename, walk
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.emitter import Emitter
-from lossc.compiler.emission.extents import Extent, complete_extents, made_extents
+from lossc.compiler.emission.extents import Extent, Product, complete_extents, made_extents
 from lossc.compiler.emission.guards import ALL, extended
 from lossc.compiler.emission.opaque import differentiated
 from lossc.compiler.emission.prepare import prepared, recursion_for
@@ -35,6 +35,7 @@ __all__ = [
     "Extent",
     "Instruction",
     "Procedure",
+    "Product",
     "Slot",
     "axis_order",
     "complete_extents",

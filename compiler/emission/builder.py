@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from lossc.compiler.core import Node
-from lossc.compiler.emission.extents import Extent
+from lossc.compiler.emission.extents import Extent, Product
 from lossc.compiler.emission.procedure import Bound, Emitted, Instruction, Procedure, Scalar, Slot, ValueType
 
 
@@ -49,9 +49,10 @@ class Builder:
             assert self.measured is not None
             return self.measured(source, axis)
         if isinstance(source, tuple):
-            least = self.call("operations.least", [self.size(part) for part in source], ()).at
-            assert isinstance(least, Slot)
-            return least
+            axes, of = (source.axes, "operations.together") if isinstance(source, Product) else (source, "operations.least")
+            extent = self.call(of, [self.size(part) for part in axes], ()).at
+            assert isinstance(extent, Slot)
+            return extent
         return source if isinstance(source, int) else self.bind("size", source)
 
     def call(

@@ -70,17 +70,21 @@ def _sinkhorn(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
     return builder.arranged(value, builder.sorted(axes))
 
 
-def _rank(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
-    """The place among the entries of several axes, which stand last."""
+def _of_all(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
+    """The place of each of all entries of several axes, which stand last, or these entries in the order of a key."""
     builder = emitter.builder
-    inner = projected(guard, axes_of(guard) - set(node.order))
-    where = node.given("where")
+    inner = projected(guard, axes_of(guard) - {*node.order, *node.produced})
+    where, key = node.given("where"), node.given("by")
     mask = None if where is None else emitter.emit(where, inner)
-    value = builder.expanded(emitter.number(node.arguments[0], extended(inner, where)), node.order)
-    rest = builder.sorted({*value.axes, *(() if mask is None else mask.axes)} - set(node.order))
-    axes = (*rest, *node.order)
-    places = [builder.arranged(value, axes).at, None if mask is None else builder.arranged(mask, axes).at]
-    return builder.arranged(builder.call("operations.rank_of_all", places, axes, count=len(node.order)), builder.sorted(axes))
+    value, by = (None if part is None else builder.expanded(emitter.number(part, extended(inner, where)), node.order)
+                 for part in (node.arguments[0], key))  # fmt: skip
+    found = [operand for operand in (value, mask, by) if operand is not None]
+    rest = builder.sorted({axis for operand in found for axis in operand.axes} - set(node.order))
+    places = [None if x is None else builder.arranged(x, (*rest, *node.order)).at for x in (value, mask, by)]
+    operands = places[:2] if node.function == "rank" else [*places[:2], places[0] if by is None else places[2]]
+    axes = (*rest, *node.produced)
+    result = builder.call(f"operations.{node.function}_of_all", operands, axes, count=len(node.order))
+    return builder.arranged(result, builder.sorted(axes))
 
 
 def whole(node: Node | None) -> int:
@@ -96,5 +100,6 @@ _RULES: dict[str, Callable[[Emitter, Call, Guard], Emitted]] = {
     "logdet": _of_matrices,
     "solve": _of_matrices,
     "sinkhorn": _sinkhorn,
-    "rank": _rank,
+    "rank": _of_all,
+    "sort": _of_all,
 }

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from math import prod
+from typing import NamedTuple, TypeAlias
 
 from lossc.compiler.core import BINDING, Along, Call, Const, Input, Local, Node, Rename, Slice, walk
 
-Extent: TypeAlias = "str | int | tuple[str, ...] | Node"
-"""Where the extent of an axis comes from: a number, another axis, the smallest of several axes, or the value of a call."""
+
+class Product(NamedTuple):
+    """As many entries as several axes have together."""
+
+    axes: tuple[str, ...]
+
+
+Extent: TypeAlias = "str | int | Product | tuple[str, ...] | Node"
+"""Where the extent of an axis comes from: a number, another axis, all entries of several axes, the smallest of several axes, or
+the value of a call."""
 
 
 def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
@@ -28,6 +37,8 @@ def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
                 found.setdefault(new, int(float(number)))
             case Call(function="svdvals" | "eigvals", order=order, produced=(new,)) if new not in own:
                 found.setdefault(new, order)
+            case Call(function="sort", order=order, produced=(new,)) if new not in own:
+                found.setdefault(new, Product(order))
             case Call(function="model" | "extern", produced=made):
                 kept = [axis for axis in made if axis not in own and (axis not in found or _is_open(found[axis]))]
                 found.update(dict.fromkeys(kept, node))
@@ -75,8 +86,9 @@ def _extent(source: Extent, made: Mapping[str, Extent], known: Mapping[str, int]
     while isinstance(source, str) and source in made:
         source = made[source]
     if isinstance(source, tuple):
-        extents = [extent for part in source if (extent := _extent(part, made, known)) is not None]
-        return min(extents) if len(extents) == len(source) else None
+        axes, total = (source.axes, prod) if isinstance(source, Product) else (source, min)
+        extents = [extent for part in axes if (extent := _extent(part, made, known)) is not None]
+        return total(extents) if len(extents) == len(axes) else None
     if isinstance(source, Node):
         return None
     return source if isinstance(source, int) else known.get(source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lossc.compiler.core import ZERO, Along, Map, Node, Reduce, mul, walk
+from lossc.compiler.core import ZERO, Along, Call, Map, Node, Reduce, mul, walk
 from lossc.compiler.derivative import partial
 from lossc.compiler.emission.facts import is_weighed, logarithms, may_be_infinite
 from lossc.compiler.emission.guards import Guard
@@ -37,7 +37,7 @@ def perhaps_untaken(roots: Iterable[Node]) -> frozenset[Node]:
 
 def _is_choice(node: Node) -> bool:
     match node:
-        case Map(function=name) | Reduce(op=name) | Along(op=name):
+        case Map(function=name) | Reduce(op=name) | Along(op=name) | Call(function=name):
             return name in CHOICES
     return False
 

@@ -7,7 +7,7 @@ needs no such care: it is the same each time it is read.
 
 from __future__ import annotations
 
-from lossc.compiler.core import Along, Map, Node, Reduce, Select, StopGrad, walk
+from lossc.compiler.core import Along, Call, Map, Node, Reduce, Select, StopGrad, walk
 from lossc.compiler.primitives import COMPARISONS
 
 
@@ -34,6 +34,8 @@ def _picks(part: Node, value: Node, axis: str) -> bool:
     match part:
         case Select(body=body, axis=own) | Along(op="sort" | "topk", body=body, axis=own):
             return own == axis and _bare(body) is value
+        case Call(function="sort", arguments=(body, *_), order=over):
+            return axis in over and _bare(body) is value
         case Reduce(op="quantile" | "median", body=body, over=over):
             return axis in over and _bare(body) is value
     return False

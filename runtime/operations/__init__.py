@@ -22,6 +22,7 @@ from lossc.runtime.operations.along import (
     shift,
     softmax,
     sort,
+    sort_of_all,
     topk,
 )
 from lossc.runtime.operations.derivatives import called, folded, gradient, held, tracked, unfolded
@@ -57,6 +58,7 @@ from lossc.runtime.operations.layout import (
     number,
     read,
     take,
+    together,
     zeros,
 )
 from lossc.runtime.operations.leaves import leaf_ranks, leaf_svdvals, leafwise, sorted_leaves, spread
@@ -166,11 +168,13 @@ __all__ = [
     "softplus",
     "solve",
     "sort",
+    "sort_of_all",
     "sorted_leaves",
     "spread",
     "svdvals",
     "take",
     "ties",
+    "together",
     "topk",
     "tracked",
     "trigamma",

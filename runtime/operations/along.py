@@ -193,6 +193,13 @@ def sort(x: Tensor, mask: Tensor | None, key: Tensor, dim: int) -> Tensor:
     return torch.where(excluded.gather(dim, order), 0.0, x.gather(dim, order))
 
 
+def sort_of_all(x: Tensor, mask: Tensor | None, key: Tensor, count: int) -> Tensor:
+    """All entries of the last `count` dimensions in ascending stable order of the key, along one; excluded ones last, 0."""
+    parts = torch.broadcast_tensors(x, key, *(() if mask is None else (mask,)))  # type: ignore[no-untyped-call]
+    flat = [part.flatten(-count) for part in parts]
+    return sort(flat[0], None if mask is None else flat[2], flat[1], flat[0].dim() - 1)
+
+
 def topk(x: Tensor, mask: Tensor | None, count: int, dim: int) -> Tensor:
     """The `count` largest, descending, the first of ties first; 0 where fewer exist. NaN is larger than any number."""
     return sort(x, mask, torch.where(torch.isnan(x), -torch.inf, -x), dim).narrow(dim, 0, count)

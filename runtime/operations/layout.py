@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,6 +46,11 @@ def index(size: int, like: Tensor) -> Tensor:
 def least(*sizes: int) -> int:
     """The smallest of some extents."""
     return min(sizes)
+
+
+def together(*sizes: int) -> int:
+    """The number of entries of some axes together."""
+    return math.prod(sizes)
 
 
 def zeros(like: Tensor, *sizes: int) -> Tensor:
