@@ -54,10 +54,11 @@ ENGINES: dict[str, Callable[[Any], Engine]] = {
 
 
 class Runnable(Protocol):
-    """`run` takes what is `bound`, in order, and returns the outputs by name.
+    """A program ready to run: `run` takes the values listed in `bound`, in order, and returns the outputs by name.
 
-    `weigh` tells the dL/d output that is expected from the outputs that are known early. The tensors `native` may be of
-    another floating type than the computation; with `heads` a tensor may be a `Linear`.
+    `weigh` receives the outputs known early and returns the upstream gradients to expect, so that gradients may be
+    formed together with the values. The tensors in `native` may have another floating type than the computation; with
+    `heads`, a tensor may be a `Linear`.
     """
 
     bound: tuple[Bound, ...]
@@ -70,7 +71,7 @@ class Runnable(Protocol):
 def executable(
     program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node], whole: Procedure, backend: str
 ) -> Runnable:
-    """The roots on a backend; `whole` is their emission, and `seen` the masks that it was given."""
+    """The roots on a backend. `whole` is the procedure emitted for them, and `seen` the masks given to the emission."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     parts = None if backend == "reference" else cut(program, roots, seen)
@@ -91,7 +92,7 @@ def executable(
 
 
 def _is_matrix(node: Node) -> bool:
-    """Whether a tensor may be given as a matrix of all pairs that a head makes."""
+    """Whether a tensor may be given as a matrix of all pairs that a linear head makes."""
     return isinstance(node, Input) and len(node.order) == 2 and not node.is_mask and node.kind != "label"
 
 

@@ -1,7 +1,7 @@
-"""Blocks of rows: how rows are cut, and a procedure run on one block after another in one set of buffers.
+"""Blocks of rows: how rows are cut, and how a procedure runs on one block after another within one set of buffers.
 
-A fresh tensor of some megabytes costs more than what is computed into it (its pages are mapped one by one), so wide values
-are written into buffers that are taken over by the next value as soon as nothing reads them any more.
+Allocating a tensor of several megabytes costs more than computing it, since its pages are mapped one by one. Wide
+values are therefore written into buffers, which are reused as soon as nothing reads the value any more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VIEWS = frozenset({"torch.permute", "operations.align", "operations.expand", "to
 
 
 def cut(axes: Sequence[str], sizes: Mapping[str, int], rows: int) -> Iterator[Block]:
-    """Blocks of at most `rows` rows (at least one), whole along the innermost axes; what is compiled is one block."""
+    """Blocks of at most `rows` rows (at least one), whole along the innermost axes; under torch.compile, one block."""
     if torch.compiler.is_compiling():
         yield {}
         return
@@ -70,7 +70,7 @@ def part(tensor: Tensor, axes: tuple[str, ...], block: Block) -> Tensor:
 
 @dataclass(frozen=True)
 class Step:
-    """One instruction: what it reads, what it writes, and the buffers that are free after it."""
+    """One instruction: the slots that it reads and writes, and the buffers that become free after it."""
 
     operation: str
     function: Callable[..., Any]
@@ -84,7 +84,7 @@ class Step:
 
 
 class BlockProgram:
-    """A procedure over a block of rows. `run` gives its outputs, which hold until the next run."""
+    """A procedure over a block of rows. The outputs of `run` are valid until the next run."""
 
     def __init__(self, procedure: Procedure) -> None:
         self.procedure = procedure
@@ -133,7 +133,7 @@ def _applied(step: Step, arguments: list[Any], buffers: Buffers | None, into: Te
 
 
 def _output(step: Step, arguments: list[Any], shape: torch.Size, buffers: Buffers, into: Tensor | None) -> Tensor:
-    """Where a wide value goes: where it is wanted, over an argument that is not read again, or into a buffer."""
+    """Where a wide value goes: into the tensor requested, over an argument that is not read again, or into a buffer."""
     dtype = torch.bool if step.operation in MASKS else buffers.dtype
     if into is not None and into.shape == shape and into.dtype == dtype:
         return into
@@ -156,7 +156,7 @@ def _written(step: Step, arguments: list[Any], out: Tensor) -> Tensor:
 
 
 def _exponential(x: Tensor, out: Tensor) -> Tensor:
-    """2^(x log2 e): three times as fast as torch's exp; its error, |x| roundings, is that of x itself once centred."""
+    """exp(x) as 2^(x log2 e), three times as fast as torch.exp; the error is |x| roundings, as of centring x itself."""
     if out.dtype != torch.float32:
         return torch.exp(x, out=out)
     return torch.exp2(torch.mul(x, _LOG2E, out=out), out=out)
@@ -192,18 +192,18 @@ class Buffers:
         return memory[:number].view(shape)
 
     def give(self, slot: int) -> None:
-        """The value of a slot is not read any more."""
+        """Marks the value of a slot as not read any more."""
         memory = self._held.pop(slot, None)
         if memory is not None:
             self._free[memory.dtype].append(memory)
 
     def take_back(self) -> None:
-        """No value is read any more."""
+        """Frees all buffers: no value is read any more."""
         for slot in list(self._held):
             self.give(slot)
 
     def hand_over(self, slot: int, target: int) -> bool:
-        """Whether the memory of one slot could be given to another."""
+        """Moves the memory of one slot to another; False where that is impossible."""
         if slot not in self._held:
             return False
         self._held[target] = self._held.pop(slot)
@@ -211,7 +211,7 @@ class Buffers:
 
 
 def _steps(procedure: Procedure) -> Iterator[Step]:
-    """The instructions with what is free after each; a view keeps what it looks at."""
+    """The instructions with the slots that are free after each; a view keeps the slot that it looks into."""
     root: dict[int, int] = {}
     for instruction in procedure.instructions:
         first = next((a.index for a in instruction.arguments if isinstance(a, Slot)), instruction.target)

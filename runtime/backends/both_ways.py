@@ -1,11 +1,11 @@
-"""Two tables over one matrix of all pairs, one along its rows and one along its columns, with one gradient of its entries.
+"""Two tables over the same matrix of all pairs, one along its rows and one along its columns, with one shared gradient pass.
 
-| blocks of | what is done | products |
+| blocks of | what is computed | matrix products |
 |---|---|---|
 | rows | the statistics of the first table | 1 |
-| columns | the statistics of the second; dL/d entry by both tables, taken to the vectors on either side | 3 |
+| columns | the statistics of the second table; dL/d entry by both tables, multiplied with the vectors on either side | 3 |
 
-Table after table takes 3 for each.
+Running the tables separately takes 3 products for each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEAST_FEATURES = 128
 
 @dataclass(frozen=True)
 class Way:
-    """A table, the head that makes its matrix, by its name there, and the dL/d root that are expected of its roots."""
+    """A table, the name of its matrix, the head that makes it, and the upstream gradients expected at its roots."""
 
     headed: Headed
     name: str
@@ -38,24 +38,24 @@ class Way:
     expected: Mapping[str, float]
 
     def passage(self, environment: Environment, *, early: bool) -> tuple[Passage, dict[Key, Tensor]]:
-        """A call that forms gradients with its blocks, or only statistics."""
+        """A call that forms gradients block by block, or (not `early`) only statistics."""
         return self.headed.passage(environment, {self.name: self.head}, self.expected if early else {})
 
     @property
     def is_expected(self) -> bool:
-        """Whether the gradients of its roots are known beforehand."""
+        """Whether the upstream gradients of its roots are known in advance."""
         return self.headed.is_hopeful and bool(self.headed.moving & self.expected.keys())
 
     @property
     def is_plain(self) -> bool:
-        """Whether its gradients can be formed for a part of the classes, and reach its matrix alone."""
+        """Whether gradients can be formed for a part of the classes, and reach nothing but its matrix."""
         (component, *others) = self.headed.components
         reached = {stream.name for stream in component.streams.values() if stream.provider != "centred"}
         return not others and component.is_plain and reached == {self.name}
 
 
 def together(first: Way, second: Way, environment: Environment) -> dict[str, Tensor] | None:
-    """The roots of both; None where each goes its own way.
+    """The roots of both tables; None where they have to run separately.
 
     `second` reads the transposed matrix, and neither table reads a root of the other.
     """
@@ -74,7 +74,7 @@ def together(first: Way, second: Way, environment: Environment) -> dict[str, Ten
 
 
 class BothWays:
-    """One call of both tables; `expected` are the dL/d root of the first."""
+    """One call of both tables; `expected` are the upstream gradients expected at the roots of the first."""
 
     def __init__(self, first: Passage, second: Passage, expected: Mapping[str, float]) -> None:
         self.calls = (first, second)
@@ -85,7 +85,7 @@ class BothWays:
 
     @property
     def moving(self) -> frozenset[str]:
-        """The roots that pass gradient."""
+        """The roots through which gradient flows."""
         return self.calls[0].moving | self.calls[1].moving
 
     @property
@@ -96,7 +96,7 @@ class BothWays:
         return wanted and first.needed is None and second.needed is None and second.is_early
 
     def forward(self) -> dict[str, Tensor]:
-        """The roots of both tables; gradients are there from then on."""
+        """The roots of both tables; the gradients are formed as well."""
         first, second = self.calls
         found = first.forward()
         like = first.known.like.double()
@@ -113,7 +113,7 @@ class BothWays:
         return found
 
     def _slope(self, scores: Tensor, block: Block) -> Tensor:
-        """dL/d entry by the first table, for the entries [columns, rows] of a block of columns."""
+        """dL/d entry through the first table, for the entries [columns, rows] of a block of columns."""
         first, axis = self.calls[0], self._component.table.axis
         start, length = block.get(axis, (0, first.known.sizes[axis]))
         engine = self._component.of_parts()
@@ -126,7 +126,7 @@ class BothWays:
     # -------------------------------------------------------------------------------------- backward
 
     def backward(self, upstream: Mapping[str, Tensor]) -> dict[tuple[int, Key], Tensor]:
-        """The gradient of each input of either call; both tables again where other dL/d root come than were expected."""
+        """The gradient of each input of both calls; both tables run again if the upstream gradients are not those expected."""
         taken, self._early = self._early, None
         if taken is not None:
             ratio = ratio_of({**self._first_expected, **self.calls[1].expected}, upstream)
@@ -148,7 +148,7 @@ class BothWays:
 
 
 def _turned(block: Tensor) -> Tensor:
-    """The transposed block, in its own memory: entries that lie together are read faster, and added faster."""
+    """The transposed block in contiguous memory, which is faster to read and to accumulate."""
     turned = empty_on(block.device, block.T.shape, block.dtype)
     return turned.copy_(block.T)
 

@@ -1,8 +1,9 @@
 """The backend `c`: generated C kernels, on the CPU.
 
-One call delivers the statistics and another writes the gradient, with the seam on rows between them. Where the objective
-is a sum over rows whose factors are known beforehand, one call visits each row once and writes the gradient for the
-upstream gradient that is expected; when another one comes, the gradient is worked out again from the statistics.
+One kernel call computes the statistics and another writes the gradients; between the two runs the seam, which works on
+rows. Where the loss is a sum over rows with coefficients known in advance, a single call visits each row once: it
+computes the statistics and writes the gradient for the expected upstream gradient. If another upstream gradient comes,
+the gradient is computed again from the statistics.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from lossc.runtime.tracing import constant_in_traces
 
 
 class Compiled:
-    """Runs one table; an `Operator`. What no kernel computes, and every table without a C compiler, runs as `torch` does."""
+    """Runs one table; an `Operator`. A table without kernels, or without a C compiler, runs on the backend `torch`."""
 
     name = "c"
     ahead = False
@@ -53,7 +54,7 @@ class Compiled:
         self._unable = False
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
-        """The roots of the table; `weights` are the dL/d root that are expected."""
+        """The roots of the table; `weights` are the upstream gradients expected at them."""
         if not self.serves(environment.like.device):
             return self.other.run(environment)
         if torch.compiler.is_compiling():
@@ -66,7 +67,7 @@ class Compiled:
 
     @constant_in_traces
     def _prepare(self, plan: str) -> bool:
-        """Makes the operators of a plan, which a traced call runs, before it is traced; whether there are any."""
+        """Builds the operators of a plan before a call that runs them is traced; False where there are none."""
         if not hasattr(self._operators, plan):
             weighted = [name for name, known in zip(self.moving, plan.removeprefix("plan"), strict=True) if known == "1"]
             try:
@@ -78,11 +79,11 @@ class Compiled:
         return bool(getattr(self._operators, plan, ()))
 
     def _plan_of(self, weights: Weights) -> str:
-        """The name of the plan for weights of some of the roots."""
+        """The name of the plan for the case that upstream gradients of these roots are expected."""
         return "plan" + "".join(["1" if name in weights else "0" for name in self.moving])
 
     def _traced(self, environment: Environment, weights: Weights) -> dict[str, Tensor]:
-        """The roots, the kernels being operators of the graph; where weights are known these visit each row once."""
+        """The roots, with the kernels as operators of the graph; where weights are known, they visit each row once."""
         weights = weights if self._visits(environment, weights) else {}
         known, probes = environment, []
         seeds = {f"@weight {name}": torch.as_tensor(weights.get(name, 0.0), dtype=torch.float64)
@@ -98,7 +99,7 @@ class Compiled:
         return {name: in_type(root, environment.like) for name, root in roots.items()}
 
     def _visits(self, environment: Environment, weights: Weights) -> bool:
-        """Whether a traced call forms gradients with its statistics."""
+        """Whether a traced call forms gradients together with its statistics."""
         held = {"tensor": environment.tensors, "param": environment.params}
         moves = any(held[kind][name].requires_grad for kind, name in self.streams)
         if not moves or any(self.seam.procedure.outputs[name].axes for name in self.moving):
@@ -106,7 +107,7 @@ class Compiled:
         return any(name in weights for name in self.moving) and self._prepare(self._plan_of(weights))
 
     def serves(self, device: torch.device) -> bool:
-        """Whether kernels may be had on a device, as far as is known."""
+        """Whether kernels can run on a device, as far as is known."""
         return not self._unable and device.type == "cpu"
 
     @property
@@ -115,7 +116,7 @@ class Compiled:
         return {} if self._unable else {calls.flags: calls.kernel.rows for calls in self.plan() or ()}
 
     def give_up(self, reason: Exception) -> None:
-        """Runs as `torch` does from now on."""
+        """Runs on the backend `torch` from now on; warns once where the reason is a missing compiler."""
         self._unable = True
         if isinstance(reason, ToolchainError):
             _warn_once(f"the backend `{self.name}` is not available, `torch` runs in its place: {reason}")
@@ -134,7 +135,7 @@ class Compiled:
     # -------------------------------------------------------------------------------------- kernels
 
     def plan(self, weighted: Iterable[str] = ()) -> tuple[KernelCalls, ...] | None:
-        """The kernels; for weighted roots those that visit a row once, None where there are none."""
+        """The kernels; for weighted roots, those that visit each row once. None where there are none."""
         key = tuple(sorted(weighted))
         if key not in self._plans:
             leaves = {name: Input(f"@weight {name}", ()) for name in key}
@@ -151,7 +152,7 @@ class Compiled:
         return found
 
     def visited(self, known: Environment, visit: Visit, wanted: frozenset[str]) -> dict[str, Tensor]:
-        """The same, and the gradients of the wanted streams where one visit gives both."""
+        """All statistics, and the gradients of the wanted streams where one visit computes both."""
         plan = self.plan(visit.expected) if visit.expected and wanted else None
         if plan is None or visit.multiple is None:
             return self.statistics(known)
@@ -166,7 +167,7 @@ class Compiled:
         return found
 
     def gradients(self, known: Environment, weights: Mapping[str, Tensor], wanted: frozenset[str]) -> dict[str, Tensor]:
-        """The gradient of each wanted stream from dL/d statistic."""
+        """The gradient of each wanted stream, from dL/d statistic."""
         found: dict[str, Tensor] = {}
         for calls in self.plan() or ():
             _accumulate(found, calls.gradient(replace(calls.given(known), weights=weights), wanted))
@@ -193,7 +194,7 @@ def _free(tensor: Tensor) -> Tensor:
 
 
 def _moving(environment: Environment) -> Iterable[tuple[Key, Tensor]]:
-    """What a gradient may be asked for."""
+    """The inputs that may be asked for a gradient."""
     for kind, held in (("tensor", environment.tensors), ("param", environment.params)):
         for name, tensor in held.items():
             if tensor.requires_grad:
@@ -245,7 +246,7 @@ def _gradients(
     owner: Compiled, known: Environment, early: Mapping[str, Tensor] | None, upstream: Mapping[str, Tensor],
     keys: tuple[Key, ...], wanted: frozenset[str], graph: Differentiable | None,
 ) -> dict[Key, Tensor]:  # fmt: skip
-    """The gradient of each input that has one; `early` are those of streams that were formed already."""
+    """The gradient of each input that has one; `early` are those of streams that are formed already."""
     rows = [key for key in keys if key not in owner.streams]
     if early is not None and not rows:
         return {key: early[stream.name] for key, stream in owner.streams.items() if stream.name in early}
@@ -260,13 +261,13 @@ def _gradients(
 
 
 def _graph(owner: Compiled, known: Environment, keys: tuple[Key, ...]) -> Differentiable:
-    """The roots as functions of statistics, and of the inputs that stand on rows."""
+    """The roots as functions of the statistics, and of the inputs that appear in row values."""
     tensors, params = _on_rows(owner, keys)
     return owner.seam.differentiable(in_double(known), tensors=tensors, params=params)
 
 
 def _on_rows(owner: Compiled, keys: tuple[Key, ...]) -> tuple[list[str], list[str]]:
-    """The tensors and the parameters among the inputs that are no streams."""
+    """The tensors and parameters among the inputs that are not streams."""
     rows = [key for key in keys if key not in owner.streams]
     return [name for kind, name in rows if kind == "tensor"], [name for kind, name in rows if kind == "param"]
 

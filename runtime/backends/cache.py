@@ -1,7 +1,8 @@
-"""Built files kept between processes, by a hash of all that they were built from.
+"""Built files, kept between processes under a hash of everything that they were built from.
 
-The folder is `$LOSSC_CACHE`, or `lossc` in the user's cache folder. A file appears in it complete or not at all, so any
-number of processes may build the same one at once. Where the folder cannot be written, files live as long as the process.
+The folder is `$LOSSC_CACHE`, or `lossc` in the user's cache folder. A file appears complete or not at all, so any
+number of processes may build the same one at once. Where the folder cannot be written, files live as long as the
+process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """The file of this name, made by `make` at a path that it is given where it is not there yet."""
+    """The file of this name. Where it is missing, `make` is called with a path and has to write it there."""
     for folder in (_folder(), _temporary):
         place = folder() if callable(folder) else folder
         if place is None:
@@ -39,7 +40,7 @@ def _made(file: Path, make: Callable[[Path], None]) -> Path:
 
 @cache
 def _folder() -> Path | None:
-    """The folder between processes, if it is ours alone to write."""
+    """The folder shared between processes, provided that nobody else can write to it."""
     base = os.environ.get("LOSSC_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lossc"
     )

@@ -1,8 +1,9 @@
-"""What `auto` runs: by size, from the measured table `measured.json`, which `benchmarks/thresholds.py` writes.
+"""The backend `auto`: chooses by size, from the measured table `measured.json`, which `benchmarks/thresholds.py` writes.
 
-The first backend of a device's list is taken whose sizes are reached and which is there; below all of them the reference,
-whose single operations cost less than the calls of the others. Under `torch.compile` another list is read, since there the
-reference is compiled as well. On devices that have not been measured `torch` is taken where memory matters.
+Of a device's list, the first backend is taken that is available and whose minimum sizes are reached. Below all of them
+the reference runs, because its single operations cost less than the overhead of the others. Under `torch.compile` a
+separate list applies, since the reference is compiled as well there. On devices that have not been measured, `torch` is
+taken where memory matters.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ DEVICES = ("cpu", "compiled", "other")
 
 @dataclass(frozen=True)
 class Threshold:
-    """A backend is taken from `entries` of the widest stream on, with at least so many `classes` and `sums` over them."""
+    """A backend is taken from `entries` of the widest stream on, given at least so many `classes` and `sums` over classes."""
 
     backend: str
     entries: int
@@ -68,13 +69,13 @@ def thresholds() -> dict[str, tuple[Threshold, ...]]:
 
 @constant_in_traces
 def candidates(device: str) -> list[tuple[str, int, int, int]]:
-    """The thresholds of a device; what a trace needs of them is a constant of it."""
+    """The thresholds of a device; a trace takes them as constants."""
     return [(each.backend, each.entries, each.classes, each.sums) for each in thresholds()[device]]
 
 
 @constant_in_traces
 def is_available(backend: str) -> bool:
-    """Whether a backend can run here; one that cannot is reported once."""
+    """Whether a backend can run here; a missing one is reported once."""
     return _is_available(backend)
 
 
@@ -90,7 +91,7 @@ def _is_available(backend: str) -> bool:
 
 
 def choice(device: str, entries: int, classes: int, sums: int = 1, *, kernels: bool = True) -> str:
-    """The backend for a table whose widest stream has this many entries; without `kernels` there is no `c` for it."""
+    """The backend for a table whose widest stream has this many entries; without `kernels`, never `c`."""
     listed = "other" if device != "cpu" else "compiled" if torch.compiler.is_compiling() else "cpu"
     served: list[tuple[str, int, int, int]] = candidates(listed)
     for backend, least, fewest, added in served:
@@ -106,7 +107,7 @@ def sums(table: Table) -> int:
 
 
 def has_kernels(table: Table) -> bool:
-    """Whether `c` computes a table."""
+    """Whether the backend `c` can compute a table."""
     try:
         return bool(kernels(table))
     except NoKernelError:
@@ -114,7 +115,7 @@ def has_kernels(table: Table) -> bool:
 
 
 class Chosen:
-    """Runs one table on the backend of its size; an `Operator`."""
+    """Runs one table on the backend suited to its size; an `Operator`."""
 
     ahead = False
 
@@ -140,7 +141,7 @@ class Chosen:
 
 
 class Automatic:
-    """A program that runs as the reference where all of it is small, and else on the backends of its tables."""
+    """A program that runs on the reference where all of it is small, and otherwise on the backends of its tables."""
 
     heads = True
 
@@ -171,13 +172,13 @@ class Automatic:
         return self._fused.run_in(environment, weigh, heads)
 
     def _of_whole(self, values: list[Value]) -> list[Value]:
-        """What the reference is given, in the type of the computation."""
+        """The values that the reference is given, in the floating type of the computation."""
         like = values[self._like]
         return [in_type(cast(Tensor, values[at]), cast(Tensor, like)) if native else values[at] for at, native in self._places]
 
 
 def _form(values: list[Value | Linear]) -> object | None:
-    """The shapes of tensors and the extents of a call; None where it has heads, or is traced."""
+    """The shapes of the tensors and the extents of a call; None where the call has heads or is being traced."""
     if torch.compiler.is_compiling():
         return None
     form: list[object] = []

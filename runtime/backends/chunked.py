@@ -1,7 +1,7 @@
-"""The backend `torch`: statistics and gradients in closed form, block of rows by block of rows, in PyTorch operations.
+"""The backend `torch`: statistics and gradients in closed form, one block of rows after another, in PyTorch operations.
 
-Forward: every block of rows gives its statistics, and nothing vocabulary-sized is kept. Backward: with one coefficient for
-each row and statistic, every block gives its part of each gradient, written in place into one tensor,
+Forward: every block of rows gives its statistics, and nothing vocabulary-sized is kept. Backward: given one coefficient
+for each row and statistic, every block computes its part of each gradient and writes it in place into one tensor,
 
     dL/dx = sum_k coefficient_k * d statistic_k / dx.
 """
@@ -70,18 +70,18 @@ class Chunked:
         return {f"@{s.name}": value for s, value in zip(self.delivered(gradient), outputs, strict=True)}
 
     def delivered(self, gradient: bool) -> tuple[Statistic, ...]:
-        """The statistics that a call delivers, in order."""
+        """The statistics that a call returns, in order; with `gradient`, also those that only gradients need."""
         return self._delivered[gradient]
 
     def rows(self, sizes: Mapping[str, int], like: Tensor) -> int:
-        """The number of rows of a block; what is compiled has no need of blocks."""
+        """The number of rows of a block; unlimited under torch.compile, where blocks serve no purpose."""
         if torch.compiler.is_compiling():
             return 1 << 62
         budget = CPU_BYTES if like.device.type == "cpu" else DEVICE_BYTES
         return max(1, budget // (like.element_size() * max(1, sizes[self.table.axis])))
 
     def places(self, names: Names) -> dict[str, int]:
-        """Where each differentiable stream stands among the arguments of `Deliver`."""
+        """The position of each differentiable stream among the arguments of `Deliver`."""
         tensors, params = names
         ahead = {False: 5, True: 5 + len(tensors)}
         return {s.stream: ahead[s.param] + (params if s.param else tensors).index(s.name) for s in self.sources}
@@ -89,7 +89,7 @@ class Chunked:
     # -------------------------------------------------------------------------------------- forward
 
     def forward(self, call: Call) -> list[Tensor]:
-        """The statistics; they and the row values between sweeps are added to what the call knows."""
+        """The statistics; these and the row values between sweeps are added to `call`."""
         call.exact = call.like.device.type != "cpu" or torch.compiler.is_compiling()
         self._sweep(call)
         if not call.exact and not self.is_finite(call):
@@ -109,7 +109,7 @@ class Chunked:
             call.tensors.update(self._row_values.known(after, call))
 
     def is_finite(self, call: Call) -> bool:
-        """Whether all statistics and row values are finite: then so is every entry that they were made of."""
+        """Whether all statistics and row values are finite; all entries that they were computed from then are, too."""
         names = [s.name for s in self.delivered(call.gradient)] + [scalar.name for scalar in self.table.scalars]
         numbers = [value for name in names if (value := call.tensors[f"@{name}"]).is_floating_point()]
         return all(math.isfinite(float(value.sum())) for value in numbers)
@@ -130,7 +130,7 @@ class Chunked:
     # -------------------------------------------------------------------------------------- backward
 
     def backward(self, call: Call, wanted: list[Source], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The gradient of each wanted stream, from dL/dstatistic by statistic."""
+        """The gradient of each wanted stream, from dL/d statistic by name of the statistic."""
         call.tensors.update({coefficient(name): weight for name, weight in weights.items()})
         passes = self._passes_for([source.stream for source in wanted], list(weights), call.exact)
         cuts = {source.stream: [each.cut for each in passes if source.stream in each.streams] for source in wanted}
@@ -157,7 +157,7 @@ class Chunked:
 
 
 def _sources(table: Table) -> list[Source]:
-    """The differentiable streams, with the order of dimensions in which they come."""
+    """The differentiable streams, with the axes of their tensors' dimensions in order."""
     found = []
     for stream in table.streams:
         if stream.differentiable and stream.provider != "centred":
@@ -169,7 +169,7 @@ def _sources(table: Table) -> list[Source]:
 
 
 class RowValues:
-    """The row values of a table, those of one level at a time."""
+    """The row values of a table, computed one level at a time."""
 
     def __init__(self, table: Table) -> None:
         self._axes = {scalar.name: tuple(sorted(scalar.leaf.axes)) for scalar in table.scalars}
@@ -177,7 +177,7 @@ class RowValues:
         self._levels = [Executable(emit({s.name: s.value for s in scalars})) for scalars in by_level]
 
     def known(self, level: int, call: Call) -> dict[str, Tensor]:
-        """What is known after this many sweeps, by the names of the leaves."""
+        """The row values that are known after this many sweeps, by the names of their leaves."""
         found = call.environment.run(self._levels[level])
         return {f"@{name}": shaped(*value, self._axes[name], call.sizes) for name, value in found.items()}
 
@@ -186,7 +186,7 @@ Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Deliver(torch.autograd.Function):
-    """The statistics of a table as functions of its streams."""
+    """The statistics of a table as an autograd function of its streams."""
 
     @staticmethod
     def forward(
@@ -223,7 +223,7 @@ class Deliver(torch.autograd.Function):
 
 
 def is_constant(statistic: Statistic) -> bool:
-    """Whether no gradient passes through a statistic."""
+    """Whether no gradient flows through a statistic."""
     return not isinstance(statistic.leaf, Input) or statistic.leaf.detached
 
 

@@ -1,4 +1,4 @@
-"""Gradients that are formed before anything asks for them: whether they are those that are asked for."""
+"""Gradients formed in the forward pass for an expected upstream gradient, and the check whether that is the one that comes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CLOSE = 2.0**-20
 
 @dataclass
 class Visit:
-    """What one call expects, and the gradients that were formed with its statistics for a multiple of that.
+    """The upstream gradients that one call expects, and the gradients formed with its statistics for a multiple of these.
 
-    The multiple is None where none are formed.
+    `multiple` is None where no gradients were formed.
     """
 
     expected: Weights
@@ -29,16 +29,17 @@ class Visit:
 
 
 class Expectation:
-    """The multiple of the expected dL/d root that came last, which is what the next call is for.
+    """Which multiple of the expected upstream gradients the next call should assume: the one that came last.
 
-    None where what came was no multiple of them: then nothing is formed early until a multiple comes again.
+    It is None after upstream gradients that were no multiple of those expected; nothing is then formed early until a
+    multiple comes again.
     """
 
     def __init__(self) -> None:
         self.multiple: float | None = 1.0
 
     def answer(self, visit: Visit, upstream: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The gradients of a visit, once, if they are those that are asked for."""
+        """The gradients of a visit, if they are the ones asked for; they can be taken once."""
         taken, visit.gradients = visit.gradients, {}
         if not visit.expected or not (taken or visit.multiple is None):
             return None
@@ -51,12 +52,12 @@ class Expectation:
 
 
 def scaled(gradients: dict[Key, Tensor], ratio: float) -> dict[Key, Tensor]:
-    """Gradients that were formed for other dL/d root by this ratio, in their memory."""
+    """Gradients that were formed for upstream gradients smaller by this ratio, scaled in place."""
     return gradients if abs(ratio - 1.0) <= CLOSE else {key: value.mul_(ratio) for key, value in gradients.items()}
 
 
 def ratio_of(expected: Weights, upstream: Mapping[str, Tensor]) -> float | None:
-    """The upstream gradients as a multiple of those that were expected; None where they are not proportional."""
+    """The upstream gradients as a multiple of the expected ones; None where they are not proportional."""
     came = {name: gradient.item() if gradient.dim() == 0 else float("nan") for name, gradient in upstream.items()}
     if any(value != 0 for name, value in came.items() if name not in expected):
         return None

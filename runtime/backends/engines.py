@@ -1,6 +1,6 @@
-"""What computes with a block of scores: statistics, and dL/d stream from dL/d statistic.
+"""What computes on a block of scores: statistics, and dL/d stream from dL/d statistic.
 
-The compiled kernels where they can be had, and else the closed form in torch operations.
+There are two engines: compiled kernels, where they are available, and the closed form in PyTorch operations.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ Weights = Mapping[str, Tensor]
 
 
 class Engine(Protocol):
-    """`statistics` are by the names of their leaves, with whatever else `gradients` needs to know; both without graph.
+    """Computes on one block, outside autograd.
 
-    `axes` are those of whatever else there is.
+    `statistics` returns statistics by the names of their leaves, along with any further values that `gradients` needs;
+    `axes` names the axes of those further values.
     """
 
     @property
@@ -36,7 +37,7 @@ class Engine(Protocol):
 
 
 class Closed:
-    """The closed form in torch operations."""
+    """The closed form, in PyTorch operations."""
 
     def __init__(self, chunked: Chunked) -> None:
         self._chunked = chunked
@@ -61,7 +62,7 @@ class Closed:
 
 
 class Kernels:
-    """Compiled kernels; where there are none for the table, or no compiler, the closed form from then on."""
+    """Compiled kernels; the closed form from the moment that kernels or a compiler turn out to be missing."""
 
     def __init__(self, compiled: Compiled) -> None:
         self.compiled = compiled

@@ -1,4 +1,4 @@
-"""What procedures are run in: the tensors, parameters and extents that they are given by name."""
+"""The environment in which procedures run: tensors, parameters and extents by name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lossc.runtime.backends.reference import Executable, Value
 
 @dataclass(frozen=True)
 class Environment:
-    """What procedures are given: tensors (statistics and row values of a table under `@name`), parameters, extents, and
-    functions of the caller.
+    """The values available to procedures, by name: tensors, parameters, extents, and functions of the caller.
 
-    A tensor of the batch has the dimensions of its declaration, one of a table its axes in alphabetical order. It may have
-    another floating type than the computation.
+    Statistics and row values of a table are among the tensors, under `@name`, with their axes in alphabetical order; a
+    tensor of the batch has the dimensions of its declaration. Tensors may have another floating type than the
+    computation.
     """
 
     tensors: Mapping[str, Tensor]
@@ -45,7 +45,7 @@ class Environment:
         return self.like
 
     def leaf(self, node: Input | Param) -> Tensor:
-        """The tensor or parameter of that name, in the type of the computation."""
+        """The tensor or parameter of that name, in the floating type of the computation."""
         return in_type((self.params if isinstance(node, Param) else self.tensors)[node.name], self.like)
 
     def run(self, executable: Executable) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
@@ -56,7 +56,7 @@ class Environment:
         }
 
     def having(self, tensors: Mapping[str, Tensor]) -> Environment:
-        """The same with further tensors."""
+        """The environment with further tensors."""
         return Environment({**self.tensors, **tensors}, self.params, self.sizes, self.like, self.functions)
 
 
@@ -70,7 +70,7 @@ def shaped(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...], sizes: 
 
 
 def in_type(tensor: Tensor, like: Tensor) -> Tensor:
-    """Numbers in the type of the computation; masks and labels as they are."""
+    """Numbers in the floating type of the computation; masks and labels unchanged."""
     return tensor if tensor.dtype == like.dtype or not tensor.is_floating_point() else tensor.to(like.dtype)
 
 
@@ -78,10 +78,10 @@ STORED = {"argmax": torch.int64, "any": torch.bool}
 
 
 def stored(statistic: Statistic) -> torch.dtype:
-    """The type in which a statistic of rows is kept; numbers in double precision."""
+    """The type in which a statistic is kept; double precision for numbers."""
     return torch.bool if statistic.leaf.is_mask else STORED.get(statistic.op, torch.float64)
 
 
 def in_double(known: Environment) -> Environment:
-    """The same for what is worked out on rows: in double precision, which costs nothing there."""
+    """Like `in_type`, for computations on rows: numbers in double precision, whose cost is negligible there."""
     return Environment(known.tensors, known.params, known.sizes, known.like.double(), known.functions)

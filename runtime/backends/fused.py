@@ -1,4 +1,4 @@
-"""Programs whose vocabulary-sized parts run on a backend, table by table; the rest runs as the reference does."""
+"""Programs whose vocabulary-sized parts run table by table on a backend, and the rest on the reference."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ DIRECT = ("tensor", "parameter", "centred")
 
 
 class Operator(Protocol):
-    """Runs one table: `run` gives its roots, attached to every tensor and parameter that they depend on.
+    """Runs one table: `run` returns its roots, attached by autograd to every tensor and parameter that they depend on.
 
-    `weights` are the dL/d root that are expected, so that gradients may be formed at once; others may come all the same.
-
-    Streams and row values that a torch operation delivers are among the tensors, under `@name`. `native` are the tensors
-    that it takes in the floating type that they have. `ahead` says that weights are worth waiting for the device.
+    `weights` are the upstream gradients expected at the roots, so that gradients may be formed at once; others may come
+    all the same. Streams and row values computed by PyTorch operations are among the tensors, under `@name`. `native`
+    lists the tensors that are taken in whatever floating type they have. `ahead` says that knowing the weights is worth
+    a wait for the device.
     """
 
     ahead: bool
@@ -45,7 +45,7 @@ class Operator(Protocol):
 
 
 class Fused:
-    """A cut program ready to run: `run` takes what is `bound`, in order, and returns the outputs by name.
+    """A cut program ready to run: `run` takes the values listed in `bound`, in order, and returns the outputs by name.
 
     `whole` is the program as the reference runs it.
     """
@@ -57,7 +57,7 @@ class Fused:
         self, parts: Cut, whole: Procedure, spans: dict[Node, Span], operator: Callable[[Table, Seam], Operator],
         engine: Callable[[Operator], Engine], across: Callable[[frozenset[str]], Fused | None] | None = None,
     ) -> None:  # fmt: skip
-        """`across` gives the program as it is cut where these tensors are heads, if it is cut otherwise there."""
+        """`across(heads)` gives the program cut differently for the case that these tensors are heads, or None."""
         seams = tuple(Seam(table, seen=_masks(table), spans=spans) for table in parts.tables)
         self.operators = tuple(operator(seam.table, seam) for seam in seams)
         self._providers = tuple(tuple(_providers(table, spans)) for table in parts.tables)
@@ -81,7 +81,7 @@ class Fused:
     def run_in(
         self, environment: Environment, weigh: Weigh | None = None, heads: Mapping[str, Linear] | None = None
     ) -> dict[str, Tensor]:
-        """The same, from what is bound by name."""
+        """The outputs, from values that are bound by name."""
         refuse_transforms()
         if heads and torch.compiler.is_compiling():
             environment, heads = formed(environment, heads), None
@@ -97,7 +97,7 @@ class Fused:
 
     @property
     def _waits(self) -> bool:
-        """Whether weights are waited for on another device than the CPU, which a graph that is being captured cannot."""
+        """Whether to wait for weights on a device other than the CPU; impossible while a CUDA graph is being captured."""
         return any(operator.ahead for operator in self.operators) and not torch.cuda.is_current_stream_capturing()
 
     def _through(self, environment: Environment, weights: Weights, heads: Mapping[str, Linear]) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ class Fused:
         return self.operators[at].run(inner, expected)
 
     def headed(self, at: int) -> Headed:
-        """What runs a table some of whose scores come from heads."""
+        """Runs a table some of whose scores are made by heads."""
         if at not in self._headed:
             axes = {(str(entry.kind), entry.name): entry.axes for entry in self.bound if entry.kind in ("tensor", "param")}
             axes |= {("tensor", name): order for name, order in self._inner.items()}
@@ -132,12 +132,12 @@ class Fused:
         return self._headed[at]
 
     def _seam_of(self, at: int, table: Table) -> Seam:
-        """The seam of a table, as it is or changed."""
+        """The seam of a table, or of one with changed statistics."""
         seam = self._seams[at]
         return seam if table is seam.table else Seam(table, seen=_masks(table), spans=self._spans)
 
     def _engine_of(self, at: int, table: Table) -> Engine:
-        """What computes with blocks of a table, or of a part of it."""
+        """The engine that computes blocks of a table, or of a shard of it."""
         seam = self._seams[at]
         return self._engine(self.operators[at] if table is seam.table else self._operator(table, seam))
 
@@ -147,11 +147,11 @@ class Fused:
         return frozenset(streams.union(*({read.name for read in p.reads} for p in self._providers[at])))
 
     def given_heads(self, values: Sequence[Value | Linear]) -> dict[str, Linear]:
-        """The heads among what is bound."""
+        """The heads among the bound values."""
         return {entry.name: value for entry, value in zip(self.bound, values, strict=True) if isinstance(value, Linear)}
 
     def environment(self, values: Sequence[Value | Linear]) -> Environment:
-        """What is bound, by name; heads only tell their extents."""
+        """The bound values by name; of heads, only the extents enter."""
         tensors: dict[str, Tensor] = {}
         params: dict[str, Tensor] = {}
         sizes: dict[str, int] = {}
@@ -176,12 +176,12 @@ class Fused:
 
 
 def formed(environment: Environment, heads: Mapping[str, Linear]) -> Environment:
-    """The same with the scores of heads as tensors."""
+    """The environment with the scores of heads computed as tensors."""
     return environment.having({name: head.logits() for name, head in heads.items()}) if heads else environment
 
 
 def turned(whole: Procedure, parts: Iterable[Procedure]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The outputs whose dimensions a part has in another order than the whole, with that of the whole."""
+    """The outputs whose dimensions have another order in a part than in the whole, with the order in the whole."""
     for part in parts:
         for name, value in part.outputs.items():
             if name in whole.outputs and value.axes != whole.outputs[name].axes:
@@ -189,7 +189,7 @@ def turned(whole: Procedure, parts: Iterable[Procedure]) -> Iterator[tuple[str, 
 
 
 def _providers(table: Table, spans: dict[Node, Span]) -> Iterator[Provider]:
-    """In the order in which they are needed."""
+    """The providers of a table, in the order in which they are needed."""
     entries = {stream.name: (stream.source, stream.leaf) for stream in table.streams if stream.provider not in DIRECT}
     entries |= {entry.name: (entry.node, entry.leaf) for entry in table.computed}
     for name in table.order:
@@ -204,7 +204,7 @@ def _masks(table: Table) -> dict[str, Node]:
 
 
 def _joined(procedures: Iterable[Procedure], made: frozenset[str]) -> Iterator[Bound]:
-    """What any of the procedures needs from the caller, once; extents of axes that are made inside are worked out."""
+    """The bindings of all procedures, each once; extents of axes made inside are computed."""
     unique = {("like", ""): Bound("like", "", 0)}
     for procedure in procedures:
         for bound in procedure.bound:
