@@ -1,11 +1,11 @@
-"""Tables whose scores come from linear heads: block of rows by block of rows, so that the scores are never whole.
+"""Tables whose scores come from linear heads: block of rows by block of rows, so that the scores never exist as a whole.
 
-| schedule | when | products |
+| schedule | when | matrix products |
 |---|---|---|
-| gradients with the block | dL/d root is expected, and those roots are plain sums over the axes that blocks cut | 3 |
-| blocks made again | everything else: coupled rows, upstream gradients of each row, other gradients than expected | 4 |
+| gradients with each block | upstream gradients are expected, at roots that are plain sums over the axes that blocks cut | 3 |
+| blocks computed again in backward | otherwise: coupled rows, a gradient for each row, or one that was not expected | 4 |
 
-What happens to a block is in `passage`.
+`passage` has what happens to each block.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CPU_ROWS, DEVICE_ROWS = HEAD_ROWS["cpu"], HEAD_ROWS["other devices"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How rows are cut: the axes that are, and the rows of a block along them. `early`: gradients with the block."""
+    """How rows are cut: along `axes`, `rows` at a time. With `early`, gradients are formed along with each block."""
 
     axes: Axes
     rows: int
@@ -47,7 +47,7 @@ class Schedule:
 
 
 class Component:
-    """The streams and statistics of row axes that hang together; `axes` are those of every tensor and parameter."""
+    """Streams and statistics whose row axes are connected; `axes` has those of every tensor and parameter."""
 
     def __init__(
         self, table: Table, seam: Seam, providers: Sequence[Provider], engine: Engine, axes: Mapping[Key, Axes]
@@ -74,12 +74,12 @@ class Component:
 
     @property
     def is_moved(self) -> bool:
-        """Whether a gradient may reach it; what it never reaches is known before the gradients of others are formed."""
+        """Whether gradient may reach it. What gradient never reaches is computed before any gradient is formed."""
         return bool(self.streams or self.delivered)
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether the gradients of a part of the classes can be formed from the statistics and products in another order."""
+        """Whether gradients of a part of the classes can be formed from the statistics, with products in another order."""
         return not self.providers and is_smooth(self.table)
 
     def heads(self, heads: Mapping[str, Linear]) -> dict[str, Linear]:
@@ -87,14 +87,14 @@ class Component:
         return {name: head for name, head in heads.items() if name in self._read}
 
     def of_parts(self) -> Sharded:
-        """What forms gradients over a part of the classes, from the statistics of all."""
+        """The engine that forms gradients over a part of the classes, from the statistics of all."""
         if None not in self._sharded:
             compiled = self.engine.compiled if isinstance(self.engine, Kernels) else None
             self._sharded[None] = Sharded(self.table, self._seam, None, compiled)
         return self._sharded[None]
 
     def engine_for(self, heads: Mapping[str, Linear]) -> Engine:
-        """What computes with blocks: of all classes, or of one rank's."""
+        """The engine that computes a block: over all classes, or over one rank's shard."""
         parts = [head.shard for head in heads.values() if head.shard is not None]
         if not parts:
             return self.engine
@@ -113,13 +113,13 @@ class Component:
                 yield name
 
     def free(self, heads: Iterable[str]) -> Axes:
-        """The row axes along which nothing is mixed, in the order of the dimensions of hidden states."""
+        """The row axes along which no row depends on another, in the order of the dimensions of the hidden states."""
         named = [axis for name in heads for axis in self.axes["tensor", name][:-1]]
         order = dict.fromkeys(axis for axis in (*named, *self.rows) if axis in self.rows)
         return tuple(axis for axis in order if axis not in self._whole)
 
     def inner(self, axes: Axes, sizes: Mapping[str, int]) -> int:
-        """The rows of a block of one entry along each of these axes."""
+        """The rows of the smallest block, one entry along each of these axes."""
         return max(1, prod(sizes[axis] for axis in self.rows if axis not in axes))
 
 
@@ -146,20 +146,20 @@ class Headed:
         self._needed = None if mask is None else Executable(emit({"needed": mask}))
 
     def takes(self, heads: Iterable[str]) -> bool:
-        """Whether the class axis of the table is that of all these heads."""
+        """Whether all these heads have the class axis of the table."""
         return all(self.axes["tensor", name][-1] == self.table.axis for name in heads)
 
     def run(
         self, environment: Environment, heads: Mapping[str, Linear], weights: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        """The roots of the table; `weights` are the dL/d root that are expected."""
+        """The roots of the table; `weights` are the upstream gradients expected at them."""
         call, inputs = self.passage(environment, heads, weights)
         return self.named(Rooted.apply(call, tuple(inputs), *inputs.values()))  # type: ignore[no-untyped-call]
 
     def passage(
         self, environment: Environment, heads: Mapping[str, Linear], weights: Mapping[str, float]
     ) -> tuple[Passage, dict[Key, Tensor]]:
-        """One call that has not begun, and what a gradient may be asked for."""
+        """A call that has not started yet, and the inputs that may be asked for a gradient."""
         if 0 < sum(head.shard is not None for head in heads.values()) < len(heads):
             raise fail("E723", "one head is split over ranks and another is whole", help="split both over the same ranks")
         inputs = dict(_inputs(environment, heads)) if torch.is_grad_enabled() else {}
@@ -185,11 +185,11 @@ class Headed:
 
     @property
     def is_hopeful(self) -> bool:
-        """Whether other gradients than expected never came."""
+        """Whether every upstream gradient so far was the expected one."""
         return self._hopeful
 
     def give_up_hope(self) -> None:
-        """Other gradients than expected came: those of the next calls are not formed early."""
+        """Stops forming gradients early, after an upstream gradient that was not the expected one."""
         self._hopeful = False
 
     # -------------------------------------------------------------------------------------- schedule
@@ -198,7 +198,7 @@ class Headed:
         self, component: Component, sizes: Mapping[str, int], heads: Mapping[str, Linear], keys: Iterable[Key],
         expected: Iterable[str],
     ) -> Schedule:  # fmt: skip
-        """Blocks within the budget, with gradients where nothing more needs to be known for those."""
+        """Blocks within the memory budget; with gradients where a block alone has all that these need."""
         if not heads:
             return Schedule((), 1, early=False)
         free = component.free(heads)
@@ -215,7 +215,7 @@ class Headed:
     # -------------------------------------------------------------------------------------- rows that count
 
     def needed(self, known: Environment) -> tuple[Tensor, Axes] | None:
-        """A mask of the rows that count, with its axes; None where all may."""
+        """A mask of the rows that count, with its axes; None where all of them may."""
         if self._needed is None or any(name not in known.tensors for name in self._needed.procedure.names("tensor")):
             return None
         return known.run(self._needed)["needed"]
@@ -232,12 +232,12 @@ def _most_rows(component: Component, sizes: Mapping[str, int], heads: Mapping[st
 
 
 def _widening(head: Linear) -> int:
-    """Bytes by which what the gradient of the weight is added up in, where there are several blocks, is larger than it."""
+    """By how many bytes the accumulator for the gradient of the weight exceeds that gradient, given several blocks."""
     return head.weight.numel() * max(0, 4 - head.dtype.itemsize)
 
 
 def _inputs(environment: Environment, heads: Mapping[str, Linear]) -> Iterator[tuple[Key, Tensor]]:
-    """What a gradient may be asked for."""
+    """The inputs that may be asked for a gradient."""
     for name, head in heads.items():
         yield from (((name, key), x) for key, x in head.parts.items() if x.requires_grad)
     for kind, held in (("tensor", environment.tensors), ("param", environment.params)):

@@ -1,4 +1,4 @@
-"""The calls of one kernel on one batch: what its slots point to, and its results as tensors of the table."""
+"""Calls of one kernel on one batch: the memory that its slots point to, and its results as tensors of the table."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Given:
-    """What the calls of a kernel are given: streams and arguments, each with its axes, extents, and statistics so far.
+    """The inputs of a kernel's calls: streams and row values, each with its axes, extents, and the statistics so far.
 
-    `double` says that loops over classes are in double precision; row values always are.
+    With `double`, loops over classes run in double precision; row values always do.
     """
 
     streams: dict[str, tuple[Tensor, Axes]]
@@ -42,9 +42,9 @@ class Given:
 
 @dataclass
 class Written:
-    """What a call writes, by stream and statistic; `columns` are sums over rows in double precision.
+    """The results of a call, by stream and statistic.
 
-    `regular` are the flags of regular rows.
+    `columns` are sums over rows, in double precision; `regular` the flags of regular rows.
     """
 
     statistics: dict[str, Tensor] = field(default_factory=dict)
@@ -54,18 +54,18 @@ class Written:
 
 
 def _awaited(argument: Argument) -> Iterator[str]:
-    """The statistics that a row value is made of."""
+    """The statistics from which a row value is computed."""
     return (part.name for part in walk(argument.value) if isinstance(part, Input) and part.name.startswith("@"))
 
 
 class KernelCalls:
-    """One kernel ready to be called.
+    """One kernel, ready to be called.
 
-    Statistics are in double precision, with the axes of their rows in alphabetical order, as in the table.
+    Statistics are in double precision, with their row axes in alphabetical order, as in the table.
     """
 
     def __init__(self, kernel: Kernel, number: int) -> None:
-        """`number` tells the kernels of one table apart."""
+        """`number` distinguishes the kernels of one table."""
         self.kernel = kernel
         self.flags = f"@regular {number}"
         self._forms = {stream.name: StreamForm(axes_of(stream), kernel) for stream in kernel.streams}
@@ -87,14 +87,14 @@ class KernelCalls:
     # -------------------------------------------------------------------------------------- calls
 
     def given(self, known: Environment) -> Given:
-        """What all functions read."""
+        """The inputs that all functions of the kernel read."""
         streams = {stream.name: self._stream(stream, known) for stream in self.kernel.streams}
         arguments = (self._arguments if self._awaited <= known.tensors.keys() else self._first(known)).run(known)
         kept = {name: tensor for name, tensor in known.tensors.items() if name in self._statistics}
         return Given(streams, arguments, known.sizes, known.like.dtype == torch.float64, kept, device=known.like.device)
 
     def _first(self, known: Environment) -> Arguments:
-        """Without those that only gradients read, and that are made of statistics of later kernels."""
+        """The inputs without row values that only gradients read and that need statistics of later kernels."""
         if self._early is None:
             there = [each for each in self.kernel.arguments if set(_awaited(each)) <= known.tensors.keys()]
             self._early = Arguments(there)
@@ -105,13 +105,13 @@ class KernelCalls:
         return self._delivered(self.call("statistics", given, ()))
 
     def visit(self, given: Given, wanted: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The statistics, and the gradients of the wanted streams for the weights that are among the tensors."""
+        """The statistics, and the gradients of the wanted streams for the weights among the tensors."""
         wants = self.wants(wanted)
         written = self.call("visit" if wants else "statistics", given, wants)
         return self._delivered(written), dict(self._gradients(written, given))
 
     def gradient(self, given: Given, wanted: frozenset[str]) -> dict[str, Tensor]:
-        """The gradients of the wanted streams from the statistics and their weights."""
+        """The gradients of the wanted streams, from the statistics and their coefficients."""
         wants = self.wants(wanted)
         if not wants or not any(name in self.named for name in given.weights):
             return {}
@@ -121,7 +121,7 @@ class KernelCalls:
         return tuple(name for name in self._reached if name in wanted)
 
     def call(self, function: Function, given: Given, wants: tuple[str, ...]) -> Written:
-        """Runs a function over all rows."""
+        """Runs a function of the kernel over all rows."""
         layout = self._layout(function, given, wants)
         written = Written()
         tensors = [self._tensor(place, given, written) for place in layout.places]
@@ -129,7 +129,7 @@ class KernelCalls:
         return written
 
     def _layout(self, function: Function, given: Given, wants: tuple[str, ...]) -> Layout:
-        """What calls of a function with tensors of the same form have in common."""
+        """Whatever calls of a function with tensors of the same form have in common."""
         forms = [(x.dtype, x.stride()) for held in (given.streams, given.arguments) for x, _ in held.values()]
         key = (function, wants, given.double, *[given.sizes[axis] for axis in self.axes], *forms)
         found = self._layouts.get(key)
@@ -157,13 +157,13 @@ class KernelCalls:
     def built(
         self, function: Function, real: Literal["float", "double"], types: Mapping[str, str], wants: Sequence[str]
     ) -> Built:
-        """A function of the kernel, compiled."""
+        """A function of the kernel, compiled on first use."""
         return Native(self.kernel, function, real, types, wants)
 
     # -------------------------------------------------------------------------------------- what is read
 
     def _stream(self, stream: Stream, known: Environment) -> tuple[Tensor, Axes]:
-        """Its tensor with row axes in the order of the kernel, those that it lacks left out, and the class axis last."""
+        """Its tensor with the row axes in the kernel's order, without those that it lacks, and the class axis last."""
         tensor = _tensor_of(stream, known)
         if tensor.dtype not in TYPES:
             tensor = tensor.to(torch.int64)
@@ -176,7 +176,7 @@ class KernelCalls:
     # -------------------------------------------------------------------------------------- slots
 
     def _place(self, slot: Slot, given: Given) -> Place:
-        """The form of what a slot points to."""
+        """The form of the memory that a slot points to."""
         name, sizes = slot.name, given.sizes
         strides, dtype, axes = None, torch.float64, self.kernel.rows
         match slot.kind:
@@ -202,12 +202,12 @@ class KernelCalls:
         return tuple(tensor.stride(axes.index(axis)) if axis in axes else 0 for axis in self.kernel.rows)
 
     def axes_kept(self, statistic: Statistic) -> Axes:
-        """The axes of a statistic as the kernel keeps it."""
+        """The axes of a statistic in the kernel's own order."""
         point = self.extra.get(statistic.name)
         return (*self.kernel.rows, *(point.extra if point else ()))
 
     def _tensor(self, place: Place, given: Given, written: Written) -> Tensor:
-        """What a slot points to in one call."""
+        """The tensor that a slot points to in one call."""
         name = place.slot.name
         match place.slot.kind:
             case "stream":
@@ -237,7 +237,7 @@ class KernelCalls:
         return written.gradients[name]
 
     def _statistic(self, place: Place, given: Given, written: Written) -> Tensor:
-        """Where a statistic is written, or read when it is known."""
+        """The tensor into which a statistic is written, or from which it is read once it is known."""
         name = place.slot.name
         known = given.statistics.get(f"@{name}")
         if known is not None:
@@ -255,7 +255,7 @@ class KernelCalls:
         return found if written.regular is None else {**found, self.flags: written.regular}
 
     def _gradients(self, written: Written, given: Given) -> Iterator[tuple[str, Tensor]]:
-        """Gradients with the dimensions of their streams, summed over the rows that a stream lacks."""
+        """Gradients with the dimensions of their streams, summed over the row axes that a stream lacks."""
         for name, gradient in written.gradients.items():
             form = self._forms[name]
             if form.lacking:

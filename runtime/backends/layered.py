@@ -1,4 +1,4 @@
-"""Programs over matrices of all pairs that heads make: table after table along one axis of a matrix or the other."""
+"""Programs over matrices of all pairs that heads make: one table after another, along one axis of a matrix or the other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lossc.runtime.linear import Linear
 
 
 class Layered(Fused):
-    """A program that is cut `across`: what one table delivers, later ones read; some roots are sums of others."""
+    """A program that is cut along both axes: later tables read values of earlier ones, and some roots are sums of others."""
 
     def __init__(
         self, parts: Cut, whole: Procedure, spans: dict[Node, Span], operator: Callable[[Table, Seam], Operator],
@@ -63,7 +63,7 @@ class Layered(Fused):
         self, step: int, following: Sequence[int | Executable], environment: Environment, weights: Weights,
         heads: Mapping[str, Linear],
     ) -> dict[str, Tensor] | None:  # fmt: skip
-        """The roots of a table and of the one that follows, where these go through a matrix and its transpose together."""
+        """The roots of a table and of the next one, where these read a matrix and its transpose and can share one pass."""
         numbers = [step, *(other for other in following if isinstance(other, int))]
         ways = [way for at in numbers for way in self._way(at, weights, heads)]
         if len(ways) < 2:
@@ -74,7 +74,7 @@ class Layered(Fused):
         return together(there, back, environment) or together(back, there, environment)
 
     def _way(self, at: int, weights: Weights, heads: Mapping[str, Linear]) -> Iterator[Way]:
-        """A table over one matrix alone, no root of which another table reads."""
+        """A table over one matrix only, none of whose roots another table reads."""
         names = [name for name in heads if name in self._reads(at)]
         roots = self._seams[at].procedure.outputs.keys()
         if len(names) == 1 and not roots & self._leaves.keys() and self.headed(at).takes(names):
@@ -82,7 +82,7 @@ class Layered(Fused):
             yield Way(self.headed(at), names[0], heads[names[0]], expected)
 
     def _added(self, found: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """The roots, from those that they are sums of."""
+        """The roots, some as sums of others."""
         parts = {made for names in self._sums.values() for made in names}
         yield from ((name, value) for name, value in found.items() if name not in parts)
         for name, made in self._sums.items():
@@ -93,13 +93,13 @@ class Layered(Fused):
 
 
 class Paired:
-    """A program without class axes: as the reference runs it, but where a matrix of all pairs is made by a head."""
+    """A program without class axes. It runs on the reference, except where a head makes a matrix of all pairs."""
 
     heads = True
     native: frozenset[str] = frozenset()
 
     def __init__(self, whole: Procedure, fused: Callable[[], Fused]) -> None:
-        """`fused` makes what takes heads, when there is one."""
+        """`fused` makes the program that accepts heads; it is called when the first head comes."""
         self.bound: tuple[Bound, ...] = whole.bound
         self._whole = Executable(whole)
         self._make = fused

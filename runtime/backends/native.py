@@ -1,4 +1,4 @@
-"""A compiled kernel function and how it is called: data pointers, strides, extents, threads."""
+"""A compiled kernel function and its calling convention: data pointers, strides, extents, threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STREAMING_BYTES = 8 << 20
 
 
 class _Call(ctypes.Structure):
-    """`call_t` of the prelude."""
+    """The struct `call_t` of the C prelude."""
 
     _fields_ = (
         ("rows", ctypes.c_int64), ("classes", ctypes.c_int64), ("dimensions", ctypes.c_int64), ("threads", ctypes.c_int64),
@@ -44,7 +44,7 @@ Strides: TypeAlias = "tuple[tuple[int, ...] | None, ...]"
 
 
 class Frame(NamedTuple):
-    """The rows of a call: their number, and their axes as C has them, with the strides of operands."""
+    """The rows of a call: how many there are, and their axes as the C code sees them, with the strides of all operands."""
 
     rows: int
     dimensions: int
@@ -60,7 +60,7 @@ def _framed(extents: tuple[int, ...], strides: Strides) -> Frame:
 
 
 class Native:
-    """One function of one kernel for streams of given types, built on first use."""
+    """One function of one kernel for given storage types of its streams, built on first use."""
 
     def __init__(
         self, kernel: Kernel, function: Function, real: Literal["float", "double"], types: Mapping[str, str],
@@ -77,7 +77,7 @@ class Native:
     def run(
         self, extents: tuple[int, ...], classes: int, tensors: Sequence[Tensor], strides: Strides, bytes_written: int
     ) -> None:
-        """Runs over all rows; what slots point to in the order of the source's."""
+        """Runs over all rows; `tensors` and `strides` are those of the slots, in the order of the source."""
         frame = self._frame(extents, strides)
         threads = min(torch.get_num_threads(), 1 + frame.rows * classes // WORTH_A_THREAD)
         scratch = self._scratch(classes)
@@ -90,7 +90,7 @@ class Native:
         self._function(ctypes.byref(call))
 
     def _frame(self, extents: tuple[int, ...], strides: Strides) -> Frame:
-        """What calls over these rows have in common."""
+        """Whatever calls over these rows have in common."""
         found = self._frames.get((extents, strides))
         if found is None:
             if len(self._frames) >= MOST:
@@ -99,14 +99,14 @@ class Native:
         return found
 
     def _scratch(self, classes: int) -> int:
-        """Bytes that each thread needs: values kept for each class, sums of gradients without rows."""
+        """Bytes of scratch memory for each thread: values kept for each class, and sums of gradients without row axes."""
         padded = (classes + 15) // 16 * 16
         size = padded * (self.source.held * self._real + len(self.source.columns) * 8)
         return size + 256 if size else 0
 
 
 def merged(extents: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """Row axes that every operand goes through as one are one axis: its extents, and the strides operand by operand."""
+    """Row axes that are contiguous in every operand, merged into one: extents, and strides for each operand."""
     kept: list[int] = []
     columns: list[list[int]] = []
     for at, extent in enumerate(extents):

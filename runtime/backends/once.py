@@ -1,4 +1,4 @@
-"""Gradients in closed form can be taken once; second derivatives are refused by name."""
+"""Gradients in closed form are differentiable only once; second derivatives are refused with E720."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lossc.runtime.messages import fail
 
 
 def refusal() -> LosscError:
-    """What is raised for a derivative of a derivative, and under the transforms of `torch.func`."""
+    """The error for a derivative of a derivative, and for calls under a transform of `torch.func`."""
     return fail(
         "E720", "this backend gives first derivatives only, and not under `torch.func`",
         help='for second derivatives and `torch.func` load the objective with `backend="reference"`',
@@ -21,18 +21,18 @@ def refusal() -> LosscError:
 
 
 def transforming() -> bool:
-    """Whether a transform of `torch.func` is at work."""
+    """Whether a transform of `torch.func` is active."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def refuse_transforms() -> None:
-    """E720 under a transform of `torch.func`."""
+    """Raises E720 under a transform of `torch.func`."""
     if transforming():
         raise refusal()
 
 
 def once(gradients: Iterable[Tensor | None], *sources: Tensor | None) -> list[Tensor | None]:
-    """The gradients, which depend on the sources and raise where they are differentiated again."""
+    """The gradients, attached to the sources so that differentiating them again raises E720."""
     if not torch.is_grad_enabled():
         return list(gradients)
     moving = [source for source in sources if source is not None and source.is_floating_point()]
@@ -40,7 +40,7 @@ def once(gradients: Iterable[Tensor | None], *sources: Tensor | None) -> list[Te
 
 
 def apart(values: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The values as different tensors: equal roots are worked out once."""
+    """The values as distinct tensors; equal roots are computed once and would be one tensor."""
     there: set[int] = set()
     for value in values:
         yield value.clone() if id(value) in there else value

@@ -1,8 +1,9 @@
-"""Kernels as torch operators, so that `torch.compile` takes an objective as one graph with the kernels in it.
+"""Kernels as torch operators, so that `torch.compile` captures an objective as one graph with the kernels in it.
 
-For each kernel there is a family `lossc::row_KEY` (the statistics of all rows) and `lossc::row_KEY_gradient`, KEY being a
-hash of what the kernel computes. The first is differentiable through the second; that one is not, and says so. Where dL/d root
-is expected the first forms the gradients too, in one visit of each row, and the second delivers them if that comes.
+Each kernel has a pair of operators, `lossc::row_KEY` (the statistics of all rows) and `lossc::row_KEY_gradient`, where
+KEY is a hash of what the kernel computes. The first is differentiable through the second; the second is not, and says
+so. Where upstream gradients are expected, the first also forms the gradients, in one visit of each row, and the second
+returns these if the expected ones come.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _REGISTERED: dict[str, RowOperators] = {}
 
 
 def row_operators(calls: KernelCalls) -> RowOperators:
-    """The operators of a kernel; those share them that are equal in their names too, by which they are given what they read."""
+    """The operators of a kernel.
+
+    Kernels share operators if they compute the same and use the same names for their inputs.
+    """
     key = _key(calls)
     if key not in _REGISTERED:
         _REGISTERED[key] = RowOperators(calls, key)
@@ -59,11 +63,11 @@ def _key(calls: KernelCalls) -> str:
 
 
 class RowOperators:
-    """The two operators of one kernel, over lists in the order of its streams, arguments and statistics.
+    """The two operators of one kernel, over lists in the order of its streams, row values and statistics.
 
-    `extents` are those of the row axes, of the classes, and of further axes of labels. `expected` are dL/d root, of which
-    the seeds among the arguments are made, and `upstream` those that came. `moving` says of each stream whether its gradient
-    will be asked for, `wants` are the places of those of which it is.
+    `extents` are those of the row axes, of the classes, and of further axes of labels. `expected` are the upstream
+    gradients from which the seeds among the row values are made; `upstream` are those that came. `moving` says for each
+    stream whether its gradient may be asked for; `wants` are the positions of the streams for which it is.
     """
 
     def __init__(self, calls: KernelCalls, key: str) -> None:
@@ -88,7 +92,7 @@ class RowOperators:
         return streams, arguments, [given.sizes[axis] for axis in self.axes], given.double, expected, moving
 
     def run(self, given: Given, expected: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
-        """The statistics, by the names of their leaves and with the axes of the table, and the probe of what is expected."""
+        """The statistics, by the names of their leaves and with the axes of the table, and the probe of expected gradients."""
         *values, _, probe = self.forward(*self.given(given, expected))
         return {f"@{s.name}": value for s, value in zip(self.statistics, values, strict=True)}, probe
 
@@ -178,7 +182,7 @@ class RowOperators:
         return None if visit is None or upstream is None else self.expectation.answer(visit, _numbered(upstream))
 
     def _placed(self, gradient: Tensor | None, at: int, stream: Tensor) -> Tensor:
-        """A gradient with the dimensions that the operator's stream has."""
+        """A gradient with the dimensions of the operator's stream."""
         if gradient is None:
             return torch.zeros(stream.shape, dtype=stream.dtype)
         entry = self.calls.kernel.streams[at]
@@ -198,7 +202,7 @@ class RowOperators:
 
 
 def _over(argument: tuple[Tensor, tuple[str, ...]], axes: tuple[str, ...]) -> Tensor:
-    """An argument with its axes in this order."""
+    """A row value with its axes in this order."""
     tensor, have = argument
     return tensor.permute([have.index(axis) for axis in axes])
 

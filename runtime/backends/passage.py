@@ -1,8 +1,8 @@
 """One call of a table whose scores come from heads: what happens to each block of rows.
 
-A block gives its statistics; the seam turns those into one coefficient for each row and statistic, where it needs no other
-row at once, and else when all are known; the coefficients give dL/d scores of the block, and the products of the head take it
-to hidden states and weights.
+A block gives its statistics. The seam turns these into one coefficient for each row and statistic: at once where the
+coefficients need no other block, otherwise after all blocks. The coefficients give dL/d scores of the block, and the
+products of the head turn that into gradients of hidden states and weights.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Key = tuple[str, str]
 
 
 def row_bytes(heads: Mapping[str, Linear]) -> int:
-    """Of the scores of one row."""
+    """Bytes of the scores of one row."""
     return sum(head.dtype.itemsize * head.weight.shape[0] for head in heads.values())
 
 
 def narrowed(known: Environment, axes: Mapping[Key, Axes], block: Block) -> Environment:
-    """What is known of a block; tensors and parameters without `axes` have none that it cuts."""
+    """The environment of one block; tensors and parameters missing from `axes` have no axis that the block cuts."""
     tensors = {name: part(x, axes.get(("tensor", name), ()), block) for name, x in known.tensors.items()}
     params = {name: part(x, axes.get(("param", name), ()), block) for name, x in known.params.items()}
     sizes = {**known.sizes, **{axis: length for axis, (_, length) in block.items()}}
@@ -49,7 +49,7 @@ def narrowed(known: Environment, axes: Mapping[Key, Axes], block: Block) -> Envi
 
 
 class Passage:
-    """One call: what is known, the heads, and gradients that were formed with the statistics."""
+    """One call: its environment, its heads, and the gradients that were formed with the statistics."""
 
     def __init__(
         self, owner: Headed, known: Environment, heads: Mapping[str, Linear], keys: tuple[Key, ...],
@@ -64,11 +64,11 @@ class Passage:
 
     @property
     def moving(self) -> frozenset[str]:
-        """The roots that pass gradient."""
+        """The roots through which gradient flows."""
         return self.owner.moving
 
     def projection(self, name: str, *, fresh: bool = False) -> Projection:
-        """The products of a head; `fresh` ones have added nothing yet."""
+        """The products of a head; with `fresh`, nothing has been accumulated in it yet."""
         if fresh or name not in self._projections:
             self._projections[name] = Projection(self.heads[name], self.known.like)
         return self._projections[name]
@@ -95,14 +95,14 @@ class Passage:
 
     @property
     def is_early(self) -> bool:
-        """Whether gradients come with the blocks."""
+        """Whether gradients are formed along with the blocks."""
         return any(self._schedule(component, self.expected).early for component in self.owner.components)
 
     def _schedule(self, component: Component, expected: Mapping[str, float]) -> Schedule:
         return self.owner.schedule(component, self.known.sizes, component.heads(self.heads), self.keys, expected)
 
     def _keep(self, values: Mapping[str, Tensor], component: Component, block: Block, found: dict[str, Tensor]) -> None:
-        """The values of all rows."""
+        """Writes the values of a block into those of all rows."""
         for name, axes in component.values.items():
             if name in values and name not in found:
                 found[name] = values[name].new_empty([self.known.sizes[axis] for axis in axes])
@@ -110,7 +110,7 @@ class Passage:
                 part(found[name], axes, block).copy_(values[name])
 
     def _at_once(self, visit: Visit, total: Total) -> None:
-        """The gradients of a block from the dL/d root that are expected."""
+        """Adds the gradients of a block for the expected upstream gradients."""
         like = self.known.like.double()
         upstream = {name: like.new_tensor(weight) for name, weight in self.expected.items()}
         axis = self.owner.table.axis
@@ -121,7 +121,10 @@ class Passage:
     def coefficients(
         self, known: Environment, upstream: Mapping[str, Tensor], block: Block, total: Total
     ) -> dict[str, Tensor]:
-        """dL/d statistic and dL/d delivered value; what reaches rows otherwise is added to the total."""
+        """dL/d statistic and dL/d row value of a provider.
+
+        Gradients of inputs that appear in row values are added to `total`.
+        """
         streams = {key for component in self.owner.components for key in component.direct.values()}
         delivered = [f"@{name}" for component in self.owner.components for name in component.delivered]
         tensors = [name for kind, name in self.keys if kind == "tensor" and (kind, name) not in streams]
@@ -135,11 +138,11 @@ class Passage:
     # -------------------------------------------------------------------------------------- backward
 
     def backward(self, upstream: Mapping[str, Tensor]) -> dict[Key, Tensor]:
-        """The gradient of each input, in its type, from dL/d root."""
+        """The gradient of each input, in the type of that input, from dL/d root."""
         return self.in_types(self._gradients(upstream))
 
     def in_types(self, gradients: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
-        """Gradients in the types of their inputs, in the memory that they have."""
+        """The gradients converted to the types of their inputs, in place where possible."""
         return {key: rounded(value, self._type(key)) for key, value in gradients.items()}
 
     def _type(self, key: Key) -> torch.dtype:
@@ -194,7 +197,7 @@ class Visit:
             self._multiply(name)
 
     def _narrowed(self, known: Environment, block: Block) -> Environment:
-        """What is known of a block."""
+        """The environment of the block."""
         order: dict[Key, Axes] = {("tensor", name): axes for name, axes in self.axes.items()}
         return narrowed(known, {**self.call.owner.axes, **order}, block)
 
@@ -219,7 +222,7 @@ class Visit:
         return hidden.reshape(-1, hidden.shape[-1])
 
     def values(self) -> dict[str, Tensor]:
-        """Statistics and delivered values; they are known from then on."""
+        """Statistics and row values of providers; they are part of the environment from then on."""
         component = self.component
         found: dict[str, Tensor] = {}
         for provider in component.providers:
@@ -234,9 +237,9 @@ class Visit:
     # -------------------------------------------------------------------------------------- gradients
 
     def spread(self, weights: Mapping[str, Tensor], total: Total) -> None:
-        """Adds the gradients of a block to the total, from dL/d statistic and dL/d delivered value.
+        """Adds the gradients of a block to `total`, from dL/d statistic and dL/d row value of a provider.
 
-        Slice by slice the gradients of scores take their place.
+        Gradients of scores are computed slice by slice and overwrite the scores.
         """
         order = tuple(axis for axis in self.component.free(self.heads) if axis in self.cut)
         row = row_bytes(self.heads)
@@ -247,7 +250,7 @@ class Visit:
             total.settle(name, self)
 
     def _spread(self, weights: Mapping[str, Tensor], piece: Block, total: Total) -> None:
-        """The same for a piece of the block."""
+        """The same for one slice of the block."""
         component = self.component
         known, block = self._narrowed(self.known, piece), _inside(self.block, piece)
         given = {name: part(x, self.axes[f"@{name}"], piece) for name, x in weights.items() if self._counts(name, block)}
@@ -269,13 +272,13 @@ class Visit:
             self._replace(name, slope, piece)
 
     def _counts(self, name: str, block: Block) -> bool:
-        """Whether the gradient of a value is taken here: one that lacks an axis is made in every block along it."""
+        """Whether this block adds the gradient of a value: values without an axis that blocks cut are made in each block."""
         axes = self.axes.get(f"@{name}", ())
         first = axes or self.component is self.call.owner.components[0]
         return bool(first) and all(block[axis][0] == 0 for axis in self.cut if axis not in axes)
 
     def _replace(self, name: str, slope: Tensor | None, piece: Block) -> None:
-        """Puts dL/d product where the scores were."""
+        """Overwrites the scores with dL/d product."""
         scores = part(self.scores[name], self.axes[name], piece)
         if slope is None:
             scores.zero_()
@@ -284,7 +287,7 @@ class Visit:
 
 
 def _inside(outer: Block, inner: Block) -> Block:
-    """A block of a block, as a block of the whole."""
+    """A block within a block, as a block of the whole."""
     starts = {axis: start for axis, (start, _) in outer.items()}
     return {**outer, **{axis: (starts.get(axis, 0) + start, length) for axis, (start, length) in inner.items()}}
 
@@ -292,7 +295,7 @@ def _inside(outer: Block, inner: Block) -> Block:
 def _through(
     providers: Sequence[Provider], known: Environment, slopes: Mapping[str, Tensor]
 ) -> Iterator[tuple[Key, Tensor]]:
-    """The gradient of what providers read, from that of what they deliver."""
+    """The gradients of what providers read, from those of what they deliver."""
     sums: dict[Key, Tensor] = {("tensor", f"@{name}"): value for name, value in slopes.items()}
     for provider in reversed(providers):
         gradient = sums.get(("tensor", f"@{provider.name}"))
@@ -304,10 +307,10 @@ def _through(
 
 
 class Total:
-    """Gradients while blocks are added to them; `whole` where there is one block."""
+    """Gradients while blocks are added to them; `whole` means that there is only one block."""
 
     def __init__(self, call: Passage, *, whole: bool, heads: Iterable[str] | None = None) -> None:
-        """`heads` are those whose parts are added up, all unless it is given."""
+        """`heads` are those for which gradients are accumulated; all of them by default."""
         self.call = call
         self.sums: dict[Key, Tensor] = {}
         self.parts: dict[str, dict[str, Tensor]] = {}
@@ -316,7 +319,7 @@ class Total:
             self.parts[name] = call.projection(name, fresh=True).start(wanted, whole=whole)
 
     def add(self, key: Key, gradient: Tensor, block: Block) -> None:
-        """Adds dL/d tensor over a block, if it is asked for."""
+        """Adds the dL/d tensor of a block, if that gradient is asked for."""
         if key in self.call.keys:
             part(self._sum(key), self.call.owner.axes[key], block).add_(gradient)
 
@@ -328,7 +331,7 @@ class Total:
         return self.sums[key]
 
     def settle(self, name: str, visit: Visit) -> None:
-        """Takes dL/d scores of a block, which stand in their place, to the parts of a head."""
+        """Multiplies dL/d scores of a block, which have overwritten the scores, into the gradients of a head."""
         hidden, parts = visit.hidden(name), self.parts[name]
         if not parts:
             return
@@ -349,7 +352,7 @@ class Total:
 
 
 class Rootable(Protocol):
-    """A call: its roots, of which those that are `moving` pass gradient, and dL/d input by key from dL/d root."""
+    """A call with its roots, of which gradient flows through those in `moving`, and dL/d input by key from dL/d root."""
 
     @property
     def moving(self) -> frozenset[str]: ...
@@ -360,7 +363,7 @@ class Rootable(Protocol):
 
 
 class Rooted(torch.autograd.Function):
-    """The roots of a call as functions of its inputs, which its `keys` name in their order."""
+    """The roots of a call as an autograd function of its inputs, which `keys` names in order."""
 
     @staticmethod
     def forward(ctx: Any, call: Rootable, keys: tuple[Any, ...], *inputs: Tensor) -> tuple[Tensor, ...]:

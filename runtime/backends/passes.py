@@ -1,4 +1,4 @@
-"""Passes over the class axis, one block of rows after another: those that give statistics, the one that gives gradients."""
+"""Passes over the class axis, one block of rows after another: statistic passes, and gradient passes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ Axes = tuple[str, ...]
 
 @dataclass
 class Call:
-    """What one call knows, without graph.
+    """The environment of one call, outside autograd.
 
-    `gradient`: whether a gradient may be asked for; `exact`: whether entries may be infinite or NaN; `rows` of a block.
+    `gradient` says whether a gradient may be asked for, `exact` whether entries may be infinite or NaN; `rows` is the
+    size of a block.
     """
 
     tensors: dict[str, Tensor]
@@ -38,18 +39,18 @@ class Call:
         return Environment(self.tensors, self.params, self.sizes, self.like)
 
     def buffers(self) -> Buffers | None:
-        """Memory that the values of a pass share; elsewhere torch has its own."""
+        """Buffers shared by the values of a pass; None off the CPU, where torch's own allocator serves."""
         like = self.like
         return Buffers(like.dtype) if like.device.type == "cpu" and not torch.compiler.is_compiling() else None
 
     def empty(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """A tensor of undefined content, on the CPU from the pool."""
+        """An uninitialized tensor; on the CPU from the pool."""
         if self.like.device.type == "cpu" and not torch.compiler.is_compiling():
             return POOL.empty(shape, dtype)
         return torch.empty(shape, dtype=dtype, device=self.like.device)
 
     def bound(self, program: BlockProgram, block: Block) -> list[Any]:
-        """What a program is given of a block."""
+        """The arguments of a program for a block."""
         values: list[Any] = []
         for entry in program.bound:
             if entry.kind == "like":
@@ -66,7 +67,7 @@ class Call:
 
 
 class StatisticPass:
-    """One pass that gives statistics."""
+    """One pass that computes statistics."""
 
     def __init__(self, sweep: Sweep, table: Table) -> None:
         self.cut = sweep.cut
@@ -74,7 +75,7 @@ class StatisticPass:
         self.statistics = {s.name: s for s in table.statistics if s.name in sweep.procedure.outputs}
 
     def run(self, call: Call) -> dict[str, Tensor]:
-        """The statistics of all rows, by the names of their leaves; of no rows there is no block."""
+        """The statistics of all rows, by the names of their leaves; empty tensors where there are no rows."""
         buffers = call.buffers()
         found: dict[str, Tensor] = {}
         for block in cut(self.cut, call.sizes, call.rows):
@@ -92,7 +93,7 @@ class StatisticPass:
 
 @dataclass(frozen=True)
 class Source:
-    """A differentiable stream: the name under which it is known, the axes of its dimensions, whether it is a parameter."""
+    """A differentiable stream: its name, the axes of its dimensions, whether it is a parameter."""
 
     stream: str
     name: str
@@ -104,14 +105,14 @@ class Source:
 
 
 class Target:
-    """The gradient of one stream while it is formed.
+    """The gradient of one stream while it is accumulated.
 
-    Where a pass writes every entry `once` it has the type of the stream; else blocks are added up, from 0, in the type of
-    the computation.
+    Where one pass writes every entry exactly once, it has the type of the stream; otherwise blocks are added up from 0
+    in the type of the computation.
     """
 
     def __init__(self, source: Source, call: Call, passes: list[Axes]) -> None:
-        """`passes` are the axes along which each pass that reaches the stream cuts its rows."""
+        """`passes` has, for each pass that reaches the stream, the axes along which the pass cuts its rows."""
         tensor = source.of(call.tensors, call.params)
         self.axes = source.axes
         self.dtype = tensor.dtype
@@ -122,7 +123,7 @@ class Target:
             self.value = torch.zeros(tensor.shape, dtype=call.like.dtype, device=tensor.device)
 
     def add(self, dense: list[Tensor], picked: list[tuple[Tensor, Tensor]], block: Block, dim: int) -> None:
-        """Adds values over a block, and values at classes; all in the dimensions of the stream."""
+        """Adds values over a block, and values at classes, all in the dimensions of the stream."""
         place = part(self.value, self.axes, block)
         if not self.once:
             for value in dense:
@@ -141,7 +142,7 @@ class Target:
 
 
 def _total(dense: list[Tensor], picked: list[tuple[Tensor, Tensor]], place: Tensor) -> Tensor:
-    """The sum over a block in the type of the computation."""
+    """The sum over a block, in the type of the computation."""
     dtype = dense[0].dtype if dense else picked[0][0].dtype
     total = torch.zeros(place.shape, dtype=dtype, device=place.device)
     for value in dense:
@@ -150,7 +151,7 @@ def _total(dense: list[Tensor], picked: list[tuple[Tensor, Tensor]], place: Tens
 
 
 class GradientPass:
-    """The pass that gives gradients."""
+    """One pass that computes gradients."""
 
     def __init__(self, sweep: GradientSweep, table: Table) -> None:
         self.cut = sweep.cut
@@ -170,7 +171,7 @@ class GradientPass:
                 self._add(targets[stream], entries, outputs, call, block)
 
     def _into(self, targets: Mapping[str, Target], block: Block) -> Any:
-        """Where the first value of a stream that is written once may be put straight away."""
+        """The memory into which the first value of a stream that is written once may go directly."""
         for stream, entries in self.streams.items():
             target, first = targets[stream], entries[0]
             if target.once and first.at is None and self.program.axes[first.output] == target.axes:
@@ -193,8 +194,10 @@ class GradientPass:
     def _picked(
         self, value: tuple[Tensor, Axes], at: tuple[Tensor, Axes], target: Target, call: Call, block: Block
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Values with the classes at which they are added, the axes that the stream lacks side by side; a class beyond the
-        last makes the row NaN."""
+        """Values with the classes at which they are added, flattened over the axes that the stream lacks.
+
+        A class that is out of range makes the row NaN.
+        """
         rows = tuple(axis for axis in target.axes if axis != self.axis)
         every = dict.fromkeys((*rows, *value[1], *at[1]))
         axes = (*rows, *(axis for axis in every if axis not in rows))
@@ -208,7 +211,7 @@ class GradientPass:
 
 
 def arranged(tensor: Tensor, have: Axes, want: Axes) -> Tensor:
-    """The tensor with the dimensions `want`; those that it lacks have extent 1."""
+    """The tensor with the dimensions `want`; those that it lacks get extent 1."""
     tensor = tensor.permute([have.index(axis) for axis in want if axis in have])
     for at, axis in enumerate(want):
         if axis not in have:
@@ -217,7 +220,7 @@ def arranged(tensor: Tensor, have: Axes, want: Axes) -> Tensor:
 
 
 def reduced(tensor: Tensor, have: Axes, want: Axes) -> Tensor:
-    """The sum over the axes that are not wanted, with the dimensions `want`."""
+    """The sum over all axes outside `want`, with the dimensions `want`."""
     extra = [at for at, axis in enumerate(have) if axis not in want]
     return (
         arranged(tensor.sum(extra), tuple(a for a in have if a in want), want)

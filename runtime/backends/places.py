@@ -1,4 +1,4 @@
-"""What calls of a kernel with tensors of the same form have in common, worked out once: where each slot points, and how."""
+"""Whatever calls of a kernel with tensors of the same form have in common, computed once: where each slot points, and how."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Axes = tuple[str, ...]
 
 
 class Built(Protocol):
-    """One function of a kernel for streams of given types: the slots of its data, and a run over all rows."""
+    """One function of a kernel for given storage types: the slots of its data, and a run over all rows."""
 
     @property
     def slots(self) -> tuple[Slot, ...]: ...
@@ -28,7 +28,7 @@ class Built(Protocol):
 
 
 class StreamForm:
-    """The dimensions of a stream: `axes` as the kernel goes through them, without the places `lacking` among its rows."""
+    """The dimensions of a stream: `axes` in the kernel's order, without the row axes at the positions `lacking`."""
 
     def __init__(self, have: Axes, kernel: Kernel) -> None:
         """`have` are the axes of its tensor."""
@@ -48,7 +48,7 @@ class StreamForm:
 
 
 class Place(NamedTuple):
-    """The form of what a slot points to; `strides` of its row axes where a row has its own entries."""
+    """The form of the memory that a slot points to; `strides` of the row axes, where rows have their own entries."""
 
     slot: Slot
     strides: tuple[int, ...] | None
@@ -58,9 +58,7 @@ class Place(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A function with the places of its slots and their strides, the extents of rows and classes, and the bytes of its
-    gradients.
-    """
+    """A function with the places and strides of its slots, the extents of rows and classes, and the bytes of its gradients."""
 
     native: Built
     places: tuple[Place, ...]
@@ -71,7 +69,7 @@ class Layout(NamedTuple):
 
 
 def in_form(tensor: Tensor, have: Axes, place: Place, sizes: Mapping[str, int]) -> Tensor:
-    """A tensor over these axes as a place has it: its axes in order, its type, without gaps."""
+    """A tensor in the form of a place: axes in order, of its type, contiguous."""
     if have != place.axes:
         tensor = shaped(tensor, have, place.axes, sizes)
     if tensor.dtype != place.dtype:
