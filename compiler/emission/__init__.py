@@ -8,7 +8,7 @@ names of the roots. A root may come with a mask outside of which it is not seen.
 | `procedure` | the emitted program as data: slots, instructions, outputs |
 | `prepare`, `centre`, `polynomial`, `restrict` | the graph in a form that computes safely: centred logits, … |
 | `emitter` | nodes to instructions, under a guard |
-| `guards`, `masks`, `facts`, `untaken` | which entries are seen, and what must be finite where they are not |
+| `guards`, `bounds`, `masks`, `facts`, `untaken` | which entries are seen, and what must be finite where they are not |
 | `builder`, `extents` | appends instructions, aligned by axes; the extents of axes made inside |
 | `arithmetic`, `reduce`, `along`, `calls`, `leaves` | the rules of single families of nodes |
 | `opaque`, `nested`, `folds` | models, gradients, searches and folds: procedures inside a procedure |

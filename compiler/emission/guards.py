@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from lossc.compiler.core import Axes, Map, Node
+from lossc.compiler.emission.bounds import Bounds, bound_of, conditions, shifted, tightened
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,39 @@ def renamed(guard: Guard, old: str, new: str) -> Guard:
 
 
 def ahead(guard: Guard, axis: str, amount: int | None, where: Node | None = None, by: Node | None = None) -> Guard:
-    return (Ahead(guard, axis, amount, where, by),) if axis in axes_of(guard) else guard
+    if axis not in axes_of(guard):
+        return guard
+    return _shifted(guard, axis, amount) if amount is not None and where is None and by is None else (
+        Ahead(guard, axis, amount, where, by),
+    )  # fmt: skip
+
+
+def _shifted(guard: Guard, axis: str, amount: int) -> Guard:
+    """Shifts by whole amounts, in one order: their bounds together, and by axes how far the rest of the guard is shifted."""
+    within: Bounds = {}
+    rest: Guard = ()
+    for condition in guard:
+        if bound := bound_of(condition):
+            within = tightened(within, *bound)
+        else:
+            rest = (*rest, condition)
+    inner, amounts = _moved(rest)
+    amounts[axis] = amounts.get(axis, 0) + amount
+    for along, by in sorted(amounts.items()):
+        inner = (Ahead(inner, along, by),) if by and along in axes_of(inner) else inner
+    return (*inner, *conditions(shifted(within, axis, amount)))
+
+
+def _moved(guard: Guard) -> tuple[Guard, dict[str, int]]:
+    """What stands below shifts by whole amounts, and their amounts by axis."""
+    amounts: dict[str, int] = {}
+    while len(guard) == 1 and isinstance(guard[0], Ahead):
+        outer = guard[0]
+        if outer.amount is None or outer.where is not None or outer.by is not None:
+            break
+        amounts[outer.axis] = amounts.get(outer.axis, 0) + outer.amount
+        guard = outer.guard
+    return guard, amounts
 
 
 def unlifted(guard: Guard, axis: str | None) -> Guard:

@@ -83,3 +83,35 @@ minimize
     z = torch.arange(1.0, 7.0).double().reshape(1, 3, 2)
     found = lossc.loads(text).double()(z=z, y=torch.tensor([[1, -1, 0]])).loss
     torch.testing.assert_close(found, torch.tensor(102.0).double())
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+@pytest.mark.parametrize("steps", [(1, -2), (-2, 1), (2, 1, -4), (-1, -1, 3)])
+def test_shifts_of_shifts_see_what_they_read(steps: tuple[int, ...], backend: str) -> None:
+    """What comes to no place of the result is NaN, and so is its logarithm; a mask hides further ones."""
+    n, expression, places = 6, "log(x)", list(range(6))
+    for step in steps:
+        expression = f"shift[t]({expression}, {step}, fill = 0)"
+        places = [places[at - step] if 0 <= at - step < n else -1 for at in range(n)]
+    hidden = 3
+    read = [place for at, place in enumerate(places) if place >= 0 and at != hidden]
+    x = torch.tensor([[place + 1.0 if place in read else nan for place in range(n)]]).double().requires_grad_()
+    mask = torch.arange(n)[None] != hidden
+    objective = lossc.loads(f"{DECLARATIONS}\nminimize\n  s : sum[b, t where m]({expression})\n", backend=backend).double()
+    loss = objective(x=x, m=mask).loss
+    (gradient,) = torch.autograd.grad(loss, x)
+    torch.testing.assert_close(loss, torch.tensor(read).add(1.0).log().sum().double(), rtol=1e-6, atol=0)
+    assert gradient[0].tolist() == pytest.approx([1 / (place + 1) if place in read else 0 for place in range(n)])
+
+
+def test_a_stencil_of_a_stencil_is_not_written_out_path_by_path() -> None:
+    """Eight erosions of an image: 4^8 paths, and as many guards as there are distances."""
+    cross = f"min(x, {', '.join(f'shift[{axis}](x, {n}, fill = inf)' for axis in 'tu' for n in (1, -1))})"
+    eroded = "x"
+    for _ in range(8):
+        eroded = f"erode({eroded})"
+    text = f"axis b : batch\ninput x : real[b, t, u]\nterm erode(x : real[t, u]) -> real[t, u] = {cross}\n"
+    x = torch.zeros(1, 9, 9)
+    x[0, 0, 0] = -1
+    loss = lossc.loads(f"{text}minimize\n  s : sum[b, t, u]({eroded})\n", backend="reference")(x=x).loss
+    assert float(loss) == -sum(1 for t in range(9) for u in range(9) if t + u <= 8)
