@@ -1,8 +1,8 @@
-"""Large blocks of memory that are used again when the tensor that held them is gone.
+"""Large blocks of memory, used again once the tensor that held them is gone.
 
-The default allocator gives a large tensor fresh pages each time, and the system maps them one by one: writing a gradient
-into them costs several times what it costs into memory that is there. Nothing of malloc is changed; only what lossc makes
-itself comes from here.
+The default allocator gives a large tensor fresh pages each time, which the system maps one by one: writing a gradient
+into them costs several times as much as writing into memory in use. malloc itself is left alone; only tensors that
+lossc allocates come from here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAGE = 2 << 20
 
 
 class Pool:
-    """`empty` gives tensors; the memory of one that dies is given to the next of that size."""
+    """`empty` allocates tensors; the memory of a tensor that dies goes to the next one of the same size."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Pool:
         self._most = 0
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """A tensor of undefined content."""
+        """An uninitialized tensor."""
         size = prod(shape) * dtype.itemsize
         if size < SMALLEST or not hasattr(mmap, "MAP_PRIVATE"):
             return torch.empty(tuple(shape), dtype=dtype)
@@ -48,14 +48,14 @@ class Pool:
         return tensor
 
     def over(self, tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """A tensor of the same shape and a narrower type in the same memory, from its start; None where that is not ours."""
+        """A tensor of the same shape and a narrower type at the start of the same memory; None if the pool does not own it."""
         view = self._views.get(tensor.data_ptr())
         if view is None or dtype.itemsize > tensor.dtype.itemsize:
             return None
         return torch.frombuffer(view, dtype=dtype, count=tensor.numel()).view(tensor.shape)
 
     def trim(self, tensor: Tensor) -> None:
-        """Gives the pages of its block that lie beyond a tensor back to the system; with the next use they are mapped anew."""
+        """Returns the pages of a block beyond its tensor to the system; they are mapped anew with the next use."""
         view = self._views.get(tensor.data_ptr())
         start = -(-tensor.numel() * tensor.element_size() // PAGE) * PAGE
         if view is not None and start < view.nbytes and hasattr(mmap, "MADV_DONTNEED"):
@@ -64,7 +64,7 @@ class Pool:
             block.madvise(mmap.MADV_DONTNEED, start, view.nbytes - start)
 
     def release(self) -> None:
-        """Gives memory that no tensor holds back to the system."""
+        """Returns all memory that no tensor holds to the system."""
         with self._lock:
             self._collect()
             self._free.clear()
@@ -83,14 +83,14 @@ class Pool:
             return found
 
     def _collect(self) -> None:
-        """Blocks whose tensors died since; they are noted without a lock, since that may happen at any moment."""
+        """Takes back the blocks of tensors that died; finalizers only record these, since they may run at any moment."""
         while self._returned:
             block = self._returned.popleft()
             self._in_use -= len(block)
             self._free.append(block)
 
     def _trim(self) -> None:
-        """No more is held than was in use at once before."""
+        """Frees blocks until no more is held than was in use at once before."""
         while self._free and self._in_use + sum(map(len, self._free)) > self._most:
             self._free.pop(0)
 
@@ -107,5 +107,5 @@ POOL = Pool()
 
 
 def empty_on(device: torch.device, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A tensor of undefined content, on the CPU from the pool."""
+    """An uninitialized tensor; on the CPU from the pool."""
     return POOL.empty(shape, dtype) if device.type == "cpu" else torch.empty(tuple(shape), dtype=dtype, device=device)

@@ -1,9 +1,9 @@
-"""Probes: zeros that an operator of a compiled graph delivers, to be told dL/d root and to find its gradients again.
+"""Probes: zeros returned by an operator of a compiled graph, by which backward learns dL/d root and finds the gradients.
 
-The graph adds a probe to the roots. Since d root / d probe = 1, autograd gives dL/d root as the gradient of the probe.
+The graph adds a probe to the roots. Since d root / d probe = 1, the gradient of the probe is dL/d root.
 
-What a visit forms is kept under its probe, as long as the memory of that lives. It is no output of the operator: what an
-operator delivers must not share memory with what it is given, so that backward would have to copy it.
+The gradients that a visit forms are kept under its probe for as long as the probe's memory lives. They cannot be
+outputs of the operator: an output must not share memory with an input, so backward would have to copy them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MEMORY: WeakValueDictionary[int, _Memory] = WeakValueDictionary()
 
 
 def probe(visit: Visit) -> Tensor:
-    """A zero for each root of which something is expected, under which the visit is kept."""
+    """A zero for each root for which an upstream gradient is expected; the visit is kept under it."""
     if not visit.expected:
         return torch.empty(0, dtype=torch.float64)
     memory = _Memory(8 * len(visit.expected))
@@ -38,6 +38,6 @@ def probe(visit: Visit) -> Tensor:
 
 
 def kept(tensor: Tensor) -> Visit | None:
-    """What is kept under a probe; nothing under a copy of one."""
+    """The visit kept under a probe; None for a copy of a probe."""
     memory = _MEMORY.get(tensor.data_ptr())
     return None if memory is None else memory.visit

@@ -1,4 +1,4 @@
-"""The products of a linear head, block of rows by block of rows, and those of its gradient."""
+"""The matrix products of a linear head and of its gradient, block of rows by block of rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ KEPT = 0.9
 
 
 class Projection:
-    """One head during one call, without graph. Rows are those of `hidden`, flattened.
+    """One head during one call, outside autograd. Rows are those of `hidden`, flattened.
 
-    Gradients are added up in at least single precision: a 16-bit product of each block, rounded once, then summed.
+    Gradients accumulate in at least single precision: 16-bit products of a block are rounded once, then summed.
     """
 
     def __init__(self, head: Linear, like: Tensor) -> None:
@@ -40,7 +40,7 @@ class Projection:
     # -------------------------------------------------------------------------------------- scores
 
     def scores(self, hidden: Tensor, rows: Tensor | None) -> Tensor:
-        """The scores of a block, [rows, classes]; those of rows that are not among `rows` are 0."""
+        """The scores of a block, [rows, classes]; 0 for rows that are not among `rows`."""
         scores = self._taken(hidden.shape[0])
         if rows is None:
             return self._product(hidden, scores)
@@ -48,7 +48,7 @@ class Projection:
         return spread(scores, rows)
 
     def _taken(self, rows: int) -> Tensor:
-        """Memory for a block, the same for each."""
+        """Memory for a block, the same for every block."""
         if self._memory is None or self._memory.shape[0] < rows:
             self._memory = empty_on(self.weight.device, (rows, self.classes), self.dtype)
         return self._memory[:rows]
@@ -65,7 +65,7 @@ class Projection:
     # -------------------------------------------------------------------------------------- gradients
 
     def start(self, wanted: frozenset[str], *, whole: bool) -> dict[str, Tensor]:
-        """What the gradients of the wanted parts are added up in; a `whole` head has one block and needs no wider type."""
+        """Accumulators for the gradients of the wanted parts; a `whole` head has one block and needs no wider type."""
         shapes = {name: part.shape for name, part in self.head.parts.items() if name in wanted}
         types = {"hidden": self.dtype, "weight": self.dtype if whole else self._wide}
         device = self.weight.device
@@ -82,16 +82,17 @@ class Projection:
         return dict(total)
 
     def uncapped(self, slope: Tensor, scores: Tensor) -> Tensor:
-        """dL/d product from dL/d score, in its place."""
+        """dL/d product from dL/d score, in place."""
         cap = self.head.softcap
         return slope if cap is None else slope.mul_(1 - (scores / cap).square_())
 
     def add(
         self, total: Mapping[str, Tensor], hidden: Tensor, slope: Tensor, place: Tensor | None, rows: Tensor | None
     ) -> None:
-        """Adds what a block contributes: its hidden states, and dL/d product.
+        """Adds the contribution of a block, from its hidden states and dL/d product.
 
-        `place` is where the gradient of the block's hidden states goes; `rows` are those that count. `slope` is used up.
+        The gradient of the block's hidden states is written to `place`; `rows` are the rows that count. `slope` is
+        overwritten.
         """
         if rows is not None:
             hidden, slope = hidden[rows], gathered(slope, rows)
@@ -138,7 +139,7 @@ class Projection:
 
 
 def needed_rows(mask: Tensor | None) -> Tensor | None:
-    """The places of the rows that count; None where nearly all do."""
+    """The positions of the rows that count; None where nearly all do."""
     if mask is None:
         return None
     rows = mask.flatten().nonzero().flatten()
@@ -146,14 +147,14 @@ def needed_rows(mask: Tensor | None) -> Tensor | None:
 
 
 def gathered(block: Tensor, rows: Tensor) -> Tensor:
-    """The rows of a block, in ascending order, moved to its start: a view of it, slice by slice."""
+    """The rows of a block, in ascending order, moved to its start slice by slice; a view of the block."""
     for start, some in _slices(block, rows):
         block[start : start + some.numel()] = block[some]
     return block[: rows.numel()]
 
 
 def spread(block: Tensor, rows: Tensor) -> Tensor:
-    """The block whose first rows are moved to where `rows` says, in ascending order; all others are 0."""
+    """The block with its first rows moved to the positions `rows`, in ascending order, and all others 0."""
     for start, some in reversed(list(_slices(block, rows))):
         block[some] = block[start : start + some.numel()].clone()
     unread = torch.ones(block.shape[0], dtype=torch.bool, device=rows.device)
@@ -163,7 +164,7 @@ def spread(block: Tensor, rows: Tensor) -> Tensor:
 
 
 def _slices(block: Tensor, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Some of the rows at a time, with the place of the first among them: no row moves past one of another slice."""
+    """Slices of the rows with the position of each, such that no row moves beyond a row of another slice."""
     step = max(1, SLICE_BYTES // max(1, block.shape[1] * block.element_size()))
     for start in range(0, rows.numel(), step):
         yield start, rows[start : start + step]

@@ -1,7 +1,8 @@
-"""Streams and row values that a torch operation delivers, such as sorted or summed-up logits.
+"""Streams and row values that are computed by PyTorch operations, such as sorted logits or their cumulative sums.
 
-Nothing of the operation is kept for the backward pass, which runs it again, as one of which only those entries are seen that
-gradient arrives at: what the others are made of is unseen, even if it is garbage on which the operation has no finite slope.
+Nothing is saved for the backward pass, which runs the operation again. That second run sees only the entries at which
+gradient arrives: garbage in the other entries, for which the operation may have no finite slope, stays without
+influence.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Provider:
         self.reads = tuple(Read(entry.kind == "param", entry.name) for entry in entries)
 
     def run(self, environment: Environment) -> Tensor:
-        """Its value."""
+        """The value, with gradient."""
         if not torch.is_grad_enabled() or (torch.compiler.is_compiling() and not _traces()):
             return self.value(environment)
         values = [read.of(environment) for read in self.reads]
@@ -61,13 +62,13 @@ class Provider:
         return provided
 
     def value(self, environment: Environment) -> Tensor:
-        """Its value, by the operation itself."""
+        """The value, computed by the operation itself."""
         return self._run(self.executable, environment)
 
     def of(
         self, values: Sequence[Tensor], sizes: dict[str, int], like: Tensor, upstream: Tensor | None = None
     ) -> Tensor:  # fmt: skip
-        """Its value from what it reads; with the gradient that arrives at it, to be differentiated."""
+        """The value, from the values read; with `upstream`, in the form that is differentiated for that upstream gradient."""
         tensors = {read.name: value for read, value in zip(self.reads, values, strict=True) if not read.param}
         params = {read.name: value for read, value in zip(self.reads, values, strict=True) if read.param}
         if upstream is None:
@@ -79,7 +80,7 @@ class Provider:
         return shaped(value, have, self.axes, environment.sizes)
 
     def slopes(self, environment: Environment, upstream: Tensor) -> Iterator[tuple[Read, Tensor]]:
-        """The gradient of each tensor and parameter that it reads, from that of its value."""
+        """The gradient of each tensor and parameter read, from the upstream gradient of the value."""
         values = [read.of(environment) for read in self.reads]
         needed = [value.is_floating_point() for value in values]
         found = self.differentiated(values, needed, dict(environment.sizes), environment.like, upstream)
@@ -88,7 +89,7 @@ class Provider:
     def differentiated(
         self, values: Sequence[Tensor], needed: Sequence[bool], sizes: dict[str, int], like: Tensor, upstream: Tensor
     ) -> list[Tensor | None]:  # fmt: skip
-        """The gradient of each value that is needed: none where the operation only orders or compares it."""
+        """The gradient of each value in `needed`; None where the operation only sorts or compares by it."""
         if torch.compiler.is_compiling():
             return self._traced(values, needed, sizes, like, upstream)
         with torch.enable_grad():
@@ -103,7 +104,7 @@ class Provider:
     def _traced(
         self, values: Sequence[Tensor], needed: Sequence[bool], sizes: dict[str, int], like: Tensor, upstream: Tensor
     ) -> list[Tensor | None]:  # fmt: skip
-        """The same by the one derivative inside a backward pass that a trace takes."""
+        """The same by `torch.func.vjp`, the form of derivative that can be traced inside a backward pass."""
 
         def of_needed(*moving: Tensor) -> Tensor:
             left = iter(moving)
@@ -122,7 +123,7 @@ def _traces() -> bool:
 
 
 class Provided(torch.autograd.Function):
-    """The value of a provider, which its backward pass works out anew."""
+    """The value of a provider as an autograd function, whose backward pass computes the value again."""
 
     @staticmethod
     def forward(ctx: Any, provider: Provider, sizes: dict[str, int], like: Tensor, *values: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The reference: an emitted procedure executed by torch, one operation after another.
+"""The reference backend: an emitted procedure, executed one PyTorch operation after another.
 
-Differentiable any number of times, in single or double precision, and traceable by `torch.compile`.
+It is differentiable any number of times, in single and double precision, and can be traced by `torch.compile`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Value: TypeAlias = "Tensor | int | Callable[..., Tensor] | tuple[tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """One instruction with its function looked up; `reads` are the places of arguments that are slots."""
+    """One instruction with its function looked up; `reads` has the positions of those arguments that are slots."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 
 class Executable:
-    """A procedure ready to run: `run` takes what is bound, in order, and returns the outputs by name."""
+    """A procedure ready to run: `run` takes the values listed in `bound`, in order, and returns the outputs by name."""
 
     native: frozenset[str] = frozenset()
     """The tensors that may be of another floating type than the computation."""
@@ -49,15 +49,15 @@ class Executable:
                               if isinstance(value.at, Slot))  # fmt: skip
 
     def run(self, values: Sequence[Value], weigh: object = None) -> dict[str, Tensor]:
-        """The outputs; a tensor that nothing reads any more is let go at once. Nothing is formed early: `weigh` is unused."""
+        """The outputs. A tensor is released after its last use. No gradient is formed early, so `weigh` is not used."""
         return self._differentiating(values) if self._differentiates else self._run(values)
 
     def _differentiating(self, values: Sequence[Value]) -> dict[str, Tensor]:
-        """The same of a program that takes gradients inside, at which the graph of a trace breaks."""
+        """The same for a procedure that takes gradients inside, where the graph of a trace has to break."""
         return outside_traces(self._differentiated, values)
 
     def _differentiated(self, values: Sequence[Value]) -> dict[str, Tensor]:
-        """It takes them wherever it is called, evaluation too."""
+        """Runs with autograd enabled, so that gradients are taken inside even during evaluation."""
         attached = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             outputs = self._run([v.clone() if isinstance(v, Tensor) and v.is_inference() else v for v in values])
@@ -86,7 +86,7 @@ def _step(instruction: Any, dead: tuple[int, ...]) -> Step:
 
 
 class Body:
-    """A procedure that an operation calls, with its variable and what it captured."""
+    """A procedure that an operation calls, as a function of its variables and captured values."""
 
     def __init__(self, procedure: Procedure) -> None:
         self._executable = Executable(procedure)
@@ -100,7 +100,10 @@ _ROOTS: Mapping[str, Any] = {"torch": torch, "operations": operations}
 
 
 def lookup(operation: str) -> Callable[..., Any]:
-    """The function that an instruction names: `torch.…` or `operations.…`."""
+    """The function that an instruction names: `torch.…` or `operations.…`.
+
+    Raises InternalError where there is none.
+    """
     head, *path = operation.split(".")
     found: Any = _ROOTS.get(head)
     for name in path:

@@ -1,4 +1,4 @@
-"""What no statistic table of a program delivers: denominators, counts, and values that have nothing to do with classes."""
+"""The values of a program outside its statistic tables: denominators, counts, and everything without a class axis."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lossc.runtime.backends.rows import Rows, outputs_of
 
 
 class Rest:
-    """Values that run as the reference does, or those that can in one program on rows and only the others so."""
+    """Values outside tables: those that one row program can compute do so, the others run on the reference."""
 
     def __init__(self, values: Mapping[str, Node], seen: Mapping[str, Node], spans: dict[Node, Span]) -> None:
-        """`seen` masks the entries of some values that count."""
+        """`seen` has masks of the entries that count, for some of the values."""
         self._all = Executable(emit(values, seen=seen, spans=spans))
         outputs = [each for each in outputs_of(self._all.procedure) if _is_on_rows(values[each.name], each)]
         names = {each.name for each in outputs}
@@ -30,16 +30,16 @@ class Rest:
 
     @property
     def procedure(self) -> Procedure:
-        """All values as the reference runs them."""
+        """All values, as the reference runs them."""
         return self._all.procedure
 
     def _agree(self, others: Executable) -> bool:
-        """Whether values have the same dimensions alone as together."""
+        """Whether these values have the same order of dimensions when they are emitted without the others."""
         outputs = others.procedure.outputs
         return all(outputs[name].axes == self.procedure.outputs[name].axes for name in outputs)
 
     def run(self, environment: Environment, *, compiled: bool) -> dict[str, Tensor]:
-        """All values; `compiled` allows programs on rows."""
+        """All values; `compiled` allows row programs."""
         found = self._rows.run(environment) if compiled and self._rows is not None else None
         if found is None:
             return self._all.run(environment.bind(self._all.bound))
@@ -47,7 +47,7 @@ class Rest:
 
 
 def _is_on_rows(value: Node, output: Output) -> bool:
-    """Whether a value is one of a program on rows: it has such a form, and no gradient is asked for."""
+    """Whether a row program can compute a value: it needs no gradient, and loops over rows can express it."""
     if differentiable(value):
         return False
     try:

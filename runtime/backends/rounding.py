@@ -1,4 +1,4 @@
-"""Accumulators that are rounded to a narrower type where they stand."""
+"""Rounding accumulators to a narrower type in place."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ PIECE_BYTES = 4 << 20
 def rounded(wide: Tensor, dtype: torch.dtype) -> Tensor:
     """The numbers of `wide` in another type, equal to `wide.to(dtype)`.
 
-    Of a narrower type they take the place of `wide`, from its start, if its memory is the pool's: nothing as large as the
-    gradient of a vocabulary's weights is made anew, and what is left over goes back. `wide` holds no numbers after that.
+    A narrower result takes the memory of `wide`, from its start, provided that the pool owns it: nothing as large as a
+    vocabulary's weight gradient is allocated anew, and the remaining pages are returned. The contents of `wide` are
+    lost.
     """
     if dtype == wide.dtype:
         return wide

@@ -1,4 +1,4 @@
-"""The row values that a kernel is given with each row."""
+"""The row values passed to a kernel with each row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STORAGE = {"number": torch.float64, "integer": torch.int64, "mask": torch.bool}
 
 
 class Arguments:
-    """The row values that a kernel is given: labels and masks as they are, the others worked out in double precision."""
+    """The row values passed to a kernel: labels and masks unchanged, the others computed in double precision."""
 
     def __init__(self, arguments: Sequence[Argument]) -> None:
         self._direct = {a.leaf.name: (a.value, a.type) for a in arguments

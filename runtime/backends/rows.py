@@ -1,4 +1,4 @@
-"""Programs on rows, compiled: what stands around the sweeps over classes costs one call instead of dozens of operations."""
+"""Compiled row programs: computation around the sweeps over classes costs one call instead of dozens of operations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REALS: dict[torch.dtype, Literal["float", "double"]] = {torch.float32: "float", 
 
 
 class Ready(NamedTuple):
-    """A program for tensors of given types, shapes and strides."""
+    """A row program for tensors of given types, shapes and strides."""
 
     function: Callable[..., int]
     extents: Any
@@ -38,7 +38,7 @@ class Ready(NamedTuple):
 
 
 class Rows:
-    """Values on rows; `run` gives them, or None where only torch can."""
+    """Values on rows; `run` returns them, or None where only PyTorch operations can compute them."""
 
     def __init__(self, values: Mapping[str, Node], outputs: Sequence[Output]) -> None:
         self._ready: dict[object, Ready | None] = {}
@@ -58,7 +58,7 @@ class Rows:
         return max((prod(sizes[axis] for axis in loop) for loop in self._program.loops), default=0) <= LARGEST
 
     def run(self, known: Environment, *, double: bool = False) -> dict[str, Tensor] | None:
-        """The values by name, in the type of the computation or in `double` precision; none of them carries a gradient."""
+        """The values by name, in the type of the computation or in `double` precision, without gradient."""
         if self._program is None or torch.compiler.is_compiling() or not known.like.is_cpu:
             return None
         tensors, params, sizes = known.tensors, known.params, known.sizes
@@ -95,7 +95,7 @@ class Rows:
 
 
 def _function(program: RowProgram, types: Sequence[torch.dtype], dtype: torch.dtype) -> Callable[..., int] | None:
-    """The program for readings of these types, built on first use; None where that cannot be."""
+    """The program for inputs of these types, built on first use; None where it cannot be built."""
     if any(each not in TYPES for each in types):
         return None
     try:
@@ -115,5 +115,5 @@ def _called(ready: Ready, read: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def outputs_of(procedure: Procedure) -> list[Output]:
-    """What a procedure delivers, as it does."""
+    """The outputs of a procedure, with their axes and types, as a row program has to deliver them."""
     return [Output(name, value.axes, value.type) for name, value in procedure.outputs.items()]

@@ -1,8 +1,8 @@
-"""The seam of a statistic table: values from statistics, and dL/d statistic from dL/d value, on rows.
+"""The seam of a statistic table: from statistics to values, and from dL/d value to dL/d statistic, on rows.
 
-What is vocabulary-sized has been reduced to statistics by somebody else. Here the table's row expressions are run as
-emitted procedures, and autograd differentiates them: a statistic is a leaf, and through the sensitivities of the table it
-also passes gradient to the row values that stand in its body.
+Everything vocabulary-sized has been reduced to statistics by then. The table's row expressions run as emitted
+procedures, which autograd differentiates. A statistic is a leaf of that graph; through the sensitivities of the table
+it also passes gradient to the row values that occur in its body.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Weigh = Callable[[Mapping[str, Tensor]], Weights]
 
 @dataclass(frozen=True)
 class Differentiable:
-    """Roots with the graph from `sources`: tensors and statistics by name, parameters as `(name,)`."""
+    """Roots attached by autograd to `sources`: tensors and statistics by name, parameters as `(name,)`."""
 
     values: dict[str, Tensor]
     sources: dict[Any, Tensor]
 
     def gradients(self, upstream: Mapping[str, Tensor]) -> Gradients:
-        """From dL/d root; any number of times."""
+        """The gradients for upstream gradients of the roots; may be called any number of times."""
         pairs = [(self.values[name], gradient) for name, gradient in upstream.items() if self.values[name].requires_grad]
         found: tuple[Tensor | None, ...] = (None,) * len(self.sources)
         if pairs:
@@ -56,8 +56,8 @@ class Differentiable:
 class Scalars:
     """Row values, differentiable.
 
-    Those that work entry by entry are attached to what they are made of by their slopes: where no gradient reaches a row
-    value none passes through it, though its slope be NaN there, as it is where a masked row holds garbage.
+    Elementwise row values are attached to their leaves by explicit slopes. Where no gradient reaches such a value none
+    passes through it, even if its slope is NaN, as it is where a masked row holds garbage.
     """
 
     def __init__(self, values: Mapping[str, Node]) -> None:
@@ -94,7 +94,7 @@ class Scalars:
 
 
 def _slopes_of(value: Node) -> dict[Input | Param, Node] | None:
-    """The derivative with respect to each differentiable leaf; None where the value does not work entry by entry."""
+    """The derivative with respect to each differentiable leaf; None where the value is not elementwise."""
     leaves = [node for node in walk(value) if isinstance(node, Input | Param) and differentiable_leaf(node)]
     try:
         return {leaf: derivative(value, leaf) for leaf in leaves}
@@ -104,7 +104,7 @@ def _slopes_of(value: Node) -> dict[Input | Param, Node] | None:
 
 @dataclass(frozen=True)
 class Stage:
-    """After sweep `level`: differentiable row values, and the statistics of the next sweep whose bodies hold them."""
+    """What comes after sweep `level`: differentiable row values, and the statistics of the next sweep that contain them."""
 
     scalars: Scalars
     sensitivities: Executable
@@ -113,9 +113,9 @@ class Stage:
 
 
 class Seam:
-    """The row expressions of one table, ready to run. `seen` masks the entries of some roots that count.
+    """The row expressions of one table, ready to run. `seen` has masks of the entries that count, for some roots.
 
-    `compiled` allows programs on rows for what needs no graph, on the CPU; they give the same in one call.
+    `compiled` allows row programs on the CPU where no autograd graph is needed; they compute the same in one call.
     """
 
     def __init__(
@@ -136,17 +136,17 @@ class Seam:
 
     @property
     def procedures(self) -> tuple[Procedure, ...]:
-        """All that is run, to know what must be given."""
+        """All procedures that may run, which tells the values that have to be bound."""
         inner = [part for stage in self.stages for part in (*stage.scalars.procedures, stage.sensitivities.procedure)]
         return (self.procedure, *inner)
 
     def values(self, environment: Environment) -> dict[str, Tensor]:
-        """Every root of the table; `environment` has the statistics."""
+        """Every root of the table, from an environment with the statistics."""
         executable = self.executable if torch.is_grad_enabled() else self._plain
         return executable.run(environment.bind(executable.bound))
 
     def final(self, environment: Environment) -> dict[str, Tensor]:
-        """Every root in the type of the computation, without graph."""
+        """Every root in the type of the computation, without gradient."""
         if torch.is_grad_enabled():
             with torch.no_grad():
                 return self.final(environment)
@@ -160,7 +160,7 @@ class Seam:
         return self.compiled and environment.like.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def differentiates(self, environment: Environment, tensors: Sequence[str], params: Sequence[str]) -> bool:
-        """Whether `gradients` needs no graph."""
+        """Whether `gradients` can do without autograd."""
         return self._on_rows(environment) and self._rows.differentiates(environment, tensors, params)
 
     def chained(self, environment: Environment) -> dict[str, Tensor]:
@@ -170,7 +170,7 @@ class Seam:
     def differentiable(
         self, environment: Environment, *, tensors: Iterable[str] = (), params: Iterable[str] = ()
     ) -> Differentiable:
-        """The roots as functions of statistics, and of these tensors and parameters as far as rows reach them."""
+        """The roots as functions of statistics, and of these tensors and parameters where they occur in row values."""
         with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
             leaves = {f"@{s.name}": environment.tensors[f"@{s.name}"] for s in self.leaves}
             held = {name: _leaf(environment.tensors[name]) for name in tensors}
@@ -183,7 +183,7 @@ class Seam:
         self, environment: Environment, upstream: Mapping[str, Tensor], *, tensors: Sequence[str] = (),
         params: Sequence[str] = (),
     ) -> Gradients:  # fmt: skip
-        """From dL/d root to dL/d statistic, and to these tensors and parameters as far as rows reach them."""
+        """dL/d statistic, and the gradients of these tensors and parameters through row values, from dL/d root."""
         found = self._rows.gradients(environment, upstream, tensors, params) if self._on_rows(environment) else None
         if found is not None:
             return found
@@ -191,7 +191,7 @@ class Seam:
         return self.differentiable(in_double(environment), tensors=tensors, params=params).gradients(exact)
 
     def _attached(self, environment: Environment) -> Environment:
-        """Statistics that pass gradient to the row values in their bodies, sweep after sweep."""
+        """The environment with statistics that pass gradient to the row values in their bodies, level by level."""
         for stage in self.stages:
             if not stage.receiving:
                 continue
@@ -211,12 +211,12 @@ class Seam:
 
 
 def _masks(roots: Mapping[str, Node], seen: Mapping[str, Node]) -> dict[str, str]:
-    """The masked roots, each with the root that is its mask."""
+    """The masked roots, each with the name of the root that is its mask."""
     return {name: f"{SEEN}{name}" for name in seen if f"{SEEN}{name}" in roots}
 
 
 def with_masks(roots: Mapping[str, Node], seen: Mapping[str, Node]) -> dict[str, Node]:
-    """The roots of a table whose `Seam` masks some of them."""
+    """The roots of a table for a `Seam` that masks some of them."""
     return {**roots, **{f"{SEEN}{name}": mask for name, mask in seen.items()}}
 
 
@@ -241,7 +241,7 @@ ON_ROWS = {"torch.log": "operations.row_log", "torch.exp": "operations.row_exp"}
 
 
 def _on_rows(procedure: Procedure) -> Procedure:
-    """The same by operations that are made for as many numbers as there are rows."""
+    """The procedure with operations that suit few numbers, since rows are few."""
     instructions = (replace(each, operation=ON_ROWS.get(each.operation, each.operation)) for each in procedure.instructions)
     return replace(procedure, instructions=tuple(instructions))
 
@@ -264,7 +264,7 @@ def _sorted(found: Mapping[Any, Tensor | None]) -> Gradients:
 
 
 class _Attached(torch.autograd.Function):
-    """A statistic as it is, whose gradient g also reaches a row value as g * slope; a gradient of 0 reaches nothing."""
+    """A statistic, unchanged, whose gradient g also reaches a row value as g * slope; where g is 0 nothing is passed."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, source: Tensor, slope: Tensor) -> Tensor:

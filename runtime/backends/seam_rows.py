@@ -1,4 +1,4 @@
-"""The seam of a table as compiled programs on rows: its values from statistics, and dL/d statistic from dL/d value."""
+"""The seam of a table as compiled row programs: statistics to values, and dL/d value to dL/d statistic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UPSTREAM = "@upstream "
 
 @dataclass(frozen=True)
 class Gradients:
-    """dL/d statistic by its name in the table, and dL/d tensor and parameter that stand on rows."""
+    """dL/d statistic by name in the table, and the gradients of tensors and parameters that occur in row values."""
 
     statistics: dict[str, Tensor]
     tensors: dict[str, Tensor]
@@ -28,7 +28,7 @@ class Gradients:
 
 
 class SeamRows:
-    """Programs for the roots of a table; `statistics` are those to which gradient passes."""
+    """Row programs for the roots of a table; `statistics` are those through which gradient flows."""
 
     def __init__(
         self, table: Table, roots: Mapping[str, Node], procedure: Procedure, statistics: Sequence[Statistic]
@@ -41,20 +41,20 @@ class SeamRows:
         self._programs: dict[tuple[tuple[str, ...], ...], Rows | None] = {}
 
     def values(self, known: Environment) -> dict[str, Tensor] | None:
-        """Every root, in the type of the computation."""
+        """Every root, in the type of the computation; None where no row program serves."""
         if self._values is None:
             self._values = Rows(self._roots, self._outputs)
         return self._values.run(known)
 
     def differentiates(self, known: Environment, tensors: Sequence[str], params: Sequence[str]) -> bool:
-        """Whether gradients can be had, whichever roots they come from."""
+        """Whether gradients can be computed, from whichever roots they come."""
         program = self._program(tuple(self._roots), tensors, params)
         return program is not None and program.serves(known.sizes)
 
     def gradients(
         self, known: Environment, upstream: Mapping[str, Tensor], tensors: Sequence[str], params: Sequence[str]
     ) -> Gradients | None:
-        """From dL/d root to dL/d statistic in double precision, and to these tensors and parameters."""
+        """dL/d statistic in double precision, and the gradients of these tensors and parameters, from dL/d root."""
         given = {f"{UPSTREAM}{name}": gradient for name, gradient in upstream.items()}
         program = self._program(tuple(upstream), tensors, params)
         found = None if program is None else program.run(known.having(given), double=True)
@@ -103,7 +103,7 @@ class SeamRows:
 
 
 def _links(table: Table) -> Iterator[tuple[Node, list[tuple[Node, Node]]]]:
-    """The row values in the bodies of each statistic, with what it changes with them."""
+    """For each statistic, the row values in its body and its derivatives with respect to these."""
     replacements: dict[Node, Node] = {}
     for scalar in table.scalars:
         replacements[scalar.leaf] = substitute(scalar.value, replacements)

@@ -1,4 +1,4 @@
-"""Compiled kernels for one rank's part of the classes: a kernel for what is merged after each sweep, one for gradients."""
+"""Compiled kernels for one rank's shard of the classes: one for each merge, and one for gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Calls = tuple[KernelCalls, ...]
 
 
 class ShardKernels:
-    """The kernels of a table made by `shard`; NoKernelError where there are none."""
+    """The kernels of a table made by `shard`.
+
+    Raises NoKernelError where there are none.
+    """
 
     def __init__(self, table: Table, calls: type[KernelCalls]) -> None:
         self._make = calls
@@ -32,15 +35,15 @@ class ShardKernels:
         return tuple(self._make(kernel, at) for at, kernel in enumerate(kernels(table)))
 
     def largest(self, level: int, step: int, known: Environment) -> dict[str, Tensor]:
-        """The largest entries among the classes of this rank in a step of a level, by the names of their leaves."""
+        """The largest entries among the classes of this rank, in one step of a level, by the names of their leaves."""
         return _run(self._largest[level][step], known)
 
     def sums(self, level: int, known: Environment) -> dict[str, Tensor]:
-        """What this rank adds to the sums of a level."""
+        """The contribution of this rank to the sums of a level."""
         return _run(self._sums[level], known)
 
     def irregular(self, known: Environment) -> dict[str, Tensor]:
-        """No row is known to be regular: what a rank sees of it says nothing of the others' entries."""
+        """Flags that declare no row regular, since a rank sees only a part of each row."""
         device = known.like.device
         return {
             name: torch.zeros([known.sizes[axis] for axis in rows], dtype=torch.bool, device=device)
@@ -48,7 +51,7 @@ class ShardKernels:
         }
 
     def gradients(self, known: Environment, weights: Mapping[str, Tensor], wanted: frozenset[str]) -> dict[str, Tensor]:
-        """The gradient of each wanted stream from dL/d statistic."""
+        """The gradient of each wanted stream, from dL/d statistic."""
         found: dict[str, Tensor] = {}
         for calls in self._gradient:
             for name, gradient in calls.gradient(replace(calls.given(known), weights=weights), wanted).items():

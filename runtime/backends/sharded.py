@@ -1,7 +1,7 @@
-"""Heads whose classes are split over ranks: statistics of each rank's part, merged after every sweep.
+"""Heads whose classes are split over ranks: each rank computes statistics of its shard, merged after every sweep.
 
-Two collectives a level, one of maxima and one of sums; dL/d scores stay where they are, and dL/d hidden states are summed
-over ranks once a call.
+There are two collectives for each level, a maximum and a sum. dL/d scores stay on their rank; dL/d hidden states are
+summed over ranks once a call.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from lossc.runtime.messages import fail
 
 
 class Sharded:
-    """An `Engine` for one rank's part of the classes: by compiled kernels where they can be had, else in closed form."""
+    """The `Engine` for one rank's shard of the classes: compiled kernels where they are available, else the closed form."""
 
     def __init__(self, whole: Table, seam: Seam, part: Shard | None, compiled: Compiled | None) -> None:
-        """`seam` is that of the whole table, and nothing of it is run here; `compiled` says how kernels are called.
+        """`seam` is that of the whole table, none of which runs here; `compiled` knows how kernels are called.
 
-        Without a `part` there is no rank, and the statistics of all classes are known beforehand.
+        Without a `part` there are no ranks, and the statistics of all classes are known in advance. Raises E723 for a
+        term that needs all classes in one place.
         """
         self._part = part
         self._compiled = compiled
@@ -60,14 +61,14 @@ class Sharded:
         self.axes |= {} if self._kernels is None else self._kernels.flags
 
     def _made(self, table: Table) -> ShardKernels | None:
-        """The kernels of this part, if there may be any."""
+        """The kernels of this shard; None where there are none."""
         try:
             return None if self._compiled is None else ShardKernels(table, self._compiled.calls)
         except NoKernelError:
             return None
 
     def _serving(self, known: Environment) -> ShardKernels | None:
-        """The kernels, where they may be had."""
+        """The kernels, where they can run."""
         return self._kernels if self._compiled is not None and self._compiled.serves(known.like.device) else None
 
     # -------------------------------------------------------------------------------------- the engine
@@ -83,7 +84,7 @@ class Sharded:
         return self._statistics(known, None)
 
     def _statistics(self, known: Environment, kernels: ShardKernels | None) -> dict[str, Tensor]:
-        """The same; those of kernels, and row values between them, are in double precision."""
+        """The same, with given kernels or without; with kernels, in double precision."""
         part = self._part
         assert part is not None
         call = self._placed(known, part.offset, part.classes, kernels)
@@ -105,7 +106,7 @@ class Sharded:
         return {name: value for name, value in call.tensors.items() if name not in known.tensors}
 
     def _placed(self, known: Environment, offset: int, classes: int, kernels: ShardKernels | None) -> Call:
-        """What is known, and where a part of the classes begins."""
+        """A call that also knows the first class of the shard and the number of all classes."""
         like = known.like if kernels is None else known.like.double()
         call = self._call(replace(known, like=like))
         call.tensors |= {"@offset": like.new_tensor(float(offset)), "@classes": like.new_tensor(float(classes))}
@@ -113,7 +114,7 @@ class Sharded:
         return call
 
     def beside(self, known: Environment, offset: int, classes: int) -> dict[str, Tensor]:
-        """What `gradients` of a part that begins at `offset` reads beside the statistics of all `classes`, which are known."""
+        """The values that `gradients` of a shard reads besides the statistics of all classes, which are known already."""
         kernels = self._serving(known)
         call = self._placed(known, offset, classes, kernels)
         for level in range(self._levels + 1):
@@ -123,7 +124,7 @@ class Sharded:
         return {name: value for name, value in call.tensors.items() if name not in known.tensors}
 
     def gradients(self, known: Environment, weights: Mapping[str, Tensor], wanted: frozenset[str]) -> dict[str, Tensor]:
-        """The gradients of this rank's part of the streams."""
+        """The gradients of this rank's shard of the streams."""
         call = self._call(known)
         kernels = self._serving(known)
         given = {}
@@ -142,7 +143,7 @@ class Sharded:
         return Call(dict(known.tensors), dict(known.params), known.sizes, known.like, True, rows, exact=True)
 
     def _places(self, call: Call) -> dict[str, Tensor]:
-        """Whether the label of a selection is one of this rank's."""
+        """Whether the label of a selection belongs to this rank."""
         found = call.environment.run(self._here)
         return {f"@here {name}": shaped(*value, self._named[name].rows, call.sizes) for name, value in found.items()}
 
@@ -171,7 +172,7 @@ class Sharded:
             call.tensors[name] = value > 0 if before.dtype == torch.bool else value.to(before.dtype)
 
     def _own(self, name: str, value: Tensor, call: Call) -> Tensor:
-        """What this rank adds: nothing at a label of another rank."""
+        """The contribution of this rank; zero at labels of other ranks."""
         value = value.to(call.like.dtype)
         here = call.tensors.get(f"@here {name[1:]}")
         return value if here is None else torch.where(here, value, 0.0)
@@ -195,7 +196,7 @@ def _sums(values: list[Tensor], part: Shard) -> list[Tensor]:
 
 
 def _largest(values: list[Tensor], part: Shard) -> list[Tensor]:
-    """The largest of each; NaN wherever one rank has it."""
+    """The largest values over ranks; NaN wherever one rank has NaN."""
     flat = torch.cat([value.reshape(-1) for value in values])
     wrong = flat.isnan()
     both = torch.cat([torch.where(wrong, torch.inf, flat), wrong.to(flat.dtype)])
@@ -216,7 +217,7 @@ def _unpacked(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
 
 
 def summed(head: Linear, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The gradients of the parts of a head; of those that all ranks share, the sum over ranks."""
+    """The gradients of the parts of a head; those of parts that all ranks share are summed over ranks."""
     if head.shard is None:
         return gradients
     shared = [name for name in ("hidden", "scale") if name in gradients]

@@ -1,4 +1,4 @@
-"""From C source to a loaded library, with the compiler of the system."""
+"""From C source to a loaded library, by the system's C compiler."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def compiler() -> Compiler:
 
 
 def _processor() -> str:
-    """What `-march=native` depends on."""
+    """The properties of the processor on which `-march=native` depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -70,7 +70,10 @@ def _processor() -> str:
 
 
 def load(text: str) -> ctypes.CDLL:
-    """The library of a source; ToolchainError where it cannot be built."""
+    """The loaded library of a source, built on first use.
+
+    Raises ToolchainError where it cannot be built.
+    """
     built = compiler()
     digest = hashlib.sha256("\0".join((text, built.identity, *PLAIN, repr(TUNED))).encode()).hexdigest()[:32]
     try:
@@ -81,7 +84,7 @@ def load(text: str) -> ctypes.CDLL:
 
 
 def _opened(path: Path, text: str) -> ctypes.CDLL:
-    """The library at a path; a file that is damaged is built once more."""
+    """The library at a path; a damaged file is built once more."""
     try:
         return ctypes.CDLL(str(path))
     except OSError:

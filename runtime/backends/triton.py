@@ -1,9 +1,9 @@
 """The backend `triton`: the kernels of statistic tables in Triton, on a GPU.
 
-Where the upstream gradient of a sum over rows is expected, one kernel gives statistics and gradients, and the second sweep
-over a row finds it in the cache; elsewhere they are one kernel each, and between them the seam runs in torch. Where there is
-no GPU the interpreter of Triton (`TRITON_INTERPRET=1`) runs the same kernels on tensors of the CPU, slowly, which is how they
-are tested.
+Where the upstream gradient of a sum over rows is expected, one kernel computes statistics and gradients, and its second
+sweep over a row finds the row in the cache. Otherwise these are two kernels, and between them the seam runs in PyTorch.
+Without a GPU, Triton's interpreter (`TRITON_INTERPRET=1`) runs the same kernels on CPU tensors, slowly; that is how
+they are tested.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def has_triton() -> bool:
 
 
 class TritonFunction:
-    """One function of one kernel for streams of given types; its file is built on first use, and kept."""
+    """One function of one kernel for given storage types of its streams; its file is built on first use, and kept."""
 
     def __init__(
         self, calls: KernelCalls, function: Function, real: str, types: Mapping[str, str], wants: Sequence[str]
@@ -94,7 +94,7 @@ class TritonFunction:
         return self._kernels[dimensions]
 
     def _configuration(self, classes: int, launch: Callable[[int, int], None]) -> tuple[int, int]:
-        """The fastest block and number of warps for so many classes, found out on first use."""
+        """The fastest block size and number of warps for a number of classes, measured on first use."""
         widest = 1 << max(4, (classes - 1).bit_length())
         if widest not in self._chosen:
             fitting = [(block, warps) for block, warps in CONFIGURATIONS
@@ -113,7 +113,7 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _time(run: Callable[[], None]) -> float:
-    """Milliseconds on the device; infinite where a configuration does not fit it."""
+    """Milliseconds on the device; infinite where the device cannot run a configuration."""
     try:
         run()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -133,7 +133,7 @@ def _pointer(tensor: Tensor) -> Tensor:
 
 @cache
 def _module(text: str) -> Any:
-    """The module of a generated file; Triton reads its functions from there."""
+    """The module of a generated file, from which Triton reads the source of its functions."""
     name = f"triton_{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
     def write(path: Path) -> None:
         path.write_text(text, encoding="utf-8")
@@ -157,14 +157,14 @@ class TritonCalls(KernelCalls):
 
 
 class TritonTable(Compiled):
-    """Runs one table; an `Operator`. What no kernel computes runs as `torch` does, and so does everything elsewhere."""
+    """Runs one table; an `Operator`. A table without kernels, and any call off the GPU, runs on the backend `torch`."""
 
     name = "triton"
     ahead = True
     calls = TritonCalls
 
     def run(self, environment: Environment, weights: Weights | None = None) -> dict[str, Tensor]:
-        """The roots of the table; `weights` are the dL/d root that are expected."""
+        """The roots of the table; `weights` are the upstream gradients expected at them."""
         if torch.compiler.is_compiling() or not self.serves(environment.like.device):
             return self.other.run(environment)
         if not has_triton():

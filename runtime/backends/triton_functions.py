@@ -1,7 +1,7 @@
-"""What generated Triton kernels stand on, under the names that the table of primitives gives functions of kernels.
+"""Functions that generated Triton kernels call, under the kernel names in the table of primitives.
 
-All are elementwise, keep NaN, and are exact where the name promises it: `log_1_plus` and `exp_minus_1` near 0, `softplus`
-and its kin everywhere.
+All are elementwise, propagate NaN, and are exact where the name promises it: `log_1_plus` and `exp_minus_1` near 0,
+`softplus` and the like everywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton.language as tl
 
 @triton.jit
 def both(x, y):
-    """The conjunction; of a row and its classes too, which Triton's interpreter does not broadcast as bits."""
+    """The conjunction; also of a row mask and a class mask, which Triton's interpreter cannot broadcast as bits."""
     return x.to(tl.int32) * y.to(tl.int32) != 0
 
 
@@ -75,7 +75,7 @@ def round_even(x):
 
 @triton.jit
 def log_1_plus(x):
-    """log(1 + x), by the error of rounding 1 + x."""
+    """log(1 + x), corrected by the rounding error of 1 + x."""
     u = 1.0 + x
     near = tl.where(u == 1.0, 1.0, u - 1.0)
     exact = tl.log(u) * (x / near)
@@ -84,7 +84,7 @@ def log_1_plus(x):
 
 @triton.jit
 def exp_minus_1(x):
-    """exp(x) - 1, by its series near 0, where eight terms are exact to double precision."""
+    """exp(x) - 1; near 0 by its series, of which eight terms suffice for double precision."""
     series = x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7 * (1 + x / 8 * (1 + x / 9))))))))
     return tl.where(tl.abs(x) < 0.05, series, tl.exp(x) - 1.0)
 
@@ -163,7 +163,7 @@ def hyperbolic_tangent(x):
 
 @triton.jit
 def power(x, y):
-    """x^y; x^0 is 1, and a negative x is raised to whole numbers only."""
+    """x^y; x^0 is 1, and a negative x may only be raised to whole numbers."""
     size = tl.exp(y * tl.log(tl.abs(x)))
     whole = tl.floor(y) == y
     odd = (y - 2.0 * tl.floor(y * 0.5)) == 1.0
