@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import torch
 from tests.oracles.batches import classes, scores, uniform
@@ -103,3 +103,29 @@ def gnot(tensors: Tensors) -> Tensor:
         if p and q:
             loss = loss + mean_distance(p, q) - (mean_distance(p, p) + mean_distance(q, q)) / 2
     return loss
+
+
+def series(seed: int, variant: str) -> Tensors:
+    lengths = ([1], [2]) if variant == "odd" else ([4, 2, 3], [3, 3, 1])
+    b, d = len(lengths[0]), 1 if variant == "odd" else 2
+    x, y = (uniform(b, max(each), d, seed=seed + at) for at, each in enumerate(lengths))
+    in_x, in_y = (torch.arange(max(each)) < torch.tensor(each)[:, None] for each in lengths)
+    if variant == "masked":
+        x, y = (torch.where(inside[..., None], z, torch.nan) for inside, z in ((in_x, x), (in_y, y)))
+    return {"x": x, "y": y, "in_x": in_x, "in_y": in_y}
+
+
+@oracle("soft_dtw", batch=series, params=[{}, {"gamma": 0.1}], steps=6)
+def soft_dtw(tensors: Tensors, gamma: float = 1) -> Tensor:
+    """r_ij = |x_i - y_j|^2 - gamma log sum exp(-r / gamma) of the three cells before."""
+    losses = []
+    for x, y, in_x, in_y in zip(*(tensors[name] for name in ("x", "y", "in_x", "in_y")), strict=True):
+        n, m = int(in_x.sum()), int(in_y.sum())
+        r: dict[tuple[int, int], Tensor] = {}
+        for i, j in product(range(n), range(m)):
+            before = [r[cell] for cell in ((i - 1, j - 1), (i - 1, j), (i, j - 1)) if cell in r]
+            r[i, j] = (x[i] - y[j]).square().sum()
+            if before:
+                r[i, j] = r[i, j] - gamma * (-torch.stack(before) / gamma).logsumexp(0)
+        losses.append(r[n - 1, m - 1])
+    return torch.stack(losses).mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import torch
 from tests.oracles.batches import integers, lengths_mask, uniform
@@ -127,3 +128,33 @@ def curriculum(tensors: Tensors, m: float = 1000) -> Tensor:
     grown = min(3 / m, 1)
     weight = tensors["D"] * (1 - grown) + grown
     return (weight * softplus(tensors["s"][:, 1] - tensors["s"][:, 0])).mean()
+
+
+def graded(seed: int, variant: str) -> Tensors:
+    """Whole grades, so that some are equal; masked, a query whose documents are of no use."""
+    q, j = (1, 1) if variant == "odd" else (3, 4)
+    s, y = uniform(q, j, seed=seed), integers(q, j, high=3, seed=seed + 1).double()
+    y[:, 0] = 2
+    here = torch.ones(q, j, dtype=torch.bool)
+    if variant == "masked":
+        here[1, 2], y[2] = False, 0
+        s, y = torch.where(here, s, torch.nan), torch.where(here, y, torch.nan)
+    return {"s": s, "y": y, "here": here}
+
+
+@oracle("soft_rank", batch=graded, params=[{}, {"sigma": 0.3}], steps=6)
+def soft_rank(tensors: Tensors, sigma: float = 1) -> Tensor:
+    """The probability of each rank by all sets of documents that may be above one."""
+    losses = []
+    for s, y, here in zip(tensors["s"], tensors["y"], tensors["here"], strict=True):
+        z, gain = s[here], 2 ** y[here] - 1
+        ideal = sum(float(g) / math.log2(2 + r) for r, g in enumerate(sorted(gain.tolist(), reverse=True)))
+        expected = torch.zeros((), dtype=s.dtype)
+        for j in range(len(z)):
+            beats = torch.special.ndtr((torch.cat([z[:j], z[j + 1 :]]) - z[j]) / (math.sqrt(2) * sigma))
+            for above in product((0, 1), repeat=len(beats)):
+                chance = torch.where(torch.tensor(above) > 0, beats, 1 - beats).prod()
+                expected = expected + gain[j] * chance / math.log2(2 + sum(above))
+        if ideal > 0:
+            losses.append(-expected / ideal)
+    return torch.stack(losses).mean()
