@@ -230,15 +230,17 @@ def _differs(node: Node) -> bool:
 
 
 def needed(table: Table) -> Node | None:
-    """A mask over rows outside of which no statistic counts in any root; None where every row may count.
+    """A mask over rows outside of which no statistic or computed value counts in any root; None where every row may count.
 
     Of a statistic that is made of scores of other rows too, what counts says nothing of these.
     """
-    statistics = frozenset(f"@{statistic.name}" for statistic in table.statistics)
+    made: tuple[Statistic | Computed, ...] = (*table.statistics, *table.computed)
+    statistics = frozenset(f"@{entry.name}" for entry in made)
+    of_rows = frozenset(f"@{entry.name}" for entry in made if entry.leaf.axes - {table.axis})
     blurred = _blurred(table)
     paths: set[Path] = set()
     for root in table.seam:
-        for path in _paths(root.value, statistics):
+        for path in _paths(root.value, statistics, of_rows):
             paths.add(frozenset(mask for mask in path if not mask.axes & blurred))
         if frozenset() in paths or len(paths) > MOST_PATHS:
             return None
@@ -262,8 +264,8 @@ def _order(path: Path) -> list[bytes]:
     return sorted(mask.digest for mask in path)
 
 
-def _paths(root: Node, statistics: frozenset[str]) -> Iterator[Path]:
-    """The masks on each way from a root to a statistic."""
+def _paths(root: Node, statistics: frozenset[str], of_rows: frozenset[str]) -> Iterator[Path]:
+    """The masks on each way from a root to a statistic of rows."""
     seen: set[tuple[Node, Path]] = set()
     stack: list[tuple[Node, Path]] = [(root, frozenset())]
     while stack:
@@ -271,7 +273,7 @@ def _paths(root: Node, statistics: frozenset[str]) -> Iterator[Path]:
         if (node, path) in seen or len(seen) > 64 * MOST_PATHS:
             continue
         seen.add((node, path))
-        if isinstance(node, Input) and node.name in statistics:
+        if isinstance(node, Input) and node.name in of_rows:
             yield path
         for child, more in _below(node):
             known = {mask for mask in more if mask.axes <= child.axes and _is_known(mask, statistics)}

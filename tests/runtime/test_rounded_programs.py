@@ -74,6 +74,9 @@ FOUND = (
     ("mean[b, t, v where m]((1 - softmax[v](u * a))^gamma)", torch.float32, "one class", False),
     ("mean[b, t, v where m](cumsum[t](z)^2)", torch.float64, "plain", True),
     ("mean[b, t where m](scan[t where m](-log_softmax[v](z)[v = y], 0.9))", torch.float64, "hidden rows of NaN", True),
+    ("mean[b, t where m](any[v where keep](w > 1) * log_softmax[v](z)[v = y])", torch.float64, "hidden rows of NaN", True),
+    ("mean[b, t where m](logsumexp[v](z)) + sum[b, t](median[v](z + u))", torch.float32, "plain", True),
+    ("sum[b, t](sum[v](log1p(z^2) if keep else 1))", torch.float64, "hidden classes of NaN", False),
 )  # fmt: skip
 """Terms that went wrong once: where, and whether scores were those of a head."""
 
