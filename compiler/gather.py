@@ -40,6 +40,8 @@ class Gathered:
     reduces: list[tuple[Reduce, Frame]] = field(default_factory=list)
     imports: list[tuple[str, Span, TermSymbol]] = field(default_factory=list)
     """Terms imported by name in the objective's own file, for the lint on unused names."""
+    brought: tuple[str, ...] = ()
+    """The axes that the settings have which the file uses, in that order, but for those that it declares itself."""
 
 
 class Gatherer:
@@ -59,9 +61,11 @@ class Gatherer:
         gathered = Gathered(top)
         self._declare_terms(file.items, top, own=True)
         self._declare_axes(file.items, top)
+        own = set(top.axes)
         for item in file.items:
             if isinstance(item, Use):
                 self._use(item, top, gathered)
+        gathered.brought = tuple(axis.name for name, axis in top.axes.items() if name not in own)
         self._declare_values(file.items, top, gathered)
         return gathered
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import lossc
+from lossc.grammar import format_source
+from lossc.grammar.source import Source
 
 OF_TOKENS = "use std.settings.tokens\ndata m : real[b, t]\nminimize\n  f : mean[b, t where mask]({})\n"
 OF_ROLLOUTS = "use std.settings.rollouts\nminimize\n  f : mean[q, sample, t where mask]({})\n"
@@ -61,3 +65,27 @@ def test_a_position_of_what_is_given_with_nothing_absent() -> None:
     nll, mask = torch.rand(3, 2, 4), torch.arange(4) < torch.tensor([[4], [1], [2]])
     found = objective(nll=nll, mask=torch.stack([mask, ~mask], 1))
     torch.testing.assert_close(found.loss, (nll[:, 0] * mask).sum(-1).mean())
+
+
+def test_the_order_of_dimensions(tmp_path: Path) -> None:
+    """Axes of settings, then those of `axis` lines, of tensors, and made ones, in either surface."""
+    text = """
+axis k
+use std.settings.tokens
+input e : real[b, k, d]
+let u = sum[d](e) * nll
+let s = sum[d](e * e[b -> j])
+minimize
+  f : mean[b, t where mask](sum[k](u^2)) + mean[b, j, k](s)
+"""
+    other = tmp_path / "f.yaml"
+    other.write_text(format_source(Source("f.loss", text), "yaml"), encoding="utf-8")
+    for objective in (lossc.loads(text), lossc.load(other)):
+        assert {name: let.order for name, let in objective.program.lets.items() if name != "nll"} == {
+            "u": ("b", "t", "k"), "s": ("b", "k", "j"),
+        }  # fmt: skip
+        batch = lossc.example_inputs(objective, sizes={"b": 2, "t": 3, "k": 4, "d": 5, "v": 6}, seed=1)
+        nll = -batch["logits"].log_softmax(-1).gather(-1, batch["labels"].clamp(min=0)[..., None])
+        u = torch.where(batch["labels"][..., None] < 0, 0, nll * batch["e"].sum(-1)[:, None])
+        found = objective({name: x for name, x in batch.items() if name != "logits"}, u=u.detach())
+        torch.testing.assert_close(found.loss, objective(batch).loss)
