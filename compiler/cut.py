@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lossc.compiler.core import Node
+from lossc.compiler.core import Index, Node, Size, walk
 from lossc.compiler.emission import Extent, made_extents
 from lossc.compiler.pairs import Crossed, crossed
 from lossc.compiler.program import Program
@@ -46,10 +46,14 @@ def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | 
     rest = dict(roots)
     found: list[Table] = []
     made = made_extents((*roots.values(), *masks.values()))
+    told = {axis for axis in made if _is_told(axis, made)}
+    left = {name for name, root in roots.items() if any(_counts(part, told) for part in walk(root))}
     for axis in class_axes(program):
-        if _is_told(axis, made):
+        if axis in told:
             continue
-        concerned = {name: root for name, root in rest.items() if axis not in root.axes and concerns(root, axis)}
+        concerned = {
+            name: root for name, root in rest.items() if name not in left and axis not in root.axes and concerns(root, axis)
+        }
         if concerned:
             shown = {f"{SEEN}{name}": masks[name] for name in concerned if name in masks}
             found.append(statistic_table({**concerned, **shown}, axis))
@@ -63,6 +67,11 @@ def _is_told(axis: str, made: Mapping[str, Extent]) -> bool:
     while isinstance(source, str) and source in made:
         source = made[source]
     return isinstance(source, Node)
+
+
+def _counts(node: Node, axes: Collection[str]) -> bool:
+    """Whether it is the positions or the extent of one of these axes."""
+    return isinstance(node, Index | Size) and node.axis in axes
 
 
 def across(

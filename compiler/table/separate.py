@@ -73,7 +73,22 @@ class Summation:
             inner, cls = self._masks(cls)
             key = (row, tuple(sorted({*masks, *inner}, key=lambda m: m.digest)))
             grouped[key] = grouped.get(key, NOTHING) + cls
-        return total(row * self._statistic(cls, inside) for (row, inside), cls in grouped.items())
+        return total(self._times(row, cls, inside) for (row, inside), cls in grouped.items())
+
+    def _times(self, row: Polynomial, cls: Polynomial, masks: tuple[Node, ...]) -> Polynomial:
+        """A row factor times a sum; of a sum of nothing it is not read where it divides by what may be a sum of nothing too."""
+        result = row * self._statistic(cls, masks)
+        if not masks or any(self._one_hot(mask) is not None for mask in masks) or not self._divides(row):
+            return result
+        admitted = all_of(*masks)
+        assert admitted is not None
+        return result * atom(self.registry.statistic("any", admitted, None) if self.axis in admitted.axes else admitted)
+
+    def _divides(self, row: Polynomial) -> bool:
+        """Whether a product has a sum under its fraction that a mask may leave empty."""
+        under = [node for monomial, _ in row.terms for node, k in monomial.powers if k < 0]
+        definitions = [self.registry.definitions.get(node) for node in under]
+        return any(each is not None and each.op == "sum" and each.mask is not None for each in definitions)
 
     # -------------------------------------------------------------------------------------- splitting
 

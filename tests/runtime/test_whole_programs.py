@@ -44,7 +44,10 @@ def outcome(text: str, backend: str, batch: dict[str, Tensor]) -> dict[str, Tens
 
 
 def assert_same(text: str, seed: int) -> None:
-    batch = whole_programs.batch(seed)
+    assert_equal_on(text, whole_programs.batch(seed))
+
+
+def assert_equal_on(text: str, batch: dict[str, Tensor]) -> None:
     expected = outcome(text, "reference", batch)
     for backend in ("torch", "c"):
         found = outcome(text, backend, batch)
@@ -69,6 +72,31 @@ def test_the_logarithm_of_nothing_where_nothing_is_seen() -> None:
     batch = whole_programs.batch(1296)
     assert all(gradient.isfinite().all() for gradient in outcome(text, "reference", batch).values())
     assert_same(text, seed=1296)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        "sum[b, t](sum[v](softmax[v where own](z) * u))", "mean[b, t, v](softmax[v where own](z)^2)",
+        "sum[b, t](sum[v](softmax[v where own](z)))", "sum[b, t](sum[v where own](exp(log_softmax[v where own](z)) * u))",
+    ],
+)  # fmt: skip
+def test_rows_without_any_class(term: str) -> None:
+    """A softmax over nothing is 0, as sums over nothing are."""
+    batch = whole_programs.batch(5)
+    batch["own"][0] = False
+    assert_equal_on(f"{whole_programs.HEAD}minimize\n  f : {term}\n", batch)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "c"])
+def test_an_extent_that_a_model_alone_tells(backend: str) -> None:
+    text = "axis b : batch\naxis t\naxis v\ninput x : real[b, d]\ninput net : model(real[b, d]) -> logits[b, v]\n"
+    text += "data g : label[b] in group\ndata m : mask[b, t]\ndata y : label[b] in v\nminimize\n"
+    text += "  f : mean[group](mean[b by g](mean[t where m](sum[v](softplus(index[v] / 7)))))\n  h : mean[b](net(x)[v = y]^2)\n"
+    y = torch.tensor([0, 4, 2])
+    batch = {"x": torch.ones(3, 2), "net": torch.nn.Linear(2, 5), "g": y // 2, "m": torch.ones(3, 4) > 0, "y": y}
+    terms = lossc.loads(text, backend=backend)(batch).terms
+    torch.testing.assert_close(terms["f"], torch.nn.functional.softplus(torch.arange(5) / 7).sum())
 
 
 @pytest.mark.parametrize("seed", [*range(17), *range(18, 24)])
