@@ -1,15 +1,15 @@
 """Emits bodies over a block of rows as torch operations: values only.
 
 Nothing is differentiated through what is emitted here, so no entry needs guarding, and sums of products are emitted as
-torch's fused multiply-add. `exact` keeps 0 * log 0 = 0; without it the caller must ensure that every logarithm is
-finite.
+torch's fused multiply-add. `exact` keeps 0 * log 0 = 0, and does not see what a mask multiplies where the mask is false;
+without it the caller must ensure that every entry and every logarithm is finite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lossc.compiler.core import Input, Map, Node, Reduce, Select, Slice, add, mul
+from lossc.compiler.core import ZERO, Input, Map, Node, Reduce, Select, Slice, add, all_of, mul, where
 from lossc.compiler.emission.arithmetic import product
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.emitter import Emitter
@@ -108,6 +108,8 @@ class SweepEmitter(Emitter):
         if node.function == "exp" and self.axis in node.axes:
             value = self.builder.number(self.emit(node.arguments[0]))
             return self.elementwise("operations.exponential", (value,))
+        if node.function == "mul" and self.exact and (masks := _masks(node)) and len(masks) < len(node.arguments):
+            return self.emit(where(all_of(*masks), mul(*(part for part in node.arguments if not part.is_mask)), ZERO))
         return super()._map(node, guard)
 
     def _product(self, node: Map, values: list[Emitted]) -> Emitted:
@@ -142,7 +144,7 @@ class SweepEmitter(Emitter):
         return total
 
     def _is_product(self, part: Node) -> bool:
-        return isinstance(part, Map) and part.function == "mul" and not (self.exact and _is_weighed(part))
+        return isinstance(part, Map) and part.function == "mul" and not (self.exact and (_is_weighed(part) or _masks(part)))
 
     def _plus(self, x: Emitted, y: Emitted) -> Emitted:
         if x.literal:
@@ -161,6 +163,11 @@ class SweepEmitter(Emitter):
             places, axes = self.builder.aligned((total, x))
             return self.builder.call("torch.add", places, axes, alpha=y.at)
         return self.elementwise("torch.addcmul", (self.builder.tensor(total), x, y))
+
+
+def _masks(node: Map) -> list[Node]:
+    """The factors of a product that are masks."""
+    return [part for part in node.arguments if part.is_mask]
 
 
 def _is_weighed(node: Map) -> bool:

@@ -118,9 +118,10 @@ def _combined(table: Table, stream: str, statistics: Iterable[Statistic], exact:
     for statistic in statistics:
         weight, slope = _weight(statistic), _slope(statistic, stream)
         seen = apply("ne", weight, ZERO) if exact or not _is_steady(slope) else None
-        condition = all_of(seen, statistic.mask)
-        terms = groups.setdefault(condition, [])
-        terms.extend((mul(weight, row) if row is not ONE else weight, cls) for row, cls in _terms(slope, table.axis))
+        for row, cls in _terms(slope, table.axis):
+            masks = tuple(node for node in cls if node.is_mask)
+            terms = groups.setdefault(all_of(seen, statistic.mask, *masks), [])
+            terms.append((mul(weight, row) if row is not ONE else weight, tuple(node for node in cls if node not in masks)))
     return add(*(where(condition, factored(terms), ZERO) for condition, terms in groups.items()))
 
 
@@ -134,6 +135,8 @@ def _terms(slope: Node, axis: str) -> Iterator[Term]:
         yield slope, ()
     elif isinstance(slope, Map) and slope.function == "mul":
         yield from _of_product(slope, axis)
+    elif isinstance(slope, Map) and slope.function == "where" and slope.arguments[2] is ZERO:
+        yield from ((row, (slope.arguments[0], *cls)) for row, cls in _terms(slope.arguments[1], axis))
     elif isinstance(slope, Map) and slope.function == "div" and axis not in slope.arguments[1].axes:
         yield from ((div(row, slope.arguments[1]), cls) for row, cls in _terms(slope.arguments[0], axis))
     elif isinstance(slope, Map) and slope.function == "add":
@@ -142,6 +145,12 @@ def _terms(slope: Node, axis: str) -> Iterator[Term]:
         if rows:
             yield add(*rows), ()
         yield from _terms(wide[0], axis) if len(wide) == 1 else [(ONE, (add(*wide),))]
+    elif isinstance(slope, Map) and slope.function == "div":
+        above = slope.arguments[0]
+        factors = above.arguments if isinstance(above, Map) and above.function == "mul" else (above,)
+        masks = tuple(factor for factor in factors if factor.is_mask)
+        rest = mul(*(factor for factor in factors if factor not in masks)) if len(masks) < len(factors) else ONE
+        yield ONE, (*masks, div(rest, slope.arguments[1]))
     else:
         yield ONE, (slope,)
 
