@@ -140,7 +140,12 @@ def _empty_sums(ctx: Context, file: syntax.File) -> None:
 
 
 def _is_about_positions(ctx: Context, where: syntax.Expr) -> bool:
-    """Whether a condition reads no tensor, as `index[j] != index[b]`: what it admits, it admits in every batch."""
+    """Whether a condition reads no tensor, as `index[j] != index[b]`: what it admits, it admits in every batch.
+
+    What is unequal to an index, as `index[v] != y`, admits all entries but one.
+    """
+    if isinstance(where, syntax.Compare) and where.ops == ("!=",) and any(map(_is_index, where.operands)):
+        return True
     for node in syntax_nodes(where):
         if isinstance(node, syntax.Name) and node.id not in ("index", "size"):
             symbol = ctx.frame.values.get(node.id)
@@ -148,6 +153,10 @@ def _is_about_positions(ctx: Context, where: syntax.Expr) -> bool:
             if not isinstance(declared, syntax.Let) or not _is_about_positions(ctx, declared.value):
                 return False
     return True
+
+
+def _is_index(operand: syntax.Expr) -> bool:
+    return isinstance(operand, syntax.Bracket) and isinstance(operand.head, syntax.Name) and operand.head.id == "index"
 
 
 def _inner_sums(argument: syntax.Expr) -> Iterator[tuple[syntax.Bracket, syntax.Expr]]:
