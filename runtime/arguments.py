@@ -1,4 +1,4 @@
-"""What the functions of this package are given beside tensors of a batch: of the type that they take, or E726."""
+"""Checks of arguments other than tensors of a batch: each raises E726 for a value of the wrong type."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def an_instance(name: str, value: object, of: Any, what: str, *, code: str = "E7
 
 
 def as_float(value: object) -> float | None:
-    """A number as a float; None for what is none, or larger than a float can be."""
+    """A number as a float; None for other values, and for numbers beyond the range of a float."""
     try:
         return float(value) if isinstance(value, Real) else None
     except OverflowError:
@@ -49,12 +49,12 @@ def brief(value: object) -> str:
 
 
 def shortened(text: str, most: int, *, more: bool = False) -> str:
-    """A text on one line, cut off behind so many characters."""
+    """A text on one line, cut off after so many characters."""
     return f"{text[:most]}…" if more or len(text) > most else text
 
 
 def a_whole_number(name: str, value: object, *, code: str = "E726") -> int:
-    """An int, or what Python takes for one."""
+    """An int, or a value that Python accepts as an index."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except (TypeError, RuntimeError):
@@ -73,7 +73,7 @@ def a_number(name: str, value: object, *, code: str = "E726") -> float:
 
 
 def a_device(name: str, value: object) -> torch.device:
-    """A device of torch that is there."""
+    """A device that torch has."""
     try:
         device = torch.device(value)  # type: ignore[call-overload]
         torch.empty(0, device=device)
@@ -84,7 +84,7 @@ def a_device(name: str, value: object) -> torch.device:
 
 @contextmanager
 def answering(name: str, *, code: str = "E726") -> Iterator[None]:
-    """What torch says of arguments that a function of its own does not take, as a diagnostic of that function."""
+    """Turns what torch raises for arguments passed through to it into a diagnostic of the given function."""
     try:
         yield
     except LosscError:
@@ -95,7 +95,7 @@ def answering(name: str, *, code: str = "E726") -> Iterator[None]:
 
 
 def by_name(name: str, value: object, what: str, *, code: str = "E726") -> dict[str, Any]:
-    """A mapping whose keys are texts, None being an empty one."""
+    """A mapping with strings as keys; None means an empty one."""
     given = an_instance(name, {} if value is None else value, Mapping, what, code=code)
     for key in given:
         an_instance(f"a key of {name}", key, str, "a text", code=code)
@@ -113,18 +113,18 @@ def extents(value: object) -> dict[str, int]:
 
 
 def modules(value: object) -> tuple[str, ...]:
-    """`allow`: names of modules; one alone may stand by itself."""
+    """`allow`: names of modules; a single name needs no list."""
     names = [value] if isinstance(value, str) else an_instance("allow", value, NAMES, "names of modules", help=ALLOWED)
     return tuple(an_instance("an entry of allow", name, str, "the name of a module", help=ALLOWED) for name in names)
 
 
 def multiplies(tensor: Tensor) -> bool:
-    """Whether it holds numbers of a type in which torch multiplies matrices everywhere."""
+    """Whether the tensor has a type for which torch has matrix products on all devices."""
     return tensor.dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def unusable(tensor: Tensor) -> str:
-    """Why a tensor cannot be computed with: it has no storage with one place for each entry. Empty where it can be."""
+    """Why a tensor cannot be computed with, such as a sparse layout; empty where it can be."""
     if tensor.is_nested:
         return "nested"
     if tensor.layout != torch.strided:

@@ -1,4 +1,4 @@
-"""From the outputs of a program to a Result: numerators over denominators, terms, and their sum."""
+"""From the outputs of a program to a `Result`: numerators over denominators, terms, and their sum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def assembled(
     variant: Variant, outputs: Mapping[str, Tensor], shared: Denominators | None, *, per_term: bool,
     on_coupled: Callable[[str, int], None],
 ) -> Result:  # fmt: skip
-    """The result; with shared denominators, the share of this call in the result of the step."""
+    """The result; with shared denominators, this call's share in the result of the step."""
     terms: dict[str, Tensor] = {}
     monitors: dict[str, Tensor] = {}
     parts: dict[str, tuple[PartResult, ...]] = {}
@@ -52,9 +52,9 @@ def _zero(outputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def weights(variant: Variant, shared: Denominators | None, known: Mapping[str, Tensor]) -> dict[str, float]:
-    """dL/d numerator of every part of every term whose coefficient and denominator are among the known outputs.
+    """dL/d numerator for every part of a term whose coefficient and denominator are among the known outputs.
 
-    Numbers; tensors in a trace, where those are not at hand.
+    The values are numbers; in a trace, where numbers are not available, they are tensors.
     """
     found: dict[str, float] = {}
     calls = 1 if shared is None else shared.calls
@@ -75,7 +75,7 @@ def _number(value: Tensor) -> Any:
 
 
 def _factor(form: Form, denominator: Tensor | None, calls: int) -> Any:
-    """What the numerator of a part is multiplied by, besides the coefficient."""
+    """The factor of the numerator of a part, apart from the coefficient."""
     if denominator is not None:
         size = _number(denominator)
         if isinstance(size, Tensor):
@@ -85,7 +85,7 @@ def _factor(form: Form, denominator: Tensor | None, calls: int) -> Any:
 
 
 def _count(parts: tuple[PartResult, ...]) -> Tensor:
-    """The entries of the first part that counts: of `a if mode == token else b` that is the branch taken."""
+    """The number of entries of the term: of `a if mode == token else b`, that of the branch taken."""
     count = parts[0].count
     for part in parts[:0:-1]:
         count = torch.where(part.coefficient != 0, part.count, count)
@@ -103,7 +103,7 @@ def _value(entry: Entry, parts: tuple[PartResult, ...], shared: Denominators | N
 
 
 def _wholes(entry: Entry, shared: Denominators | None) -> Sequence[Tensor | None]:
-    """The denominators of the whole step for each part; None where the part's own is used."""
+    """The denominator of the whole step for each part; None where the part uses its own."""
     none: Sequence[Tensor | None] = [None] * len(entry.forms)
     if shared is None:
         return none
@@ -116,7 +116,10 @@ def _wholes(entry: Entry, shared: Denominators | None) -> Sequence[Tensor | None
 
 
 def _share(part: PartResult, whole: Tensor | None, calls: int) -> Tensor:
-    """c * N / D, by one number where c and D are at hand as numbers; what counts once a step is divided among its calls."""
+    """c * N / D, as one multiplication where c and D are plain numbers.
+
+    What counts once a step is divided among the calls of that step.
+    """
     number = part.coefficient.item() if _at_hand(part.coefficient) else None
     if part.denominator is None:
         if part.form in ("once", "coupled") and calls > 1:
@@ -130,7 +133,7 @@ def _share(part: PartResult, whole: Tensor | None, calls: int) -> Tensor:
 
 
 def _at_hand(value: Tensor) -> bool:
-    """Whether a value is a number already: the fewer operations, the less a call costs."""
+    """Whether reading the value as a number is free; fewer tensor operations make a call cheaper."""
     return not (torch.compiler.is_compiling() or transforming() or not value.is_cpu or value.requires_grad)
 
 
@@ -147,7 +150,7 @@ def _part(variant: Variant, entry: Entry, at: int, outputs: Mapping[str, Tensor]
 
 
 def _values(variant: Variant, over: tuple[str, ...], prefix: str, outputs: Mapping[str, Tensor]) -> Values | None:
-    """The entries that a part sums, over the axes in the order in which the reduction names them."""
+    """The entries that a part sums, with axes in the order in which the reduction names them."""
     names = [name for name in (f"{prefix}.body", f"{prefix}.mask") if name in outputs]
     if not names:
         return None

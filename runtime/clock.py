@@ -1,4 +1,4 @@
-"""The clock of a run: how many optimiser steps are done, and of how many."""
+"""The clock of a run: how many optimiser steps are done, and out of how many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from lossc.runtime.messages import fail
 
 
 class Clock:
-    """`step` counts from 0. Values of the run are tensors that keep their place, so that a step recompiles nothing."""
+    """`step` counts from 0.
+
+    Values of the run are tensors updated in place, so that a step does not recompile anything.
+    """
 
     def __init__(self) -> None:
         self.step = 0
@@ -23,18 +26,18 @@ class Clock:
         self._progress = torch.zeros((), dtype=torch.float64)
 
     def advance(self) -> None:
-        """One step more."""
+        """Counts one more step."""
         self.go_to(self.step + 1)
 
     def go_to(self, step: int, total: int | None = None) -> None:
-        """The clock at this step; a total that is None is left as it is."""
+        """Sets the step; a total of None leaves the length of the run unchanged."""
         self.step = step
         self.total = self.total if total is None else total
         self._step.fill_(step)
         self._progress.fill_(min(step / self.total, 1.0) if self.total else 0.0)
 
     def value(self, name: str) -> Tensor:
-        """`run:step`, or `run:progress`, which needs the length of the run."""
+        """The value of `run:step`, or of `run:progress`, which needs the length of the run."""
         if name == f"{RUN}step":
             return self._step
         if self.total is None:
@@ -43,16 +46,16 @@ class Clock:
         return self._progress
 
     def record(self) -> dict[str, Any]:
-        """What is saved."""
+        """The state to be saved."""
         return {"step": self.step, "total_steps": self.total}
 
     def restore(self, record: Mapping[str, Any]) -> None:
-        """The clock as it was saved; one that was saved without a total keeps that which it has."""
+        """Restores a saved state; the length of the run is kept where none was saved."""
         self.go_to(int(record.get("step", 0)), record.get("total_steps"))
 
 
 def checked_total(steps: object) -> int:
-    """A number of steps; E731 for anything else."""
+    """A number of steps, at least 1. Raises E731 for anything else."""
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps < MOST:
         raise fail("E731", "the number of steps of a run is a whole number, at least 1", found=brief(steps))
     return steps

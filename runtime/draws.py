@@ -1,4 +1,4 @@
-"""What an objective draws: seeded by the step, the call within it and the place in the spec, recorded, replayed."""
+"""The random tensors of an objective: seeded by step, call within the step and place in the spec; recorded and replayed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lossc.runtime.tracing import outside_traces
 
 
 class Draws:
-    """Counts the calls of a step. Calls for denominators draw what the calls that they stand for will draw.
+    """Counts the calls of a step. A call of `denominators` draws what the call for which it is made will draw.
 
-    Evaluation does not follow the step and begins anew each time, so that its numbers can be compared.
+    In evaluation the sequence does not depend on the step and restarts each time, so that readings can be compared.
     """
 
     def __init__(self, seed: int) -> None:
@@ -26,14 +26,14 @@ class Draws:
         """How many calls there were, by whether they trained and whether they were for denominators."""
 
     def restart(self, *, training: bool) -> None:
-        """The next call in evaluation, and with `training` every next call, is the first one."""
+        """Makes the next call in evaluation the first one; with `training`, the next one in training too."""
         self.calls = {} if training else {key: number for key, number in self.calls.items() if key[0]}
 
     def draw(
         self, wanted: Mapping[str, Drawn], sizes: Mapping[str, int], like: Tensor, step: int, *, training: bool,
         counting: bool = False,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """The tensors of one call, at which the graph of a trace breaks."""
+        """The random tensors of one call; a trace breaks its graph here."""
         return outside_traces(self._drawn, wanted, sizes, like, step, training, counting)
 
     def _drawn(
@@ -52,7 +52,10 @@ class Draws:
 def replayed(
     given: Mapping[str, Tensor], wanted: Mapping[str, Drawn], sizes: Mapping[str, int], like: Tensor
 ) -> dict[str, Tensor]:
-    """The draws of an earlier call, for one over tensors of the same extents; E732 where they do not fit."""
+    """The draws of an earlier call, for a call with the same extents.
+
+    Raises E732 where they do not fit.
+    """
     found = {}
     for name, each in wanted.items():
         shape = [sizes[axis] for axis in each.order]

@@ -1,4 +1,4 @@
-"""Functions in Python that a spec names: imported where the caller allows their module by name, and nowhere else."""
+"""Python functions named in a spec: imported if the caller allows their module by name, and never otherwise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ EXTERN = "extern:"
 
 
 def externs(program: Program, allow: Collection[str]) -> dict[str, tuple[Interface, Callable[..., Any]]]:
-    """Each function that the program calls, by its path behind `extern:`; LosscError where one is not allowed."""
+    """Each function that the program calls, by its path after `extern:`.
+
+    Raises LosscError where a module is not allowed.
+    """
     found = dict(_declared(program))
     refused = [_refusal(target, interface.span) for target, interface in found.items() if not _allowed(target, allow)]
     if refused:
@@ -41,7 +44,7 @@ def _roots(program: Program) -> Iterator[Node]:
 
 
 def _allowed(target: str, allow: Collection[str]) -> bool:
-    """Whether the module, or a package that it is in, is named."""
+    """Whether the module or one of its parent packages is allowed."""
     module = target.partition(":")[0]
     names = (allow,) if isinstance(allow, str) else allow
     return any(module == name or module.startswith(f"{name}.") for name in names if name)

@@ -1,4 +1,4 @@
-"""Reading texts, and writing files so that an interruption leaves the old file or the new one, never a part of one."""
+"""Reading texts, and writing files such that an interruption leaves either the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ MAX_BYTES = 1 << 20
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file by `text` at once; E830 where the folder cannot be written, E831 where the disk is full."""
+    """Replaces the content of a file at once.
+
+    Raises E830 where the folder cannot be written to, E831 where the disk is full.
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Replace the file by a picture of `figure` at once, with the same errors."""
+    """Replaces a file by a picture of `figure` at once, with the same errors."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with replacing(path) as temporary:
@@ -37,7 +40,7 @@ def write_png(figure: Figure, path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is gone otherwise."""
+    """A temporary path beside `path`; it replaces `path` when the block succeeds, and is removed otherwise."""
     with reporting_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
@@ -52,7 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _mode_of(path: Path) -> int:
-    """The permissions of the file that is replaced, or those that a new file gets."""
+    """The permissions of the file to be replaced, or those that a new file would get."""
     try:
         return path.stat().st_mode & 0o7777
     except OSError:
@@ -63,7 +66,7 @@ def _mode_of(path: Path) -> int:
 
 @contextlib.contextmanager
 def reporting_names(path: Path | str) -> Iterator[None]:
-    """Turns what Python says of a name that no file can have into the OSError that other names get."""
+    """Turns what Python raises for a name that no file can have into the OSError raised for other names."""
     try:
         yield
     except UnicodeEncodeError as failure:
@@ -95,7 +98,7 @@ def write_problem(path: Path, failure: OSError) -> Diagnostic:
 
 
 def path_span(path: Path | str) -> Span:
-    """A path as a place: the path itself, underlined."""
+    """A path as a place in a message: the path itself, underlined."""
     return value_span(str(path))
 
 
@@ -103,12 +106,15 @@ GIVEN = "<given>"
 
 
 def value_span(text: str, start: int = 0) -> Span:
-    """A value of a run file or of the command line, underlined; a run file that holds it knows its true place."""
+    """A value of a run file or of the command line, underlined; the reader of a run file puts in its line."""
     return Span(Source(GIVEN, text), start, len(text))
 
 
 def read_source(path: str) -> Source:
-    """The text of a file (of stdin for `-`, of a work of the zoo for `zoo/family/name`); E801 where it cannot be read."""
+    """The text of a file, of stdin for `-`, or of a work of the zoo for `zoo/family/name`.
+
+    Raises E801 where it cannot be read.
+    """
     try:
         with reporting_names(path):
             data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == "-" else _read_bytes(_located(path))
@@ -136,7 +142,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def unreadable(path: str, failure: OSError) -> Diagnostic:
-    """E801 with the file of that folder whose name is closest."""
+    """E801, with the file of that folder whose name is closest."""
     help_lines: list[str] = []
     if failure.errno == errno.ENOENT:
         help_lines = _similar_files(Path(path))

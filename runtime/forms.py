@@ -1,6 +1,6 @@
-"""Calls whose tensors are of the same form as those of an earlier call that was admitted: names, types, shapes, devices.
+"""Remembered forms of calls: names, types, shapes and devices of tensors that have passed all checks once.
 
-All that a check of such a call can still find is a label that is too large.
+Only labels have to be checked in further calls of such a form.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST = 1000
 
 
 class Form(NamedTuple):
-    """What was found out about calls of one form; labels are below their limit."""
+    """What checking a call of this form has found; `limits` are the extents that labels must not reach."""
 
     sizes: Mapping[str, int]
     like: Tensor
@@ -27,7 +27,7 @@ class Form(NamedTuple):
     limits: Sequence[tuple[str, int]]
 
     def tensors(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of a call in the types of the computation."""
+        """The tensors of a call, in the types of the computation."""
         return {name: x if x.dtype == self.types[name] else x.to(self.types[name]) for name, x in given.items()}
 
     def fits(self, given: Mapping[str, Tensor]) -> bool:
@@ -36,7 +36,7 @@ class Form(NamedTuple):
 
 
 class Forms:
-    """The forms that were admitted."""
+    """The forms of calls that passed."""
 
     def __init__(self) -> None:
         self._held: dict[object, Form] = {}
@@ -53,7 +53,7 @@ class Forms:
 
 
 def form_of(given: Mapping[str, object], *options: object) -> tuple[object, ...] | None:
-    """What tells calls of different forms apart; None where something else than plain tensors is given, or while tracing."""
+    """A key for the form of a call; None while tracing, and where some value is no plain tensor."""
     if torch.compiler.is_compiling():
         return None
     found: list[object] = []

@@ -1,4 +1,4 @@
-"""Functions of the caller, models foremost: called in their own type, what they give held against its declaration."""
+"""Functions of the caller, above all models: called in their own floating type, their results checked against declarations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lossc.runtime.operations.derivatives import without_weights
 
 @dataclass(frozen=True)
 class Interface:
-    """What a function takes and gives: the axes of each argument and of the result, in the order of the dimensions."""
+    """The axes of each argument and of the result of a function, in the order of their dimensions."""
 
     name: str
     parameters: tuple[tuple[str, ...], ...]
@@ -43,7 +43,7 @@ def interfaces(program: Program) -> dict[str, Interface]:
 
 
 class Ambient(NamedTuple):
-    """Automatic mixed precision as it is around the call of an objective, which computes without it."""
+    """The state of automatic mixed precision around the call of an objective, which itself computes without it."""
 
     device: str
     enabled: bool
@@ -58,15 +58,16 @@ def ambient(device: str) -> Ambient:
 
 
 def without_autocast(device: str) -> AbstractContextManager[object]:
-    """Automatic mixed precision off; where it is off, which is asked for less than it costs, nothing."""
+    """Disables automatic mixed precision; does nothing where it is off already, because checking is cheaper."""
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return _AS_IT_IS
 
 
 class Called:
-    """A function of the caller inside a program; `sizes` are the extents that are known beforehand, `least` those of axes of
-    which only labels have told.
+    """A function of the caller inside a program.
+
+    `sizes` has the extents known in advance, and `least` the least extents of axes that are known only through labels.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Called:
         return self._run(self.function, arguments)
 
     def held(self, *arguments: Tensor) -> Tensor:
-        """The same where gradient passes to the arguments alone."""
+        """Calls the function such that gradient flows to its arguments only, not to its weights."""
         return self._run(without_weights(self.function), arguments)
 
     def _run(self, function: Callable[..., Any], arguments: tuple[Tensor, ...]) -> Tensor:
@@ -97,7 +98,7 @@ class Called:
         return self._checked(result, arguments)
 
     def _place(self, problem: Exception, given: Iterable[Tensor]) -> None:
-        """Says in an exception of the caller's code from where that was called."""
+        """Adds a note to an exception of the caller's code: from where in the spec the code was called."""
         if not torch.compiler.is_compiling() and hasattr(problem, "add_note"):
             place = f" at {self.interface.span}" if self.interface.span.source.text else ""
             shapes = ", ".join(shown(x) for x in given)

@@ -1,4 +1,4 @@
-"""The door: what a call is given, checked against what the spec declares, in the type of the computation."""
+"""Checking the inputs of a call against the declarations of the spec, and converting them to the type of the computation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 class Expected(NamedTuple):
     """A tensor that a call may be given: an `input`, a `data` line, or a `let` in place of what it is computed from.
 
-    `over` is the axis of a distribution, `codomain` the one that a label points into.
+    `over` is the axis of a distribution, `codomain` the axis into which a label points.
     """
 
     name: str
@@ -55,8 +55,8 @@ def _expected(info: TensorInfo | LetInfo, role: str) -> Expected:
 
 
 @dataclass
-class Admitted:
-    """Tensors that fit: dimensions as declared, numbers in one type, data detached; and the extents of their axes."""
+class CheckedInputs:
+    """Inputs that passed: dimensions as declared, floating types converted, data detached; with the extents of all axes."""
 
     tensors: dict[str, Tensor | Linear]
     sizes: dict[str, int]
@@ -68,12 +68,15 @@ class Admitted:
     """Of axes that are cut down to what the call touches, these entries."""
 
     def extent(self, axis: str | int) -> int | None:
-        """The extent of an axis, where it is known before the call runs; a number is one."""
+        """The extent of an axis, where it is known before the call runs; a number stands for itself."""
         return axis if isinstance(axis, int) else self.sizes.get(axis)
 
 
-class Door:
-    """Checks calls of one objective. `sizes` are extents given beforehand, for axes that no tensor has."""
+class Inputs:
+    """The inputs that calls of one objective accept.
+
+    `sizes` has extents given in advance, for axes that no tensor has.
+    """
 
     def __init__(
         self, program: Program, sizes: Mapping[str, int],
@@ -96,35 +99,38 @@ class Door:
         self._reported: set[str] = set()
         self._forms = Forms()
 
-    def admit(
+    def check(
         self, given: Mapping[str, object], required: tuple[str, ...] = (), *, native: frozenset[str] = frozenset(),
         check_labels: bool = True,
-    ) -> Admitted:  # fmt: skip
-        """The tensors of a call; LosscError with every problem found. Those `native` keep their floating type."""
+    ) -> CheckedInputs:  # fmt: skip
+        """The tensors of a call, checked and converted. Those in `native` keep their floating type.
+
+        Raises LosscError with every problem found.
+        """
         key = None if self.models or self.externs else form_of(given, required, native, check_labels)
         form = None if key is None else self._forms.get(key)
         if form is not None and form.fits(plain := cast(Mapping[str, Tensor], given)):
-            return Admitted(dict(form.tensors(plain)), dict(form.sizes), form.like)
-        admitted = self._admitted(given, required, native, check_labels)
+            return CheckedInputs(dict(form.tensors(plain)), dict(form.sizes), form.like)
+        checked = self._check_anew(given, required, native, check_labels)
         if key is not None:
-            self._keep(key, admitted, cast(Mapping[str, Tensor], given), check_labels)
-        return admitted
+            self._keep(key, checked, cast(Mapping[str, Tensor], given), check_labels)
+        return checked
 
-    def _keep(self, key: object, admitted: Admitted, given: Mapping[str, Tensor], check_labels: bool) -> None:
-        """Remembers the form of a call of which nothing but its labels needs to be looked at again."""
+    def _keep(self, key: object, checked: CheckedInputs, given: Mapping[str, Tensor], check_labels: bool) -> None:
+        """Remembers the form of a call, if nothing but labels has to be checked in further calls of this form."""
         expected = {name: self.expected[name] for name in given}
         detached = any(each.role == "data" and given[name].requires_grad for name, each in expected.items())
         known = {axis for each in expected.values() for axis in each.order} | {*self.extents}
         labels = {name: each.codomain for name, each in expected.items() if each.codomain is not None}
-        if not (detached or admitted.leaves or admitted.like.is_inference()) and known.issuperset(labels.values()):
-            limits = [(name, admitted.sizes[axis]) for name, axis in labels.items()] if check_labels else []
-            types = {name: tensor.dtype for name, tensor in admitted.tensors.items()}
-            self._forms.keep(key, Form(dict(admitted.sizes), admitted.like, types, limits))
+        if not (detached or checked.leaves or checked.like.is_inference()) and known.issuperset(labels.values()):
+            limits = [(name, checked.sizes[axis]) for name, axis in labels.items()] if check_labels else []
+            types = {name: tensor.dtype for name, tensor in checked.tensors.items()}
+            self._forms.keep(key, Form(dict(checked.sizes), checked.like, types, limits))
 
-    def _admitted(
+    def _check_anew(
         self, given: Mapping[str, object], required: tuple[str, ...], native: frozenset[str], check_labels: bool
-    ) -> Admitted:
-        """The same where nothing is known of calls of this form."""
+    ) -> CheckedInputs:
+        """Checks a call of a form that is not remembered."""
         known = {name: value for name, value in given.items() if name in self.expected and name not in self.models}
         problems = [self._unexpected(name) for name in given if name not in self.expected]
         problems += [self._missing(name, given) for name in required if name not in given]
@@ -153,7 +159,7 @@ class Door:
         functions = {
             name: Called(face, function, shown_by_tensors, least, around) for name, (face, function) in callables.items()
         }
-        return Admitted(ready, sizes, like, functions, leaves)
+        return CheckedInputs(ready, sizes, like, functions, leaves)
 
     def having(self, axis: str) -> list[str]:
         """The tensors that have an axis."""
@@ -225,7 +231,7 @@ class Door:
     # -------------------------------------------------------------------------------------- types and extents
 
     def _unusable(self, name: str, value: object, problems: list[Diagnostic]) -> bool:
-        """Whether a value has not one place for each entry, as sparse and nested tensors have not; it is reported."""
+        """Whether a value is no strided tensor, such as a sparse or nested one; adds the problem."""
         value = value.tensor if isinstance(value, Layout) else value
         parts = value.values() if isinstance(value, Mapping) else [value]
         found = [unusable(each) for each in parts if isinstance(each, Tensor) and not each.is_meta]
@@ -252,7 +258,7 @@ class Door:
 
     @staticmethod
     def _elsewhere(tensors: Mapping[str, Tensor | Linear]) -> Iterator[Diagnostic]:
-        """All tensors are on the device of the first, and that holds numbers."""
+        """A problem for each tensor that is not on the device of the first, or whose device holds no numbers."""
         devices = {name: tensor.device for name, tensor in tensors.items()}
         device = [*devices.values(), None][0]
         others = {name: other for name, other in devices.items() if other != device}
@@ -263,7 +269,7 @@ class Door:
             yield problem("E713", "the tensors of this call are on the device meta, and have no numbers")
 
     def _extents(self, tensors: Mapping[str, Tensor | Linear], problems: list[Diagnostic]) -> dict[str, int]:
-        """The extent of every axis; two tensors that disagree about one are reported."""
+        """The extent of every axis; adds a problem where two tensors disagree."""
         sizes: dict[str, int] = {}
         first: dict[str, str] = {}
         for name, tensor in tensors.items():
@@ -287,7 +293,10 @@ class Door:
     def _leaves(
         self, given: Mapping[str, object], sizes: dict[str, int], problems: list[Diagnostic]
     ) -> dict[str, tuple[tuple[int, ...], ...]]:
-        """The shapes of the leaves of each group; one that is given twice has the same, and as many as its axis has entries."""
+        """The leaf shapes of each group of weights.
+
+        A group that is given twice must have the same shapes both times, and as many leaves as its axis has entries.
+        """
         found: dict[str, tuple[tuple[int, ...], ...]] = {}
         for name, value in given.items():
             expected = self.expected[name]
@@ -311,7 +320,7 @@ class Door:
             yield problem("E707", message, declared=self.expected[name].span)
 
     def _check_labels(self, tensors: Mapping[str, Tensor | Linear], sizes: dict[str, int], check: bool) -> Iterator[Diagnostic]:
-        """Labels lie below the extent of the axis that they point into; the extent that only labels tell is found here."""
+        """Problems of labels beyond their axis; also finds the extents of axes known only through labels."""
         labels = {name: axis for name in tensors if (axis := self.expected[name].codomain) is not None}
         told = {axis for axis in labels.values() if axis not in sizes}
         heads = {self.expected[name].order[-1]: head for name, head in tensors.items() if isinstance(head, Linear)}
@@ -332,7 +341,7 @@ class Door:
     # -------------------------------------------------------------------------------------- conversion
 
     def _like(self, tensors: Mapping[str, Tensor | Linear]) -> Tensor:
-        """A scalar of the computation's type: double where an input (without inputs: anything) is, else single."""
+        """A scalar in the type of the computation: double if any input (or, without inputs, any tensor) is, else single."""
         numbers = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
         inputs = [tensor for name, tensor in numbers.items() if self.expected[name].role != "data"]
         double = any(tensor.dtype == torch.float64 for tensor in inputs or numbers.values())

@@ -28,7 +28,7 @@ from lossc.runtime.display import as_html, as_latex, summary
 from lossc.runtime.draws import replayed
 from lossc.runtime.externs import externs
 from lossc.runtime.functions import without_autocast
-from lossc.runtime.inputs import Admitted, Door
+from lossc.runtime.inputs import CheckedInputs, Inputs
 from lossc.runtime.linear import Linear
 from lossc.runtime.messages import fail
 from lossc.runtime.parameters import Parameters
@@ -85,7 +85,7 @@ class Objective(Running):
         """Sets everything that is derived from the program and left out of pickles."""
         self._program = program
         self._lets = tuple(program.lets)
-        self._door = Door(program, self.sizes, externs(program, self.allow))
+        self._inputs = Inputs(program, self.sizes, externs(program, self.allow))
         self._settings = Parameters(program)
         self._follows = follows_the_run(program)
         self._settle()
@@ -199,21 +199,21 @@ class Objective(Running):
         contributes = self.training and torch.is_grad_enabled()
         gathers = contributes and bool(self._states.merging)
         variant = self._variant(f"{'values' if values else 'full'}{'+' if gathers else ''}", self._in_place(given))
-        admitted = self._admit(variant, given)
+        checked = self._check_inputs(variant, given)
         if contributes and self._follows:
             self._count_call()
-        drawn = self._draw(variant, admitted, draws, training=contributes)
-        with without_autocast(admitted.like.device.type):
-            outputs = variant.run(self._bound(variant, admitted), self._weigh(variant, denominators, per_term=per_term))
+        drawn = self._draw(variant, checked, draws, training=contributes)
+        with without_autocast(checked.like.device.type):
+            outputs = variant.run(self._bound(variant, checked), self._weigh(variant, denominators, per_term=per_term))
             if gathers:
-                self._gather(outputs, variant.axes, admitted.sizes, admitted.rows)
+                self._gather(outputs, variant.axes, checked.sizes, checked.rows)
             result = assembled(variant, outputs, denominators, per_term=per_term, on_coupled=self._report_coupled)
         result.draws = drawn
         return result
 
     def _named(self, given: dict[str, object], name: str, value: object) -> dict[str, object]:
         """Adds a tensor that has the name of an option to what is given; E702 where the spec has no such tensor."""
-        if name not in self._door.expected:
+        if name not in self._inputs.expected:
             raise fail("E702", f"`{name}` is an option of the call, and `{type(value).__name__}` is no value of it")
         return {**given, name: value}
 
@@ -224,10 +224,10 @@ class Objective(Running):
         """
         given = {**by_name("batch", batch, BATCH, code="E708"), **tensors}
         variant = self._variant("counted", tuple(given))
-        admitted = self._admit(variant, given)
-        self._draw(variant, admitted, None, training=self.training, counting=True)
-        with torch.no_grad(), without_autocast(admitted.like.device.type):
-            outputs = variant.run(self._bound(variant, admitted))
+        checked = self._check_inputs(variant, given)
+        self._draw(variant, checked, None, training=self.training, counting=True)
+        with torch.no_grad(), without_autocast(checked.like.device.type):
+            outputs = variant.run(self._bound(variant, checked))
         found = {
             entry.name: tuple(
                 value.double() if (value := outputs.get(f"{entry.name}.{at}.denominator")) is not None else None
@@ -271,24 +271,24 @@ class Objective(Running):
             setattr(self._variants, self._prepared[key], variant)
         return self._prepared[key]
 
-    def _admit(self, variant: Variant, given: Mapping[str, object]) -> Admitted:
-        admitted = self._door.admit(given, variant.required, native=variant.native, check_labels=self.check_labels)
+    def _check_inputs(self, variant: Variant, given: Mapping[str, object]) -> CheckedInputs:
+        checked = self._inputs.check(given, variant.required, native=variant.native, check_labels=self.check_labels)
         for axis, least, what in variant.minima:
-            if admitted.sizes.get(axis, least) < least:
-                raise fail("E712", f"{what}, which has {admitted.sizes[axis]} entries")
+            if checked.sizes.get(axis, least) < least:
+                raise fail("E712", f"{what}, which has {checked.sizes[axis]} entries")
         for row, column in variant.squares:
-            extents = admitted.sizes.get(row), admitted.sizes.get(column)
+            extents = checked.sizes.get(row), checked.sizes.get(column)
             if None not in extents and extents[0] != extents[1]:
                 raise fail("E704", f"a square matrix has {extents[0]} entries along `{row}` and {extents[1]} along `{column}`")
         for (row, of_rows), (column, of_columns) in variant.diagonals:
-            rows, columns = admitted.extent(of_rows), admitted.extent(of_columns)
+            rows, columns = checked.extent(of_rows), checked.extent(of_columns)
             if rows is not None and columns is not None and rows > columns:
                 message = f"a column of `{column}` is read for each row of `{row}`: {rows} rows, and {columns} columns"
                 raise fail("E704", message, help=f"`fill(…[{column} = index[{row}]], 0)` says what counts where there is none")
-        self._check_made(variant, admitted.sizes)
+        self._check_made(variant, checked.sizes)
         if self._labels and not torch.compiler.is_compiling():
-            self._touch(admitted)
-        return admitted
+            self._touch(checked)
+        return checked
 
     @staticmethod
     def _check_made(variant: Variant, given: Mapping[str, int]) -> None:
@@ -300,74 +300,74 @@ class Objective(Running):
                 message = f"`{made}` has {sizes[made]} entries in one place, and {min(known)} in another where it is made"
                 raise fail("E704", message, help="an axis has one extent in a file: give one of the two another name")
 
-    def _touch(self, admitted: Admitted) -> None:
+    def _touch(self, checked: CheckedInputs) -> None:
         """Restricts axes of training examples to the examples that the call touches, and renumbers its labels."""
-        given = {name: tensor for name, tensor in admitted.tensors.items() if isinstance(tensor, Tensor)}
-        whole = {axis for name in given for axis in self._door.expected[name].order}
+        given = {name: tensor for name, tensor in checked.tensors.items() if isinstance(tensor, Tensor)}
+        whole = {axis for name in given for axis in self._inputs.expected[name].order}
         labels = {axis: names for axis, names in self._labels.items() if axis not in whole}
-        admitted.rows = touched(labels, given, admitted.sizes)
-        for axis, entries in admitted.rows.items():
-            admitted.sizes[axis] = len(entries)
+        checked.rows = touched(labels, given, checked.sizes)
+        for axis, entries in checked.rows.items():
+            checked.sizes[axis] = len(entries)
             numbered = {name: renumbered(given[name], entries) for name in labels[axis] if name in given}
-            admitted.tensors = {**admitted.tensors, **numbered}
+            checked.tensors = {**checked.tensors, **numbered}
 
     def _draw(
-        self, variant: Variant, admitted: Admitted, given: Mapping[str, Tensor] | None, *, training: bool,
+        self, variant: Variant, checked: CheckedInputs, given: Mapping[str, Tensor] | None, *, training: bool,
         counting: bool = False,
     ) -> dict[str, Tensor]:  # fmt: skip
         """Draws the random tensors of a call, or takes those given, and adds them to its tensors."""
         wanted = {name: self._runs.draws[name] for name in variant.drawn}
         if not wanted:
             return {}
-        admitted.sizes = self._runs.extents(admitted.sizes)
+        checked.sizes = self._runs.extents(checked.sizes)
         for axis in (axis for each in wanted.values() for axis in each.order):
-            self._extent(axis, admitted)
+            self._extent(axis, checked)
         found: dict[str, Tensor]
         if given is None:
             found = self._draws.draw(
-                wanted, admitted.sizes, admitted.like, self.step, training=training, counting=counting
+                wanted, checked.sizes, checked.like, self.step, training=training, counting=counting
             )  # fmt: skip
         else:
-            found = replayed(given, wanted, admitted.sizes, admitted.like)
-        admitted.tensors = {**admitted.tensors, **found}
+            found = replayed(given, wanted, checked.sizes, checked.like)
+        checked.tensors = {**checked.tensors, **found}
         return found
 
-    def _bound(self, variant: Variant, admitted: Admitted) -> list[Value | Linear]:
+    def _bound(self, variant: Variant, checked: CheckedInputs) -> list[Value | Linear]:
         """The values of the procedure's bound slots, in order."""
         values: list[Value | Linear] = []
         for kind, name, axes in variant.bound:
             if kind == "tensor":
-                tensor = admitted.tensors[name]
+                tensor = checked.tensors[name]
                 if isinstance(tensor, Linear) and (not variant.heads or tensor.is_empty):
                     tensor = tensor.logits()
                 values.append(tensor)
             elif kind == "param":
-                values.append(self._parameter(name, axes, admitted))
+                values.append(self._parameter(name, axes, checked))
             elif kind == "size":
-                values.append(self._extent(name, admitted))
+                values.append(self._extent(name, checked))
             elif kind == "function":
-                values.append(admitted.functions[name])
+                values.append(checked.functions[name])
             elif kind == "leaves":
-                values.append(admitted.leaves[name])
+                values.append(checked.leaves[name])
             else:
-                values.append(admitted.like)
+                values.append(checked.like)
         return values
 
-    def _parameter(self, name: str, axes: tuple[str, ...], admitted: Admitted) -> Tensor:
-        value = rows_of(self._held(name), axes, admitted.rows).to(device=admitted.like.device, dtype=admitted.like.dtype)
-        extents = [self._extent(axis, admitted) for axis in axes]
+    def _parameter(self, name: str, axes: tuple[str, ...], checked: CheckedInputs) -> Tensor:
+        value = rows_of(self._held(name), axes, checked.rows).to(device=checked.like.device, dtype=checked.like.dtype)
+        extents = [self._extent(axis, checked) for axis in axes]
         if value.dim() and list(value.shape) != extents:
             message = f"the parameter `{name}` has {list(value.shape)} entries, and {', '.join(axes)} {extents}"
             infos: dict[str, ParamInfo | StateInfo] = {**self._program.params, **self._program.states}
             raise fail("E704", message, declared=infos[name].span if name in infos else None)
         return value.expand(extents)
 
-    def _extent(self, axis: str, admitted: Admitted) -> int:
-        if axis not in admitted.sizes:
-            names = self._door.having(axis)
+    def _extent(self, axis: str, checked: CheckedInputs) -> int:
+        if axis not in checked.sizes:
+            names = self._inputs.having(axis)
             help_ = f"pass one of {', '.join(names)}" if names else f"pass `sizes={{{axis!r}: …}}` when loading"
             raise fail("E714", f"the extent of `{axis}` is not known from the tensors given", help=help_)
-        return admitted.sizes[axis]
+        return checked.sizes[axis]
 
     # -------------------------------------------------------------------------------------- saving and copying
 
@@ -390,7 +390,7 @@ class Objective(Running):
         self._follow_record(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_program", "_lets", "_door", "_settings", "_variants", "_prepared", "_states", "_follows", "_runs",
+        derived = ("_program", "_lets", "_inputs", "_settings", "_variants", "_prepared", "_states", "_follows", "_runs",
                    "_formed", "_labels")  # fmt: skip
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**state, "chosen": self._settings.chosen}

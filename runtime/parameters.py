@@ -17,9 +17,9 @@ from lossc.runtime.messages import fail
 
 
 class Parameters:
-    """The `param` lines of a program with their values: what was set, else the default over the others.
+    """The `param` lines of a program with their values: the value that was set, or the default, which may use other parameters.
 
-    Values are kept exactly, and as tensors that keep their place, so that setting one recompiles nothing.
+    Values are kept exactly, and also as tensors updated in place, so that setting one does not recompile anything.
     """
 
     def __init__(self, program: Program) -> None:
@@ -29,18 +29,18 @@ class Parameters:
         self._renew()
 
     def set(self, values: Mapping[str, object]) -> None:
-        """Gives parameters new values; none is changed where one is wrong."""
+        """Gives parameters new values; if one of them is wrong, none is changed."""
         chosen = {name: self._checked(name, value) for name, value in values.items()}
         self.chosen.update(chosen)
         self._renew()
 
     def restore(self, chosen: Mapping[str, float | list[float]]) -> None:
-        """The values that were set before the objective was saved."""
+        """Restores the values that were set when the objective was saved."""
         self.chosen = dict(chosen)
         self._renew()
 
     def numbers(self) -> dict[str, float | str | list[float]]:
-        """The value of every parameter, choices by name."""
+        """The value of every parameter; that of a choice is its name."""
         found: dict[str, float | str | list[float]] = {}
         for name, info in self.infos.items():
             tensor = self.tensors[name]

@@ -19,7 +19,7 @@ from lossc.runtime.arguments import an_instance, answering, brief, by_name
 from lossc.runtime.clock import Clock, checked_total
 from lossc.runtime.constraints import Constraint, ascend, required
 from lossc.runtime.draws import Draws
-from lossc.runtime.inputs import Door
+from lossc.runtime.inputs import Inputs
 from lossc.runtime.messages import LosscWarning, fail
 from lossc.runtime.parameters import Parameters
 from lossc.runtime.states import Held, Outcome, Pending, States, beginning, laid_out, sorted_dims
@@ -42,7 +42,7 @@ class Running(nn.Module):
     penalties: Held
     sizes: dict[str, int]
     _program: Program
-    _door: Door
+    _inputs: Inputs
     _settings: Parameters
     _states: States
     _follows: str
@@ -90,10 +90,10 @@ class Running(nn.Module):
     def _first(self, info: StateInfo) -> Tensor:
         """The initial value of a state."""
         extents = self._extents_of(f"`{info.name}`", info.order, info.span)
-        return beginning(info, extents, self._door.extents, self._settings.tensors)
+        return beginning(info, extents, self._inputs.extents, self._settings.tensors)
 
     def _extents_of(self, what: str, order: tuple[str, ...], span: Span) -> list[int]:
-        known = self._door.extents
+        known = self._inputs.extents
         unknown = [axis for axis in order if axis not in known]
         if unknown:
             help_ = f"pass `sizes={{{unknown[0]!r}: …}}` when loading"
@@ -145,7 +145,7 @@ class Running(nn.Module):
         if self._states.needed:
             self._pending.over_ranks(self._states)
             device = next(iter((*self.state.buffers(), *self.multipliers.buffers()))).device
-            behind = self._states.behind(self._pending, device, self._held, self._door.extents)
+            behind = self._states.behind(self._pending, device, self._held, self._inputs.extents)
             renewed = {name: value for name, value in behind.items() if name in self.state}
             self.state.renew(renewed, self._states.orders, self._pending.rows)
             self._ascend(behind)
@@ -226,7 +226,7 @@ class Running(nn.Module):
         if self._states.coupled and self._pending.values:
             self._report_coupled("the renewal of a state or multiplier", 2)
         found = {name: outputs[name].permute(sorted_dims(axes[name])) for name in self._states.merging}
-        self._pending.add(self._states, found, {**self._door.extents, **sizes}, rows)
+        self._pending.add(self._states, found, {**self._inputs.extents, **sizes}, rows)
 
     def _count_call(self) -> None:
         """Warns where `advance` seems to have been forgotten."""

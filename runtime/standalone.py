@@ -1,7 +1,7 @@
-"""An objective as a readable Python module that needs torch and nothing else.
+"""An objective as a readable Python module that needs only torch.
 
-It holds the very program that the reference runs, one operation a line, behind the operations that it calls. Identifiers
-are ours: what a spec names stands in tables of strings, written with `repr`.
+It contains the same program that the reference backend runs, one operation to a line, after the functions that it
+calls. All identifiers are generated: names from the spec occur only in tables of strings, written with `repr`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 
 def standalone(objective: Objective) -> str:
-    """The module's text; importing it and calling its `Objective` gives what `objective` gives."""
+    """The text of the module. Its class `Objective` computes what `objective` computes."""
     variant = objective.variant()
     following = Following(objective, variant) if objective.follows else None
     further = following.procedures if following else {}
@@ -106,7 +106,7 @@ def _places(objective: Objective, procedures: Iterable[Procedure], following: Fo
 def tables(
     objective: Objective, variant: Variant, native: frozenset[str] = frozenset(), following: Following | None = None
 ) -> str:
-    """What the program is given; `native` are tensors that keep their floating type."""
+    """The tables of what the program is given; `native` are tensors that keep their floating type."""
     program = objective.program
     procedures = (variant.procedure, *(following.procedures.values() if following else ()))
     places = _places(objective, procedures, following)
@@ -143,7 +143,7 @@ def tables(
 
 
 def _of_extents(program: Program, used: frozenset[str], axes: frozenset[str]) -> Iterator[TensorRow]:
-    """Tensors that are needed for nothing but the extents of some axes."""
+    """Tensors that are needed only for the extents of some axes."""
     for name, tensor in program.tensors.items():
         if name not in used and tensor.kind.name not in ("weights", "model") and axes & frozenset(tensor.order):
             type_ = {"label": "integer", "mask": "mask"}.get(tensor.kind.name, "number")
@@ -162,7 +162,7 @@ def _entries_of(name: str, comment: str, content: Mapping[str, object]) -> str:
 
 
 def _entries(variant: Variant) -> list[Entry]:
-    """Terms and monitors; of a constraint there is what it adds to the loss."""
+    """Terms and monitors; for a constraint, what it adds to the loss."""
     return [entry for entry in variant.entries if not entry.name.startswith(VIOLATION)]
 
 
@@ -188,7 +188,7 @@ def _program(variant: Variant, places: Places) -> str:
 
 
 def _further(following: Following, name: str, places: Places) -> str:
-    """A program beside that of the terms."""
+    """A program besides that of the terms."""
     procedure, stub = following.procedures[name], getattr(template_run, name)
     lines = [f"def {name}({', '.join(inspect.signature(stub).parameters)}):", f'    """{inspect.getdoc(stub)}"""']
     lines += [f"    {each}" for each in (*_bindings(procedure, places), *map(line, procedure.instructions))]
@@ -212,7 +212,7 @@ def _bindings(procedure: Procedure, places: Places) -> Iterator[str]:
 
 
 def line(instruction: Instruction) -> str:
-    """One operation as a statement."""
+    """One instruction as a statement."""
     arguments = [literal(argument) for argument in instruction.arguments]
     arguments += [f"{name}={_option(value)}" for name, value in instruction.options]
     return f"v{instruction.target} = {instruction.operation.removeprefix('operations.')}({', '.join(arguments)})"
@@ -233,7 +233,7 @@ def _option(value: object) -> str:
 
 
 def literal(value: object) -> str:
-    """The place of a value, or a number."""
+    """An argument as source: the variable of a slot, or a number."""
     if isinstance(value, Slot):
         return f"v{value.index}"
     if isinstance(value, float) and math.isinf(value):
@@ -250,7 +250,7 @@ def _output(procedure: Procedure, name: str) -> str:
 
 
 def operations_of(*procedures: Procedure) -> Iterator[Callable[..., Any]]:
-    """The functions of the operations package that procedures call, and those that they call, callees first."""
+    """The functions of `runtime.operations` that procedures call, directly or indirectly, callees first."""
     prefix = "operations."
     names = (instruction.operation for procedure in procedures for instruction in _instructions(procedure))
     called = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
@@ -260,7 +260,7 @@ def operations_of(*procedures: Procedure) -> Iterator[Callable[..., Any]]:
 
 
 def _instructions(procedure: Procedure) -> Iterator[Instruction]:
-    """Those of the program, each behind those of the procedures that it calls."""
+    """The instructions of procedures, each after those of the procedures that it calls."""
     for inner in procedure.inner:
         yield from _instructions(inner)
     yield from procedure.instructions

@@ -1,4 +1,4 @@
-"""The states of an objective: what each call of a step gathers, and their renewal behind the last one."""
+"""The states of an objective: what each call of a step gathers, and how states are renewed after the last call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEUTRAL: dict[Merging, float | bool] = {
 
 
 class Held(nn.Module):
-    """Tensors by name, saved with the objective and moved with it, always in double precision."""
+    """Tensors by name, saved and moved with the objective, always in double precision."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Held(nn.Module):
             self.register_buffer(_key(name), tensor.to(torch.float64))
 
     def __getitem__(self, name: str) -> Tensor:
-        """E726 for a name that is none of them."""
+        """The tensor of that name. Raises E726 where there is none."""
         if name not in self:
             raise fail("E726", f"there is no {brief(name)} among these", help=f"there are {', '.join(self) or 'none'}")
         return self._buffers[_key(name)]  # type: ignore[return-value]
@@ -60,11 +60,11 @@ class Held(nn.Module):
         return list(self)
 
     def items(self) -> list[tuple[str, Tensor]]:
-        """The names, each with its tensor, which may be written into under `torch.no_grad()`."""
+        """The names with their tensors, which may be written to under `torch.no_grad()`."""
         return [(name, self[name]) for name in self]
 
     def renew(self, values: Mapping[str, Outcome], orders: Mapping[str, tuple[str, ...]], rows: Touched) -> None:
-        """Writes new values of the entries that were touched; those that are absent keep theirs."""
+        """Writes new values of the entries that a step touched; where the new value is absent, the old one stays."""
         with torch.no_grad():
             for name, outcome in values.items():
                 held = rows_of(self[name], orders[name], rows)
@@ -84,9 +84,9 @@ def _key(name: str) -> str:
 
 @dataclass
 class Pending:
-    """What the calls of the step in hand have gathered, merged call by call; extents are those of the last call.
+    """What the calls of the current step have gathered, merged call by call. Extents are those of the last call.
 
-    Along the axes of `rows` there are only the entries that calls have touched.
+    Along the axes of `rows` only the entries that calls have touched are held.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Pending:
     rows: Touched = field(default_factory=dict)
 
     def add(self, states: States, outputs: Mapping[str, Tensor], sizes: Mapping[str, int], rows: Touched) -> None:
-        """What one more call has gathered, the dimensions of each in the order of their names."""
+        """Merges the values of one more call, whose dimensions are in the order of their names."""
         values = {name: _exact(outputs[name].detach()) for name in states.merging}
         if self.values:
             every = union(self.rows, rows, {**self.sizes, **sizes})
@@ -109,11 +109,11 @@ class Pending:
         self.sizes = {**sizes, **{axis: len(entries) for axis, entries in rows.items()}}
 
     def clear(self) -> None:
-        """Behind a step."""
+        """Forgets everything, after a step."""
         self.values, self.sizes, self.rows = {}, {}, {}
 
     def over_ranks(self, states: States) -> None:
-        """The same on every rank, from what each has gathered."""
+        """The same on every rank, merged from what each has gathered."""
         distributed = torch.distributed
         if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
             return
@@ -131,7 +131,7 @@ def _exact(value: Tensor) -> Tensor:
 
 
 class Outcome(NamedTuple):
-    """A value behind the calls of a step, the mask of its entries that exist, and the axes of the dimensions of both."""
+    """A value after the calls of a step, the mask of its entries that exist, and the axes of the dimensions of both."""
 
     value: Tensor
     present: Tensor | None
@@ -139,7 +139,7 @@ class Outcome(NamedTuple):
 
 
 def laid_out(outcome: Outcome, order: tuple[str, ...], like: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Value and mask over the dimensions `order`, with the extents, the type and the device of another tensor."""
+    """Value and mask over the dimensions `order`, with the extents, type and device of another tensor."""
     value = _over(outcome.value, outcome.axes, order).to(like).expand(like.shape)
     if outcome.present is None:
         return value, None
@@ -147,7 +147,7 @@ def laid_out(outcome: Outcome, order: tuple[str, ...], like: Tensor) -> tuple[Te
 
 
 class Renewal:
-    """Values behind the calls of a step, ready to be worked out in double precision."""
+    """The values due after the calls of a step, ready to be computed in double precision."""
 
     def __init__(self, behind: Mapping[str, Behind]) -> None:
         simplifier = Simplifier()
@@ -191,7 +191,7 @@ def present_of(name: str) -> str:
 
 
 def _over(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...]) -> Tensor:
-    """The tensor with the dimensions `want`; those that it lacks have extent 1."""
+    """The tensor with the dimensions `want`; those that it lacks get extent 1."""
     tensor = tensor.permute([have.index(axis) for axis in want if axis in have])
     for at, axis in enumerate(want):
         if axis not in have:
@@ -205,7 +205,7 @@ def sorted_dims(axes: tuple[str, ...]) -> list[int]:
 
 
 class States:
-    """What all states of a program become behind a step, and how far its constraints were violated."""
+    """What all states of a program become after a step, and how far its constraints were violated."""
 
     def __init__(self, renewals: Renewals, orders: Mapping[str, tuple[str, ...]]) -> None:
         self.orders = orders
@@ -222,7 +222,7 @@ class States:
     def behind(
         self, pending: Pending, device: torch.device, parameter: Callable[[str], Tensor], sizes: Mapping[str, int]
     ) -> dict[str, Outcome]:
-        """The values by the names of what they belong to; what reads of calls is left out where there were none."""
+        """The new values by the names of their states; those that need calls are left out if there were none."""
         found = self.alone.run(pending, device, parameter, sizes)
         return found | (self.of_calls.run(pending, device, parameter, sizes) if pending.values else {})
 
@@ -230,14 +230,14 @@ class States:
 def beginning(
     info: StateInfo, extents: list[int], sizes: Mapping[str, int], params: Mapping[str, Tensor]
 ) -> Tensor:  # fmt: skip
-    """The value with which a state begins."""
+    """The initial value of a state."""
     renewal = Renewal({info.name: Behind(info.initial, None)})
     outcome = renewal.run(Pending(), torch.device("cpu"), params.__getitem__, sizes)[info.name]
     return laid_out(outcome, info.order, torch.empty(extents, dtype=torch.float64))[0].clone()
 
 
 def follows_the_run(program: Program) -> str:
-    """What of an objective moves only by `advance`, for a message; empty where nothing does."""
+    """Which parts of an objective move only by `advance`, for a message; empty where there are none."""
     if program.constraints:
         return f"the multiplier of `{program.constraints[0].name}`"
     if program.states:

@@ -1,7 +1,7 @@
-"""Values and gradients of an objective from its statistic table alone, one statistic after another.
+"""Values and gradients of an objective from its statistic table alone, one statistic after another: an oracle for tests.
 
-It is what a table means, in the plainest torch: bodies are evaluated over all classes at once, gradients of what is
-vocabulary-sized are the formulas of the table, and autograd is used on rows only. Its purpose is to check tables.
+It states the meaning of a table in the plainest PyTorch. Bodies are evaluated over all classes at once,
+vocabulary-sized gradients follow the formulas of the table, and autograd is used on rows only.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Sweep:
         return next(_Computed(entry.node, entry.leaf) for entry in self.table.computed if entry.name == name)
 
     def give(self, name: str, tensor: Tensor, axes: Sequence[str]) -> None:
-        """A value known from here on, and the leaf through which autograd reaches it."""
+        """Adds a value, and the leaf through which autograd reaches it."""
         leaf = tensor.detach()
         self.values[f"@{name}"] = (leaf, tuple(axes))
         self.rows[f"@{name}"] = (leaf.clone().requires_grad_() if leaf.is_floating_point() else leaf, tuple(axes))
@@ -76,7 +76,7 @@ class Sweep:
         self.give(name, self.graphs[name], axes)
 
     def reduce(self, statistic: Statistic) -> Tensor:
-        """The statistic over all classes that are there."""
+        """The statistic over all classes present."""
         shape = (*statistic.rows, self.table.axis)
         body = self.entries(statistic.body, shape)
         body = body if body.dtype == torch.bool else body.to(self.like.dtype)
@@ -135,7 +135,7 @@ class Sweep:
     # -------------------------------------------------------------------------------------- backward
 
     def backward(self, value: Tensor) -> dict[str, Tensor]:
-        """The gradient of a value to every tensor and parameter that it reaches."""
+        """The gradient of a value with respect to every tensor and parameter that it depends on."""
         value.backward()  # type: ignore[no-untyped-call]
         for name in reversed(self.table.order):
             entry = self._entry(name)
@@ -173,7 +173,7 @@ class Sweep:
             self.gradients[name] = self.gradients.get(name, torch.zeros_like(gradient)) + gradient
 
     def _pass_on(self, name: str) -> None:
-        """Through a row value or a computed one to what it is made of."""
+        """Passes gradient through a row value, or one computed by torch, to its inputs."""
         gradient, graph = self.rows[f"@{name}"][0].grad, self.graphs[name]
         if gradient is not None and graph.requires_grad:
             graph.backward(gradient)  # type: ignore[no-untyped-call]
@@ -188,7 +188,7 @@ class Sweep:
     # -------------------------------------------------------------------------------------- blocks
 
     def merged(self, other: Sweep) -> dict[str, Tensor]:
-        """The statistics of this block of classes and another together, by name."""
+        """The statistics of this block of classes and another one together, by name."""
         found: dict[str, Tensor] = {}
         moves: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         for statistic in self.table.statistics:
@@ -200,7 +200,7 @@ class Sweep:
         return found
 
     def _together(self, statistic: Statistic, mine: Tensor, others: Tensor) -> Tensor:
-        """One statistic of two blocks that stand under one shift."""
+        """One statistic of two blocks that have the same shift."""
         match statistic.merge.kind:
             case "largest":
                 return torch.maximum(mine, others)
@@ -229,13 +229,13 @@ class Sweep:
         return self.table.statistic(shift).rows
 
     def _holds(self, statistic: Statistic) -> Tensor:
-        """Where the label of a selection lies in this block."""
+        """Whether the label of a selection lies in this block."""
         assert isinstance(statistic.at, Node)
         at = self.entries(statistic.at, statistic.rows)
         return (at >= 0) & (at < self.sizes[self.table.axis])
 
     def _note(self, statistic: Statistic, growth: Tensor, moves: dict[str, Tensor]) -> None:
-        """A shift that grew moves the streams centred by it the other way."""
+        """Records that streams centred by a shift move against it."""
         for stream in self.table.streams:
             if stream.shift == statistic.name:
                 moves[stream.name] = -stream.sign * growth
@@ -259,7 +259,7 @@ def sweep(
     given: Mapping[str, TensorInfo] | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> Sweep:
-    """All statistics of a table on a batch; tensors and parameters by name, further ones in the order that `given` says."""
+    """All statistics of a table on a batch, from tensors and parameters by name; `given` has the axes of further tensors."""
     state = Sweep(table, {}, dict(sizes or {}), torch.zeros((), dtype=dtype))
     leaves: dict[str, Node | None] = {name: info.node for name, info in (given or {}).items() if name in tensors}
     leaves |= {node.name: node for node in _given(table)}
@@ -290,7 +290,7 @@ def _given(table: Table) -> list[Input | Param]:
 
 
 def _made_axes(table: Table, sizes: dict[str, int]) -> None:
-    """The extents of axes that the program makes of others."""
+    """The extents of axes that the program makes from others."""
     for node in _nodes(table):
         match node:
             case Rename(old=old, new=new) if old in sizes:
@@ -306,7 +306,7 @@ def _ordered(tensor: Tensor, have: tuple[str, ...], want: tuple[str, ...]) -> Te
 
 
 def _reduced(gradient: Tensor, have: tuple[str, ...], want: tuple[str, ...]) -> Tensor:
-    """The gradient of a value that was repeated over axes that it lacks, in its own order of dimensions."""
+    """The gradient of a value that was repeated over axes that it lacks, in the value's own order of dimensions."""
     extra = [at for at, axis in enumerate(have) if axis not in want]
     left = tuple(axis for axis in have if axis in want)
     return _ordered(gradient.sum(extra) if extra else gradient, left, want)

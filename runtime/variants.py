@@ -1,4 +1,4 @@
-"""From a program to what runs: one executable for each set of values that a caller gives in place of others."""
+"""From a program to executables: one for each set of `let`s that a caller gives as tensors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Form = Literal["ratio", "sum", "once", "coupled"]
 
 
 class Entry(NamedTuple):
-    """A term or a monitor: its sign in the loss (0 for a monitor), and the form and axes of each of its parts."""
+    """A term or monitor: its sign in the loss (0 for a monitor), and the form and axes of each of its parts."""
 
     name: str
     sign: int
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 
 
 class Variant:
-    """What runs one kind of call. Its fields are plain values, which `torch.compile` can trace through."""
+    """Runs one kind of call. Its fields are plain values, through which `torch.compile` can trace."""
 
     def __init__(self, program: Program, roots: dict[str, Node], seen: dict[str, Node], backend: str) -> None:
         procedure = emit(roots, seen=seen, spans=program.spans)
@@ -82,7 +82,7 @@ def _largest(minima: Mapping[str, int]) -> Iterator[tuple[str, int, str]]:
 
 
 def _positions(roots: Mapping[str, Node]) -> Iterator[tuple[str, int, str]]:
-    """Axes that are read at positions written as numbers, with the extent that it takes."""
+    """Axes read at literal positions, each with the extent that this requires."""
     for node in walk(*roots.values()):
         if isinstance(node, Select) and isinstance(node.at, int):
             yield node.axis, node.at + 1, f"position {node.at} is read of `{node.axis}`"
@@ -91,9 +91,9 @@ def _positions(roots: Mapping[str, Node]) -> Iterator[tuple[str, int, str]]:
 
 
 def _diagonals(roots: Mapping[str, Node]) -> Iterator[tuple[tuple[str, str | int], tuple[str, str | int]]]:
-    """The axes of rows and columns of `s[j = index[b]]`, which reads a column for each row, each with its extent.
+    """The row and column axes of each `s[j = index[b]]`, which reads one column for each row, with what tells their extents.
 
-    An expression with the extent of the columns may have seen to rows that have none.
+    Expressions that use the extent of the columns are left out: they may handle rows without a column.
     """
     nodes = list(walk(*roots.values()))
     made = made_extents(roots.values())
@@ -105,7 +105,7 @@ def _diagonals(roots: Mapping[str, Node]) -> Iterator[tuple[tuple[str, str | int
 
 
 def _origin(axis: str, made: Mapping[str, Extent]) -> str | int:
-    """What tells how long an axis is, as far as it can be told beforehand: the axis that it was made from, or a number."""
+    """What tells the extent of an axis in advance: the axis from which it was made, or a number."""
     told = made.get(axis)
     match told:
         case int():
@@ -116,7 +116,7 @@ def _origin(axis: str, made: Mapping[str, Extent]) -> str | int:
 
 
 def _made(roots: Mapping[str, Node]) -> Iterator[tuple[str, tuple[str | int, ...]]]:
-    """Axes that a `->` makes, each with the axes of which the least extent is its own, or with its extent."""
+    """Axes that a `->` makes, each with the axes whose least extent it has, or with a number."""
     for node in walk(*roots.values()):
         match node:
             case Rename(old=old, new=new) | Along(op="sort", axis=old, new=str() as new):
@@ -132,7 +132,7 @@ def _made(roots: Mapping[str, Node]) -> Iterator[tuple[str, tuple[str | int, ...
 def full(
     program: Program, given: frozenset[str], backend: str, *, values: bool, gathered: Mapping[str, Node] | None = None
 ) -> Variant:
-    """Everything that a Result holds; `values` keeps the entries that each part sums, `gathered` is worked out beside it."""
+    """Computes everything in a Result; `values` keeps the entries that each part sums, `gathered` adds further values."""
     ready = simplify(with_lets(program, given)).program
     roots: dict[str, Node] = {}
     seen: dict[str, Node] = {}
@@ -145,7 +145,7 @@ def full(
 
 
 def beside(program: Program, given: frozenset[str], gathered: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
-    """Further values, without gradient."""
+    """Computes further values, without gradient."""
     replacements = _replacements(program, given)
     simplifier = Simplifier()
     for name, node in gathered.items():
@@ -155,7 +155,7 @@ def beside(program: Program, given: frozenset[str], gathered: Mapping[str, Node]
 
 
 def counted(program: Program, given: frozenset[str], backend: str) -> Variant:
-    """The denominators of all terms, and of those monitors whose denominators need nothing that is not given."""
+    """Computes the denominators of all terms, and of those monitors whose denominators need only the given tensors."""
     ready = simplify(with_lets(program, given)).program
     monitors = tuple(entry for entry in ready.monitors if _tensors_of(_denominators(entry).values()) <= given)
     roots = {name: node for entry in (*ready.terms, *monitors) for name, node in _denominators(entry).items()}
@@ -188,9 +188,9 @@ def _fields(part: Part, *, values: bool) -> Iterator[tuple[str, Node]]:
 
 
 def with_lets(program: Program, given: frozenset[str]) -> Program:
-    """The program with some of its lets as tensors that the caller gives.
+    """The program with some `let`s replaced by tensors that the caller gives.
 
-    A let that is given exists everywhere, unless everything that tells where it is absent is given with it.
+    A given `let` is present everywhere, unless everything that decides where it is absent is given as well.
     """
     replacements = _replacements(program, given)
     if not replacements:
@@ -205,7 +205,7 @@ def with_lets(program: Program, given: frozenset[str]) -> Program:
 
 
 def _replacements(program: Program, given: frozenset[str]) -> dict[Node, Node]:
-    """What stands for the lets that are given, and for what tells where they are absent."""
+    """The replacements of the given `let`s, and of the masks that say where they are absent."""
     lets = [let for name, let in program.lets.items() if name in given]
     found: dict[Node, Node] = {let.node: _as_input(let) for let in lets}
     for let in lets:
@@ -215,7 +215,7 @@ def _replacements(program: Program, given: frozenset[str]) -> dict[Node, Node]:
 
 
 def _check_gradients(program: Program, replacements: Mapping[Node, Node]) -> None:
-    """A gradient inside the objective must not be cut off from what it is taken by."""
+    """Refuses a gradient inside the objective that a given `let` would cut off from its variable."""
     entries = (*program.terms, *program.monitors)
     for node in walk(*(entry.value for entry in entries)):
         if isinstance(node, Call) and node.function == "grad" and node not in replacements:
@@ -231,7 +231,7 @@ def _as_input(let: LetInfo) -> Input:
 
 
 def _replaced(term: TermInfo, replacements: Mapping[Node, Node], normaliser: Normaliser) -> TermInfo:
-    """The term over the given values. Where it was split, it is split anew: a let may have been cut through."""
+    """The term over the given values. A term split into parts is split again, since a `let` may have been split too."""
     value = with_given(term.value, replacements)
     if value is term.value:
         return term

@@ -44,7 +44,7 @@ class Way:
     @property
     def is_expected(self) -> bool:
         """Whether the upstream gradients of its roots are known in advance."""
-        return self.headed.is_hopeful and bool(self.headed.moving & self.expected.keys())
+        return self.headed.forms_early and bool(self.headed.moving & self.expected.keys())
 
     @property
     def is_plain(self) -> bool:
@@ -133,7 +133,7 @@ class BothWays:
             if ratio is not None:
                 return self._in_types(scaled(taken, ratio))
             for call in self.calls:
-                call.owner.give_up_hope()
+                call.owner.stop_forming_early()
         found: dict[tuple[int, Key], Tensor] = {}
         for at, call in enumerate(self.calls):
             own = {name: gradient for name, gradient in upstream.items() if name in call.owner.seam.procedure.outputs}

@@ -141,7 +141,7 @@ class Headed:
         self.moving = frozenset(root.name for root in table.seam if differentiable(root.value))
         self._sums = {root.name: independent(root.value) for root in table.seam}
         self._moved = [component for component in self.components if component.is_moved]
-        self._hopeful = True
+        self._forms_early = True
         mask = needed(table)
         self._needed = None if mask is None else Executable(emit({"needed": mask}))
 
@@ -166,7 +166,7 @@ class Headed:
         plain = {name: x.detach() for name, x in environment.tensors.items()}
         params = {name: x.detach() for name, x in environment.params.items()}
         known = replace(environment, tensors={**plain, **self._anchors(environment)}, params=params)
-        expected = dict(weights) if inputs and self._hopeful else {}
+        expected = dict(weights) if inputs and self._forms_early else {}
         return Passage(self, known, {name: head.detach() for name, head in heads.items()}, tuple(inputs), expected), inputs
 
     def named(self, values: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -184,13 +184,13 @@ class Headed:
         }
 
     @property
-    def is_hopeful(self) -> bool:
+    def forms_early(self) -> bool:
         """Whether every upstream gradient so far was the expected one."""
-        return self._hopeful
+        return self._forms_early
 
-    def give_up_hope(self) -> None:
+    def stop_forming_early(self) -> None:
         """Stops forming gradients early, after an upstream gradient that was not the expected one."""
-        self._hopeful = False
+        self._forms_early = False
 
     # -------------------------------------------------------------------------------------- schedule
 

@@ -157,7 +157,7 @@ class Passage:
             ratio = ratio_of(self.expected, upstream)
             if ratio is not None:
                 return scaled(taken, ratio)
-            self.owner.give_up_hope()
+            self.owner.stop_forming_early()
             del taken
         plans = {component: self._schedule(component, {}) for component in self.owner.components if component.is_moved}
         blocks = {each: list(cut(plan.axes, self.known.sizes, plan.rows)) for each, plan in plans.items()}

@@ -360,7 +360,7 @@ def test_autocast_changes_nothing(objective: Objective) -> None:
         assert objective.denominators(**tensors).values["total"] == (None,)
 
 
-def test_data_is_detached_at_the_door_and_reported_once(objective: Objective) -> None:
+def test_data_is_detached_and_reported_once(objective: Objective) -> None:
     tensors = batch()
     tensors["weight"].requires_grad_()
     with pytest.warns(LosscWarning, match="`weight` is data and requires gradient"):
