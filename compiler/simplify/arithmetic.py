@@ -28,7 +28,7 @@ _EXACT_BITS = 4096
 
 
 def sum_of(terms: Iterable[Scaled]) -> Node:
-    """The sum of scaled terms: like terms merged, the number first, then by digest."""
+    """The sum of scaled terms: like terms merged, the number first, the others ordered by digest."""
     return _assembled(_with_merged_scalars(_like_terms(terms)))
 
 
@@ -49,7 +49,7 @@ def add(node: Node) -> Node:
 
 
 def _with_merged_scalars(merged: dict[Node, Fraction]) -> dict[Node, Fraction]:
-    """Terms of equal tensors with different scalars in one: `(1 - e) * x + e * x` is `x`."""
+    """Merges terms with equal tensors and different scalar factors: `(1 - e) * x + e * x` is `x`."""
     groups: dict[Node, list[Node]] = {}
     for part in merged:
         groups.setdefault(_tensor_part(part), []).append(part)
@@ -82,7 +82,7 @@ def _size(node: Node) -> int:
 
 
 def _renormalised(node: Node) -> Node:
-    """The normal form of arithmetic over anything."""
+    """The normal form of scalar arithmetic, whatever its operands."""
     match node:
         case Map(function="add", arguments=arguments):
             return _assembled(_like_terms(term for part in arguments for term in terms_of(_renormalised(part))))
@@ -94,13 +94,13 @@ def _renormalised(node: Node) -> Node:
 
 
 def _needs_algebra(scalar: Node) -> bool:
-    """Whether a scalar has sums inside of products, so that equal ones can look different."""
+    """Whether a scalar has sums inside products, so that equal scalars may be written differently."""
     view = product_of(scalar)
     return any(is_map(split_power(factor)[0], "add") for factor in view.above + view.below)
 
 
 def is_scalar(node: Node) -> bool:
-    """A rational expression of numbers, parameters and sizes without axes."""
+    """Whether a node is a rational expression of numbers, parameters and sizes, without axes."""
     match node:
         case Const(value=Fraction()) | Size():
             return True
@@ -125,7 +125,7 @@ def _scalar_part(part: Node) -> Node:
 
 
 def product(view: Product) -> Node:
-    """The product of factors: equal bases merged, numbers pulled out of sums, a lone sum multiplied out."""
+    """The product of factors: equal bases merged, numbers taken out of sums, a single sum multiplied out."""
     if view.coefficient == 0 and INFINITY not in view.above + view.below:
         return ZERO
     view = _without_contents(view)
@@ -140,7 +140,7 @@ def multiply(node: Node) -> Node:
 
 
 def _without_contents(view: Product) -> Product:
-    """Sums among the factors with their content in the coefficient, so that `(2a + 2b) x` and `2 (a + b) x` are equal."""
+    """Factors that are sums, with their content moved to the coefficient: `(2a + 2b) x` equals `2 (a + b) x`."""
     if len(view.above) + len(view.below) < 2:
         return view
     coefficient = view.coefficient
@@ -156,7 +156,7 @@ def _without_contents(view: Product) -> Product:
 
 
 def primitive_part(node: Node) -> tuple[Fraction, Node]:
-    """A sum as its content and what is left."""
+    """A sum as its content and the remaining sum."""
     if not is_map(node, "add"):
         return Fraction(1), node
     terms = terms_of(node)
@@ -165,7 +165,7 @@ def primitive_part(node: Node) -> tuple[Fraction, Node]:
 
 
 def without_number(node: Node) -> tuple[Fraction, Node]:
-    """A node as a rational, with the sign of its first summand, and what is left; a number stays itself."""
+    """A node as a rational with the sign of its first summand, and the remaining factor; a number stays whole."""
     if is_map(node, "add"):
         return primitive_part(node)
     view = product_of(node)
@@ -175,7 +175,10 @@ def without_number(node: Node) -> tuple[Fraction, Node]:
 
 
 def _merged(view: Product) -> tuple[Nodes, Nodes]:
-    """Equal bases as one power; above and below a line they cancel only where the base is never 0."""
+    """Equal bases merged into one power.
+
+    They cancel between numerator and denominator only where the base is never 0.
+    """
     raised: dict[Node, list[Fraction]] = {}
     for place, side in enumerate((view.above, view.below)):
         for factor in side:
@@ -195,7 +198,7 @@ def _raised(base: Node, exponent: Fraction) -> Node:
 
 
 def power(base: Node, exponent: Node) -> Node:
-    """base^exponent; x^0 is 1, a number is computed exactly while it is small."""
+    """base^exponent; x^0 is 1, and powers of numbers are computed exactly while they are small."""
     degree = number(exponent)
     if degree is None:
         return core.power(base, exponent)
@@ -217,7 +220,7 @@ def power(base: Node, exponent: Node) -> Node:
 
 
 def _whole_power(base: Node, degree: Fraction) -> Node:
-    """An integer power, distributed over a product, the content pulled out of a sum."""
+    """An integer power, distributed over a product; the content of a sum is taken out."""
     pulled, rest = primitive_part(base)
     view = Product(pulled, (rest,), ()) if is_map(base, "add") else product_of(base)
     factor = exact_power(view.coefficient, degree)
@@ -235,7 +238,7 @@ def _power_of_factor(part: Node, degree: Const, base: Node) -> Node:
 
 
 def exact_power(base: Fraction, degree: Fraction) -> Fraction | None:
-    """base^degree where it is rational and small, else None."""
+    """base^degree where it is rational and small, otherwise None."""
     if degree.denominator != 1:
         return _exact_root(base, degree)
     bits = max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(degree)

@@ -1,4 +1,4 @@
-"""Side conditions of rules: small named predicates over what the variables of a pattern stand for."""
+"""Side conditions of rules: small named predicates over the values of a pattern's variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VIEWS = (Select, Rename, Slice, StopGrad)
 
 
 def exponential(node: Node) -> bool:
-    """A positive value whose log is a stable primitive: exp, softmax, sigmoid, normcdf, or a selection of one."""
+    """A positive value whose log is a stable primitive: exp, softmax, sigmoid, normcdf, or a selection from one."""
     match node:
         case Map(function=function):
             return function in _EXPONENTIALS
@@ -25,7 +25,7 @@ def exponential(node: Node) -> bool:
 
 
 def partition(node: Node) -> bool:
-    """A sum or a mean of exponentials with positive weights, as in a normaliser."""
+    """A sum or mean of exponentials with positive weights, such as a normaliser."""
     match node:
         case Map(function="add"):
             terms = terms_of(node)
@@ -45,7 +45,7 @@ def exponential_or_partition(node: Node) -> bool:
 
 
 def loggable(node: Node) -> bool:
-    """A value whose log can be taken part by part down to stable primitives."""
+    """A value whose log can be split, part by part, into stable primitives."""
     if exponential(node):
         return True
     match node:
@@ -71,7 +71,7 @@ def loggable(node: Node) -> bool:
 
 
 def _complement(node: Node) -> bool:
-    """`-expm1(x)`, the normal form of 1 - exp(x), below 1."""
+    """`-expm1(x)`, which is the normal form of 1 - exp(x), and below 1."""
     view = product_of(node)
     return (
         view.coefficient < 0
@@ -97,7 +97,7 @@ def _loggable_sum(node: Node) -> bool:
 
 
 def _positive_parts(parts: list[Node], accepted: Callable[[Node], bool]) -> bool:
-    """Every part accepted, a positive scalar or bounded away from 0, and at least one accepted."""
+    """Whether each part is accepted, a positive scalar, or bounded away from 0; at least one has to be accepted."""
     return any(map(accepted, parts)) and all(
         accepted(part) or _positive_scalar(part) or part.domain.lo > 0 for part in parts
     )
@@ -114,14 +114,14 @@ def _positive_scalar(node: Node) -> bool:
 
 
 def logarithmic(node: Node) -> bool:
-    """A log-probability along an axis, or a selection of one: its exp is a softmax."""
+    """A log-probability along an axis, or a selection from one: its exp is a softmax."""
     if isinstance(node, _VIEWS):
         return logarithmic(node.body)
     return isinstance(node, Along) and node.op == "log_softmax"
 
 
 def steady(node: Node) -> bool:
-    """A scalar that is finite wherever it is computed, so that no mask has to hide it."""
+    """A scalar that is finite whenever it is computed, so that no mask has to hide it."""
     match node:
         case Const():
             return number(node) is not None
@@ -137,7 +137,7 @@ def steady(node: Node) -> bool:
 
 
 def may_vanish(node: Node) -> bool:
-    """A value that can be 0, or so small that it is computed as 0."""
+    """A value that may be 0, or so small that it underflows to 0."""
     return 0.0 in node.domain if steady(node) else node.domain.lo <= 0 <= node.domain.hi
 
 

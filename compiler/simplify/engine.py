@@ -1,4 +1,4 @@
-"""Rewriting a graph bottom-up to its normal form, a step at a time."""
+"""Rewriting a graph bottom-up into normal form, one step at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Head: TypeAlias = tuple[str, str]
 
 @dataclass
 class Record:
-    """What happened: how often each rule fired and where first, and what turned out to be 0."""
+    """What a simplification did: how often each rule fired and where first, and what turned out to be 0."""
 
     fired: dict[Rule, int] = field(default_factory=dict)
     first: dict[Rule, Node] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Record:
 
 
 class Simplifier:
-    """Rewrites graphs; one instance shares its results among the graphs of a program."""
+    """Rewrites graphs. One instance shares its results among all graphs of a program."""
 
     def __init__(self, rules: tuple[Rule, ...] = RULES) -> None:
         self.record = Record()
@@ -67,7 +67,7 @@ class Simplifier:
         return self._done[root]
 
     def _rebuilt(self, node: Node) -> Node:
-        """The node over simplified parts; over its own where those lost an axis that it needs."""
+        """The node over its simplified parts; over its original parts where these lost an axis that it needs."""
         parts = tuple(self._done[child] for child in node.children)
         rebuilt = node if parts == node.children else node.rebuild(parts)
         try:
@@ -80,7 +80,7 @@ class Simplifier:
         return result if violation(result) is None else self._kept(node)
 
     def _kept(self, node: Node) -> Node:
-        """The node over those simplified parts that have all their axes still."""
+        """The node over those simplified parts that still have all their axes."""
         parts = (self._done[child] for child in node.children)
         return node.rebuild(
             tuple(part if part.axes == child.axes else child for part, child in zip(parts, node.children, strict=True))
@@ -101,13 +101,13 @@ class Simplifier:
         return result
 
     def _well_formed(self, node: Node) -> Node:
-        """A node of the result of a rule; the rule does not apply where it would lack an axis."""
+        """A node in the result of a rule; the rule does not apply where an axis would be missing."""
         if violation(node) is not None:
             raise Unfit
         return self.construct(node)
 
     def _instance(self, node: Node) -> Node:
-        """A node that is only looked for: what fires on the way is not recorded."""
+        """The normal form of a node that is only searched for; rules that fire here are not recorded."""
         self._looking += 1
         try:
             return self._well_formed(node)
@@ -162,7 +162,7 @@ class Simplifier:
         return None
 
     def _joined(self, rule: Rule, binding: Binding, left: Left) -> Node:
-        """The result of a rule with the operands of the sum or product that it did not use."""
+        """The result of a rule, together with the operands of the sum or product that the rule did not use."""
         self._steps -= 1
         result = instantiate(rule.right, binding, self._well_formed)
         return result if left is None else self.construct(joined(result, left))
@@ -180,7 +180,7 @@ class Simplifier:
 
 
 def _early(rule: Rule) -> Callable[[str, Bound], bool]:
-    """The conditions of a rule that ask of one variable only, to be asked as soon as it stands for something."""
+    """The conditions of a rule that concern a single variable, checked as soon as that variable is bound."""
     single: dict[str, list[Callable[..., bool]]] = {}
     for name, arguments in rule.tests:
         if len(arguments) == 1:
@@ -197,9 +197,9 @@ def heads(node: Node) -> frozenset[Head]:
 
 @cache
 def needed_heads(pattern: Node) -> frozenset[Head]:
-    """The heads that a graph has to have for a pattern: those of the summand that is looked for first.
+    """The heads that a graph must contain for a pattern to match: those of the summand that is searched first.
 
-    The others are looked for as instances in normal form, which may look otherwise.
+    The other summands are searched as instances in normal form, whose heads may differ.
     """
     if not isinstance(pattern, Map) or pattern.function not in ("add", "mul", "div"):
         return frozenset()
@@ -216,7 +216,7 @@ def _holds(rule: Rule, binding: Binding) -> bool:
 
 
 def head(node: Node) -> Head:
-    """What rules are looked up by: the type of a node with its function or operation."""
+    """The key by which rules are looked up: the type of a node, with its function or operation."""
     return type(node).__name__, getattr(node, "function", "") or getattr(node, "op", "")
 
 

@@ -1,4 +1,7 @@
-"""The normal form of each primitive over operands in normal form; the others only fold exact numbers."""
+"""The normal form of each primitive over operands in normal form.
+
+Primitives that are not listed only fold exact numbers.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MAX_CHAIN = 16
 
 
 def normal(node: Map) -> Node:
-    """The node in normal form; `where` is not among these, since its branches are normal forms of their own."""
+    """The node in normal form. `where` is not handled here, because its branches are normal forms of their own."""
     return _NORMAL.get(node.function, folded)(node)
 
 
@@ -34,7 +37,7 @@ def _power(node: Map) -> Node:
 
 
 def _with_numbers(node: Map) -> Node:
-    """Constant masks among the operands as 0 and 1."""
+    """The operands, with constant masks as 0 and 1."""
     arguments = tuple(masks.as_number(argument) for argument in node.arguments)
     return node if arguments == node.arguments else node.rebuild(arguments)
 
@@ -49,7 +52,7 @@ def _absolute(node: Map) -> Node:
 
 
 def _ordered(decide: Callable[[Map], Node]) -> Callable[[Map], Node]:
-    """Operands of a commutative function in the order of their digests."""
+    """The operands of a commutative function, ordered by digest."""
 
     def normal(node: Map) -> Node:
         arguments = tuple(sorted(node.arguments, key=lambda argument: argument.digest))
@@ -59,7 +62,7 @@ def _ordered(decide: Callable[[Map], Node]) -> Callable[[Map], Node]:
 
 
 def _log_of_sum(node: Map) -> Node:
-    """log(exp(x) + exp(y) + ...) nested to the right, 0 first, operands in the order of their digests."""
+    """log(exp(x) + exp(y) + ...), nested to the right, 0 first, the other operands ordered by digest."""
     parts = _chained(node)
     if len(parts) > MAX_CHAIN:
         return node

@@ -1,4 +1,4 @@
-"""The normal form of masks: conjunctions and disjunctions flat, without repeats, in one order; constants decided."""
+"""The normal form of masks: conjunctions and disjunctions flat, without duplicates, in one order; constants decided."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def constant(value: bool) -> Node:
 
 
 def as_number(node: Node) -> Node:
-    """A constant mask as 0 or 1, where arithmetic asks for it."""
+    """A constant mask as 0 or 1, for arithmetic."""
     return ONE if node is TRUE else ZERO if node is FALSE else node
 
 
@@ -38,7 +38,7 @@ def conjuncts(node: Node | None) -> tuple[Node, ...]:
 
 
 def both(*masks: Node | None) -> Node | None:
-    """The conjunction in normal form; None is true."""
+    """The conjunction in normal form; None means true."""
     result = _joined("and", (part for mask in masks if mask is not None for part in operands("and", mask)))
     return None if result is TRUE else result
 
@@ -70,7 +70,7 @@ def _joined(function: str, parts: Iterable[Node]) -> Node:
 
 
 def _absorbed(function: str, part: Node, others: set[Node]) -> bool:
-    """`a and (a or b)` is `a`, and the other way round."""
+    """Absorption: `a and (a or b)` is `a`, and `a or (a and b)` is `a`."""
     inner = "or" if function == "and" else "and"
     return is_map(part, inner) and any(other in others for other in operands(inner, part))
 

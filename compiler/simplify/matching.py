@@ -1,4 +1,4 @@
-"""Matching a pattern against a graph, sums and products up to order and association."""
+"""Matching patterns against graphs, sums and products taken up to order and association."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Left = Terms | Product | None
 
 
 def joined(result: Node, left: Left) -> Node:
-    """The result of a rewrite with the operands that are left."""
+    """The result of a rewrite, together with the remaining operands."""
     if left is None:
         return result
     if isinstance(left, Product):
@@ -42,10 +42,10 @@ def joined(result: Node, left: Left) -> Node:
 
 
 class Matcher:
-    """Matches of a pattern.
+    """Finds the matches of a pattern.
 
-    `construct` builds an instance in normal form, to look for it among summands; `accepts` says early whether a variable
-    may stand for a value.
+    `construct` builds an instance in normal form, which is then searched among summands; `accepts` tells early whether
+    a variable may be bound to a value.
     """
 
     def __init__(self, construct: Construct, accepts: Callable[[str, Bound], bool] = lambda _, __: True) -> None:
@@ -53,7 +53,7 @@ class Matcher:
         self.accepts = accepts
 
     def whole(self, pattern: Node, node: Node, binding: Binding) -> Iterator[Binding]:
-        """Bindings under which the pattern is the node."""
+        """Bindings under which the pattern equals the node."""
         name = variable(pattern)
         if name is not None:
             yield from self._bind(name, node, binding)
@@ -66,7 +66,7 @@ class Matcher:
             yield from self._structure(pattern, node, binding)
 
     def root(self, pattern: Node, node: Node) -> Iterator[tuple[Binding, Left]]:
-        """Bindings under which the pattern is the node, or some operands of its sum or product, with the operands left."""
+        """Bindings under which the pattern equals the node or some operands of its sum or product, with the operands left."""
         if isinstance(pattern, Map) and pattern.function == "add":
             for binding, terms in self.terms(_summands(pattern), terms_of(node), {}):
                 yield binding, terms or None
@@ -134,7 +134,7 @@ class Matcher:
                 yield from self.whole(pattern.body, node.body, masked)
 
     def factors(self, pattern: Product, node: Product, binding: Binding) -> Iterator[tuple[Binding, Product]]:
-        """Ways to find the factors of the pattern in a product, with what is left of it."""
+        """Ways to find the factors of the pattern in a product, with the remaining product."""
         left = replace(node, coefficient=node.coefficient / pattern.coefficient) if pattern.coefficient else node
         yield from self._factors(list(pattern.above), list(pattern.below), left, binding)
 
@@ -164,7 +164,7 @@ class Matcher:
                 yield from self._factors(rest[0], rest[1], remaining, bound)
 
     def terms(self, pattern: Terms, node: Terms, binding: Binding) -> Iterator[tuple[Binding, Terms]]:
-        """Ways to find the summands of the pattern in a sum, with the summands left."""
+        """Ways to find the summands of the pattern in a sum, with the remaining summands."""
         if not pattern:
             yield binding, node
             return
@@ -194,7 +194,10 @@ class Matcher:
     def _selected_term(
         self, pattern: Scaled, position: tuple[str, str], node: Terms, binding: Binding
     ) -> Iterator[tuple[Binding, Terms]]:
-        """A summand whose only unknown is where it reads: tried at each place at which the sum reads that axis."""
+        """Matches of a summand in which only the position of a selection is unbound.
+
+        Each position at which the sum reads that axis is tried.
+        """
         name, axis = position
         axes = binding.get(f"[{axis}]")
         if not isinstance(axes, Axes) or len(axes.over) != 1:
@@ -206,7 +209,7 @@ class Matcher:
                 yield bound, left
 
     def _without_instance(self, pattern: Scaled, node: Terms, binding: Binding) -> Terms | None:
-        """The summands less those of an instance of the pattern; None where it is not among them."""
+        """The summands without those of an instance of the pattern; None where they are not all there."""
         try:
             instance = instantiate(pattern.monomial, binding, self.construct)
         except Unfit:
@@ -223,7 +226,7 @@ class Matcher:
     def _variable_terms(
         self, name: str, coefficient: Fraction, node: Terms, binding: Binding
     ) -> Iterator[tuple[Binding, Terms]]:
-        """A summand that is a variable: any one summand, or all of them."""
+        """Matches of a summand that is a variable: any one summand, or all of them."""
         if _absorbs(name, binding):
             total = core.add(*(scaled(t.coefficient / coefficient, t.monomial) for t in node))
             for bound in self._bind(name, total, binding):
@@ -275,7 +278,7 @@ def _each_term(terms: Terms) -> Iterator[tuple[Scaled, Terms]]:
 
 
 def _difficulty(pattern: Node, binding: Binding) -> int:
-    """The order in which operands are looked for: known ones, those with structure as written, then variables."""
+    """The order in which operands are searched: bound ones first, then those with structure as written, then variables."""
     if not variables(pattern) - binding.keys():
         return 0
     name = variable(pattern)
@@ -290,7 +293,7 @@ def _next(above: list[Node], below: list[Node], binding: Binding) -> tuple[int, 
 
 
 def _each_factor(node: Product, side: int) -> Iterator[tuple[Node, Product]]:
-    """Each factor of one side with the product left, a number last."""
+    """Each factor of one side, with the remaining product; a number comes last."""
     factors = node.below if side else node.above
     for i, factor in enumerate(factors):
         others = factors[:i] + factors[i + 1 :]
@@ -300,7 +303,7 @@ def _each_factor(node: Product, side: int) -> Iterator[tuple[Node, Product]]:
 
 
 def _minus(node: Product, value: Bound, side: int) -> Product | None:
-    """The product without the factors of a value that is already known."""
+    """The product without the factors of a value that is bound already."""
     if not isinstance(value, Node):
         return None
     known = product_of(value)
@@ -316,7 +319,7 @@ def _minus(node: Product, value: Bound, side: int) -> Product | None:
 
 
 def _unknown_position(pattern: Node, unbound: frozenset[str]) -> tuple[str, str] | None:
-    """The variable and axis of the selection in a pattern, where that variable is all that is unknown."""
+    """The variable and axis of the selection in a pattern, where that variable is the only unbound one."""
     for part in walk(pattern):
         if isinstance(part, Select):
             name = variable(part.at)
@@ -326,7 +329,7 @@ def _unknown_position(pattern: Node, unbound: frozenset[str]) -> tuple[str, str]
 
 
 def _positions(terms: Terms, axis: str) -> list[Node | int]:
-    """Where the elementwise parts of a sum read an axis."""
+    """The positions at which the elementwise parts of a sum read an axis."""
     found: dict[Node | int, None] = {}
     seen: set[Node] = set()
     stack = [term.monomial for term in terms]

@@ -1,4 +1,4 @@
-"""Functions of exact numbers: computed where the result is rational, left alone where it is not."""
+"""Functions of exact numbers: computed where the result is rational, otherwise left alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _FOLDED = frozenset((*_EXACT, "softplus"))
 
 
 def folded(node: Map) -> Node:
-    """A function of rationals as a rational where it is one; the log of a number below 1 as minus that of its inverse."""
+    """A function of rationals, as a rational where it is one; the log of a number below 1 is minus the log of its inverse."""
     values = [number(argument) for argument in node.arguments]
     if node.function not in _FOLDED or any(value is None for value in values):
         return node
@@ -66,7 +66,7 @@ def folded(node: Map) -> Node:
 
 
 def smallest_or_largest(node: Map) -> Node:
-    """`min` and `max`, flat, without repeats, numbers decided, in one order."""
+    """`min` and `max`, flat, without duplicates, numbers decided, in one order."""
     flat: dict[Node, None] = {}
     stack = list(node.arguments)
     while stack:

@@ -1,7 +1,8 @@
-"""Patterns: formulas whose names are variables, and what they stand for in a match.
+"""Patterns: formulas whose names are variables, and what the variables are bound to in a match.
 
-A name stands for any one operand; `k`, `j` and `rest` for all that is left of a product or a sum (1 or 0 where nothing
-is). The name of an axis stands for a whole bracket, all its axes with their groups, and `where m` for a mask or for none.
+A name matches any one operand; `k`, `j` and `rest` match whatever remains of a product or a sum (1 or 0 where nothing
+does). The name of an axis matches a whole bracket, all its axes with their groups, and `where m` matches a mask or the
+absence of one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ REMAINING = frozenset(("k", "j", "rest"))
 
 @dataclass(frozen=True)
 class Axes:
-    """What the name of an axis stands for: the axes of a bracket, its groups, and the `by` of an operation along one."""
+    """What the name of an axis is bound to: the axes of a bracket, its groups, and the `by` of an operation along an axis."""
 
     over: tuple[str, ...]
     groups: tuple[Node, str] | None = None
@@ -38,13 +39,13 @@ Binding: TypeAlias = Mapping[str, Bound]
 
 @cache
 def pattern(text: str) -> Node:
-    """The core graph of a pattern, its names standing for anything."""
+    """The core graph of a pattern, with its names as variables."""
     names = {name: Input(name, (), VARIABLE) for name in sorted(_names(parsed(text)))}
     return formula(text, names)
 
 
 def _names(expression: syntax.Expr) -> Iterator[str]:
-    """The names that are no axis and no function."""
+    """The names that are neither axes nor functions."""
     match expression:
         case syntax.Name(id=name) if name not in ("pi", "inf"):
             yield name
@@ -74,7 +75,7 @@ def _is_function(head: syntax.Expr) -> bool:
 
 
 def variable(node: Node | int | None) -> str | None:
-    """The name of a pattern node that stands for something else."""
+    """The name of a pattern node that is a variable."""
     return node.name if isinstance(node, Input) and node.kind == VARIABLE else None
 
 
@@ -96,11 +97,11 @@ def variables(node: Node) -> frozenset[str]:
 
 
 class Unfit(Exception):  # noqa: N818
-    """The result of a rule cannot be written for this match, such as a softmax over two axes."""
+    """The result of a rule cannot be constructed for this match, such as a softmax over two axes."""
 
 
 def instantiate(node: Node, binding: Binding, construct: Callable[[Node], Node]) -> Node:
-    """The pattern with its variables replaced, every node made by `construct`, parts first."""
+    """The pattern with its variables replaced; every node is made by `construct`, parts first."""
     result = _instance(node, binding, construct)
     if result is None:
         raise Unfit
@@ -108,7 +109,7 @@ def instantiate(node: Node, binding: Binding, construct: Callable[[Node], Node])
 
 
 def _instance(node: Node, binding: Binding, construct: Callable[[Node], Node]) -> Node | None:
-    """None stands for a mask that admits everything."""
+    """The instance of one node; None is a mask that admits everything."""
     name = variable(node)
     if name is not None:
         value = binding[name]

@@ -1,4 +1,4 @@
-"""The simplification of a checked program, with an account of what was done."""
+"""The simplification of a checked program, with an account of what it did."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lossc.grammar.source import Span
 
 @dataclass(frozen=True)
 class Fired:
-    """A rule that was applied: its name, what it gains, how often, and where first if that is known."""
+    """A rule that was applied: its name, what it gains, how often, and where first, if that is known."""
 
     rule: str
     why: str
@@ -34,8 +34,8 @@ class Simplified:
 def simplify(program: Program) -> Simplified:
     """The program with every graph in normal form.
 
-    Numerators and denominators stay apart. A value that the caller gives in place of a `let` has to be put into the graph
-    before, since a let need not survive as a node of its own.
+    Numerators and denominators stay separate. A value that the caller gives in place of a `let` has to be put into the
+    graph first, because a `let` may not survive as a node of its own.
     """
     simplifier = Simplifier()
     pruned: dict[Pruned, None] = {}
@@ -72,7 +72,7 @@ def _nodes(part: Part) -> tuple[Node | None, ...]:
 
 
 def _same_axes(node: Node, simplifier: Simplifier) -> Node:
-    """The normal form; the node itself where an axis that others count on would be lost."""
+    """The normal form; the node itself where the normal form would lose an axis that others rely on."""
     result = simplifier(node)
     return result if result.axes == node.axes else node
 
@@ -121,7 +121,7 @@ def _state(state: StateInfo, simplifier: Simplifier) -> StateInfo:
 
 
 def _text(node: Node, program: Program, otherwise: str = "") -> str:
-    """How a node was written; the language's text of its graph where it is not known from where it came."""
+    """How a node was written; where its origin is not known, its graph as text of the language."""
     span = program.spans.get(node)
     if span is not None and span.text:
         return span.text
@@ -149,7 +149,7 @@ def _fired(program: Program, simplifier: Simplifier) -> tuple[Fired, ...]:
 
 
 def _span(node: Node, spans: Iterable[tuple[Node, Span]]) -> Span | None:
-    """The place of a node, of the smallest expression around it, or else of the largest inside."""
+    """The place of a node, or of the smallest expression around it, or of the largest one inside it."""
     around, inside = [], []
     parts = set(walk(node))
     for whole, span in spans:

@@ -1,8 +1,8 @@
 """The rewrite rules, as data.
 
-A rule says: what looks like `pattern`, under the conditions, is `result`; always towards the primitives that are stable.
-Both are formulas of the language (`patterns.py` says what its names stand for). Every rule is tested for soundness at
-random points and at the extremes, from this table.
+A rule says that `pattern`, under its conditions, equals `result`; results use the more stable primitives. Both are
+formulas of the language (`patterns.py` defines what their names match). Tests check every rule of this table for
+soundness at random points and at extremes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lossc.compiler.simplify.patterns import pattern
 
 @dataclass(frozen=True)
 class Rule:
-    """`pattern` is `result` under every one of `conditions`; `why` says what is gained."""
+    """`pattern` equals `result` under all `conditions`; `why` says what is gained."""
 
     name: str
     pattern: str
@@ -34,7 +34,7 @@ class Rule:
 
     @cached_property
     def tests(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """The conditions as a predicate and the variables it is asked of; `[v]` is what an axis stands for."""
+        """The conditions, each as a predicate and the variables that it takes; `[v]` is what an axis is bound to."""
         return tuple(_condition(text) for text in self.conditions)
 
 

@@ -1,4 +1,4 @@
-"""The normal form of reductions and selections: no axis that is not there, masks joined, selections next to the leaves."""
+"""The normal form of reductions and selections: no missing axes, masks joined, selections next to the leaves."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _CONSTANT_ALONG: dict[str, Callable[[Node, Node], Node]] = {
 
 
 def reduction(node: Reduce, construct: Construct) -> Node:
-    """A reduction with its axes in order, its mask in normal form, and numbers pulled out."""
+    """A reduction with sorted axes, a mask in normal form, and numbers taken out."""
     node = replace_where(node, construct)
     if node.where is None and node.groups is None and node.op in _CONSTANT_ALONG:
         missing = [axis for axis in node.over if axis not in node.body.axes]
@@ -62,7 +62,7 @@ def reduction(node: Reduce, construct: Construct) -> Node:
 
 
 def replace_where(node: Reduce, construct: Construct) -> Reduce:
-    """The mask in normal form, and a choice in the body that the mask already decides made."""
+    """A reduction with its mask in normal form and with choices decided where the mask implies the condition."""
     where = masks.both(node.where)
     body = decided(node.body, masks.conjuncts(where), construct)
     return Reduce(node.op, node.over, body, where, node.groups, node.option)
@@ -79,7 +79,7 @@ def along(node: Along, construct: Construct) -> Node:
 
 
 def decided(body: Node, known: tuple[Node, ...], construct: Construct) -> Node:
-    """The body with the branch of every elementwise choice taken that follows where all of `known` hold."""
+    """The body with every elementwise choice decided whose condition follows where all of `known` hold."""
     if not known or not _has_choice(body):
         return body
     done: dict[Node, Node] = {}
@@ -111,7 +111,7 @@ def _branch(node: Node, known: tuple[Node, ...]) -> Node | None:
 
 
 def choice(node: Map, construct: Construct) -> Node:
-    """A choice with constant conditions decided, and each branch knowing that it is taken."""
+    """A choice with constant conditions decided, and each branch simplified given that it is taken."""
     condition, then, otherwise = node.arguments
     if condition is masks.TRUE or condition is masks.FALSE:
         return then if condition is masks.TRUE else otherwise
@@ -125,7 +125,7 @@ _CHOICES: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
 
 
 def _has_choice(node: Node) -> bool:
-    """Whether a choice stands among the elementwise parts of a node."""
+    """Whether there is a choice among the elementwise parts of a node."""
     if not isinstance(node, Map):
         return False
     found = _CHOICES.get(node)
@@ -135,7 +135,7 @@ def _has_choice(node: Node) -> bool:
 
 
 def _without(node: Reduce, missing: list[str], construct: Construct) -> Node:
-    """A reduction over axes that nothing in it has, in closed form."""
+    """A reduction over axes that its body does not have, in closed form."""
     kept = tuple(axis for axis in node.over if axis not in missing)
     result = construct(Reduce(node.op, kept, node.body, None, None, node.option)) if kept else node.body
     if node.op == "count" and not kept:
@@ -148,7 +148,7 @@ def _without(node: Reduce, missing: list[str], construct: Construct) -> Node:
 
 
 def construct_parts(node: Node, construct: Construct) -> Node:
-    """The node and those of its parts that are not in normal form yet, constructed anew."""
+    """The node with all parts that are not in normal form yet constructed anew."""
     if not isinstance(node, Map):
         return node
     return construct(node.rebuild(tuple(construct_parts(part, construct) for part in node.arguments)))
@@ -185,7 +185,7 @@ def _less(coefficient: Fraction, view: Product, above: Counter[Node], below: Cou
 
 
 def selection(node: Select, construct: Construct) -> Node:
-    """A selection moved inside elementwise functions, so that they see only what was selected."""
+    """A selection moved inside elementwise functions, which then see only the selected entries."""
     body = node.body
     if node.axis not in body.axes:
         return body

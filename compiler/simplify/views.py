@@ -1,7 +1,7 @@
-"""Reading a node as a product or as a sum, whatever it was built from.
+"""Reading any node as a product or as a sum.
 
-A product is `coefficient * above / below`, a sum a list of `coefficient * monomial`; coefficients are exact rationals and
-everything else keeps its node.
+A product is `coefficient * above / below`, a sum a list of `coefficient * monomial`; coefficients are exact rationals,
+everything else stays a node.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Nodes = tuple[Node, ...]
 
 @dataclass(frozen=True)
 class Product:
-    """`coefficient * prod(above) / prod(below)`; no factor is a number or itself a product."""
+    """`coefficient * prod(above) / prod(below)`; no factor is a number or a product itself."""
 
     coefficient: Fraction
     above: Nodes
     below: Nodes
 
     def over(self, other: Product) -> Product:
-        """This product divided by another, nothing cancelled."""
+        """This product divided by another one; nothing is cancelled."""
         return Product(self.coefficient / other.coefficient, self.above + other.below, self.below + other.above)
 
     def times(self, other: Product) -> Product:
@@ -38,7 +38,7 @@ UNIT = Product(Fraction(1), (), ())
 
 @dataclass(frozen=True)
 class Scaled:
-    """One summand: `coefficient * monomial`; a number is `coefficient * ONE`."""
+    """One summand, `coefficient * monomial`; a number is `coefficient * ONE`."""
 
     coefficient: Fraction
     monomial: Node
@@ -48,7 +48,7 @@ class Scaled:
 
 
 def number(node: Node) -> Fraction | None:
-    """The rational that a node is, if it is one."""
+    """The rational that a node is, or None."""
     return node.value if isinstance(node, Const) and isinstance(node.value, Fraction) else None
 
 
@@ -86,7 +86,7 @@ def product_of(node: Node) -> Product:
 
 
 def terms_of(node: Node) -> tuple[Scaled, ...]:
-    """The summands of a node, a rational times a sum multiplied out."""
+    """The summands of a node; a rational times a sum is multiplied out."""
     if isinstance(node, Map) and node.function == "add":
         return tuple(term for argument in node.arguments for term in terms_of(argument))
     product = product_of(node)
@@ -98,7 +98,7 @@ def terms_of(node: Node) -> tuple[Scaled, ...]:
 
 
 def monomial(above: Iterable[Node], below: Iterable[Node]) -> Node:
-    """The product of factors without a coefficient, operands in the order of their digests."""
+    """The product of factors without a coefficient, operands ordered by digest."""
     upper, lower = _ordered(above), _ordered(below)
     return core.div(core.mul(*upper), core.mul(*lower)) if lower else core.mul(*upper)
 
@@ -115,9 +115,9 @@ def scaled(coefficient: Fraction, node: Node) -> Node:
 
 
 def content(terms: Iterable[Scaled]) -> Fraction:
-    """The number to pull out of a sum: what all its coefficients share, with the sign of the first.
+    """The number to take out of a sum: the common content of its coefficients, with the sign of the first.
 
-    Decimals of different length share no denominator, so that `s + 0.0001` stays as it is written.
+    Decimals of different lengths have no common content, so that `s + 0.0001` stays as it is written.
     """
     coefficients = [term.coefficient for term in terms]
     shared = math.gcd(*(coefficient.numerator for coefficient in coefficients))

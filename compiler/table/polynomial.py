@@ -1,8 +1,9 @@
-"""Sums of products in normal form: the arithmetic in which a body is split and shifts cancel.
+"""Sums of products in normal form: the arithmetic in which bodies are split and shifts cancel.
 
-A polynomial is a sum of rational multiples of monomials, a monomial a product of rational powers of atoms (any core
-nodes) times e to another polynomial: `3 * x^2 * y^-1 * exp(a * z - c)`. Equal polynomials are equal values, so that
-cancellation (`exp(-log s) * s` is 1, `c - c` is 0) and comparison are exact and quick; nothing here is numerical.
+A polynomial is a sum of rational multiples of monomials. A monomial is a product of rational powers of atoms (any core
+nodes), times e to the power of another polynomial: `3 * x^2 * y^-1 * exp(a * z - c)`. Equal polynomials are equal
+values, so cancellation (`exp(-log s) * s` is 1, `c - c` is 0) and comparison are exact and quick; nothing here is
+numerical.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MOST_FOLDED = 64
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:
-    """The sum of `coefficient * monomial`; the terms are in a fixed order and none is 0."""
+    """The sum of `coefficient * monomial`; terms are in a fixed order, and no coefficient is 0."""
 
     terms: tuple[tuple[Monomial, Fraction], ...]
 
@@ -58,13 +59,13 @@ class Polynomial:
         return Polynomial(tuple((m, c * factor) for m, c in self.terms)) if factor else NOTHING
 
     def split(self, chosen: frozenset[Monomial] | set[Monomial]) -> tuple[Polynomial, Polynomial]:
-        """The terms that are chosen, and the others."""
+        """The terms for which `chosen` holds, and the others."""
         inside = tuple(term for term in self.terms if term[0] in chosen)
         return Polynomial(inside), Polynomial(tuple(term for term in self.terms if term[0] not in chosen))
 
     @property
     def constant(self) -> Fraction | None:
-        """The number that this is, if it is one."""
+        """The number that this polynomial is, or None."""
         if not self.terms:
             return Fraction(0)
         (monomial, coefficient), *rest = self.terms
@@ -72,7 +73,7 @@ class Polynomial:
 
     @property
     def single(self) -> tuple[Monomial, Fraction] | None:
-        """The only term, if there is one."""
+        """The only term, or None where there are several."""
         return self.terms[0] if len(self.terms) == 1 else None
 
     def node(self) -> Node:
@@ -85,7 +86,7 @@ class Polynomial:
 
 @dataclass(frozen=True, eq=False)
 class Monomial:
-    """`atom^k * … * exp(exponent)`; a mask is 0 or 1, so that its power is 1."""
+    """`atom^k * … * exp(exponent)`; a mask is 0 or 1, so all its powers are the mask itself."""
 
     powers: tuple[tuple[Node, Fraction], ...] = ()
     exponent: Polynomial = Polynomial(())
@@ -105,14 +106,14 @@ class Monomial:
         return hash(self.key)
 
     def times(self, other: Monomial) -> Monomial | None:
-        """The product; None where masks exclude each other."""
+        """The product; None where masks exclude each other, so that it is 0."""
         powers = dict(self.powers)
         for atom, k in other.powers:
             powers[atom] = powers.get(atom, Fraction(0)) + k
         return _monomial(powers, self.exponent + other.exponent)
 
     def raised(self, k: Fraction) -> Monomial | None:
-        """The k-th power, where that is the product of the k-th powers."""
+        """The k-th power, where it is the product of the k-th powers of the factors; otherwise None."""
         if k.denominator != 1 and not self.nonneg:
             return None
         return _monomial({atom: n * k for atom, n in self.powers}, self.exponent.scaled(k))
@@ -127,7 +128,7 @@ class Monomial:
 
     @property
     def reads(self) -> bool:
-        """Whether there is anything but masks."""
+        """Whether there is any factor other than masks."""
         return bool(self.exponent.terms) or len(self.masks) < len(self.powers)
 
     @property
@@ -170,7 +171,7 @@ def _ordered(found: Mapping[Monomial, Fraction]) -> Polynomial:
 
 
 def _monomial(powers: Mapping[Node, Fraction], exponent: Polynomial) -> Monomial | None:
-    """The monomial, with `exp(k * log(x))` made `x^k`; None where it is 0 by its masks."""
+    """The monomial, with `exp(k * log(x))` as `x^k`; None where its masks make it 0."""
     settled = dict(powers)
     logs = {m for m, _ in exponent.terms if _logarithm_of(m) is not None}
     taken, rest = exponent.split(logs)
@@ -187,7 +188,7 @@ def _monomial(powers: Mapping[Node, Fraction], exponent: Polynomial) -> Monomial
 
 
 def _logarithm_of(monomial: Monomial) -> Node | None:
-    """x, where the monomial is `log(x)`."""
+    """x, where the monomial is `log(x)`; otherwise None."""
     if monomial.exponent.terms or len(monomial.powers) != 1:
         return None
     node, k = monomial.powers[0]
@@ -206,7 +207,7 @@ def exponential(p: Polynomial) -> Polynomial:
 
 
 def logarithm(p: Polynomial) -> Polynomial | None:
-    """log p as a sum, where p is one positive product."""
+    """log p as a sum, where p is one positive product; otherwise None."""
     if p.single is None:
         return None
     monomial, coefficient = p.single
@@ -233,7 +234,7 @@ def raised(p: Polynomial, k: Fraction) -> Polynomial | None:
 
 
 def _under(masks: tuple[Node, ...], terms: list[tuple[Monomial, Fraction]]) -> Node:
-    """The sum of the terms, read only where the masks hold."""
+    """The sum of the terms, evaluated only where the masks hold."""
     return where(all_of(*masks), add(*(_product(m, coefficient, masks) for m, coefficient in terms)), ZERO)
 
 

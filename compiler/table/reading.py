@@ -1,7 +1,7 @@
-"""Core read as polynomials: the rules of the functions that respect sums and products.
+"""Reading core graphs as polynomials: the rules of the functions compatible with sums and products.
 
-`Reading` holds the rules; what it makes of leaves and when it multiplies sums out is left to the kinds of reading:
-`Expanded` multiplies out whatever differs along the class axis, so that a body splits into row and class factors.
+`Reading` holds the rules. Its subclasses decide what leaves become and when sums are multiplied out: `Expanded`
+multiplies out whatever differs along the class axis, so that a body splits into row factors and class factors.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MOST_POWER = 4
 
 
 class TooLargeError(Exception):
-    """Multiplying out gives more terms than a body may have."""
+    """Multiplying out would give more terms than a body may have."""
 
 
 class Reading:
-    """Polynomials of the nodes of a graph, parts first, each once."""
+    """Polynomials of the nodes of a graph, parts first, each node once."""
 
     def __init__(self) -> None:
         self.done: dict[Node, Polynomial] = {}
@@ -45,7 +45,7 @@ class Reading:
         return self.done[root]
 
     def read(self, node: Node) -> Polynomial:
-        """The polynomial of a node whose parts are read."""
+        """The polynomial of a node whose parts have been read."""
         if isinstance(node, Const) and isinstance(node.value, Fraction):
             return number(node.value)
         if isinstance(node, Map):
@@ -56,11 +56,11 @@ class Reading:
         return atom(node)
 
     def other(self, node: Map) -> Polynomial:
-        """A function that respects neither sums nor products: an atom over its arguments in normal form."""
+        """Any other function: an atom over its arguments in normal form."""
         return atom(node.rebuild(tuple(self.node(self.done[argument]) for argument in node.arguments)))
 
     def node(self, p: Polynomial) -> Node:
-        """Core of a polynomial that stands as an argument."""
+        """The core of a polynomial that is an argument of a function."""
         return p.node()
 
     def lump(self, p: Polynomial) -> Polynomial:
@@ -124,7 +124,7 @@ class Reading:
         return result if result is not None else self.other(node)
 
     def _where(self, node: Map) -> Polynomial:
-        """`a if m else 0` is the product m * a, which reads a only where m holds."""
+        """`a if m else 0` as the product m * a, which evaluates a only where m holds."""
         condition, then, otherwise = node.arguments
         if self.done[otherwise] == NOTHING and not then.is_mask:
             return self.product(atom(condition), self.done[then])
@@ -144,7 +144,7 @@ def _never(_: Node) -> bool:
 
 
 class Expanded(Reading):
-    """What differs along the class axis is multiplied out; row factors stay as they are, and so does what is `plain`."""
+    """Multiplies out whatever differs along the class axis; row factors, and nodes in `plain`, stay as they are."""
 
     def __init__(self, axis: str, plain: Callable[[Node], bool] = _never) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class Expanded(Reading):
         return atom(node)
 
     def _exp(self, node: Map) -> Polynomial:
-        """Exponents are multiplied out whole, so that equal ones are seen to be equal."""
+        """Multiplies exponents out entirely, so that equal ones are recognized."""
         return poly.exponential(self.exponents.of(node.arguments[0]))
 
     def _expm1(self, node: Map) -> Polynomial:
@@ -201,7 +201,7 @@ class Expanded(Reading):
         return result if result is not None else self.other(node)
 
     def _where(self, node: Map) -> Polynomial:
-        """`a if m else b` is m * a + (not m) * b, each read only where its mask holds."""
+        """`a if m else b` as m * a + (not m) * b, each evaluated only where its mask holds."""
         condition, then, otherwise = node.arguments
         if self.axis not in node.axes or node.is_mask:
             return super()._where(node)
@@ -209,7 +209,7 @@ class Expanded(Reading):
         return total(self.product(atom(mask), self.done[branch]) for mask, branch in branches)
 
     def _even(self, node: Map) -> Polynomial:
-        """`abs` and `relu` of a product: factors that are never negative stand outside."""
+        """`abs` and `relu` of a product: factors that are never negative are taken out."""
         (inner,) = self._parts(node)
         if inner.single is None or self.axis not in node.axes:
             return self.other(node)
@@ -225,7 +225,7 @@ class Expanded(Reading):
         return result
 
     def _xlogy(self, node: Map) -> Polynomial:
-        """x log y, where x is not 0."""
+        """x log y, which is 0 where x is 0."""
         x, inner = self._parts(node)
         logarithm = poly.logarithm(inner)
         if self.axis not in node.axes or logarithm is None or logarithm.single is not None or x.single is None:
@@ -238,7 +238,7 @@ class Expanded(Reading):
 
 
 def _stopped(monomial: Monomial) -> Monomial:
-    """The product with a stop-gradient around each atom."""
+    """The product with each atom under a stop-gradient."""
     powers = [(_stop(node), k) for node, k in monomial.powers]
     exponent = total(poly.of_monomial(_stopped(m), c) for m, c in monomial.exponent.terms)
     return Monomial(tuple(sorted(powers, key=lambda item: item[0].digest)), exponent)

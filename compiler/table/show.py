@@ -1,4 +1,4 @@
-"""The statistic table for people (`lossc plan`) and as a record of texts."""
+"""The statistic table as text (`lossc plan`) and as a JSON record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PURPOSES = {"value": "", "gradient": "for the gradient", "merge": "for merging"}
 
 
 class Text:
-    """Graphs of one table as text: leaves by their plain names, tensors and parameters by theirs."""
+    """The graphs of one table as text: leaves, tensors and parameters by their names."""
 
     def __init__(self, table: Table, positions: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.positions = positions or {}
@@ -24,11 +24,11 @@ class Text:
         self.named = {scalar.name: scalar.value for scalar in known}
 
     def name(self, of: str) -> str:
-        """The name of a stream or row value; a tensor or parameter that stands as a row value has its own."""
+        """The name of a stream or row value; a row value that is a tensor or parameter goes by the name of that."""
         return self.of(self.named[of]) if of in self.named else of
 
     def factor(self, node: Node) -> str:
-        """The text of a factor: a sum in parentheses."""
+        """The text of a factor, in parentheses if it is a sum."""
         whole = self.of(node)
         return f"({whole})" if isinstance(node, Map) and node.function == "add" else whole
 
