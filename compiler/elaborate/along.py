@@ -24,7 +24,7 @@ _OPTIONS = {"shift": ("n", "fill"), "scan": ("decay",), "sort": ("by",), "topk":
 
 
 def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
-    """A call of one of `core.ALONG_OPS`; absent entries are excluded like those outside the `where`."""
+    """A call of one of `core.ALONG_OPS`; absent entries are excluded, like those outside the `where`."""
     options = _OPTIONS.get(name, ())
     required = 1 + (name in ("shift", "scan", "topk"))
     given = take(ctx, name, call, ("x", *options), required=required)
@@ -66,7 +66,7 @@ def along(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -
 
 
 def _is_possible_amount(ctx: Context, name: str, given: Given, option: str, call: syntax.Call) -> bool:
-    """Whether `shift` or `topk` can be by this amount; false after a report."""
+    """Whether `shift` or `topk` accepts this amount; reports it otherwise."""
     if not _is_whole(given.node(option)):
         ctx.uncompiled(f"`{name}` by an amount that is not written as a whole number", call.span)
     amount = constant_value(given.values[option].node)
@@ -81,7 +81,7 @@ _OF_ALL = {"rank": "rank[b, t](…)", "sort": "sort[b, t -> r](…)"}
 
 
 def _of_all(ctx: Context, name: str, bracket: syntax.Bracket, value: Value, given: Given) -> Value:
-    """`rank[b, t](x)` and `sort[b, t -> r](x)`: among all entries of these axes; ties go by position, the first axis first."""
+    """`rank[b, t](x)` and `sort[b, t -> r](x)`: over all entries of these axes; ties go by position, first axis first."""
     where = read_where(ctx, bracket)
     if isinstance(where, bool) or not is_numeric(ctx, value, given.span("x"), name):
         return WRONG
@@ -111,7 +111,7 @@ def _of_all(ctx: Context, name: str, bracket: syntax.Bracket, value: Value, give
 def _several_axes(
     ctx: Context, name: str, bracket: syntax.Bracket, value: Value, there: frozenset[str]
 ) -> tuple[str, ...] | None:  # fmt: skip
-    """The axes of a bracket, of which `sort` makes a new one; None after a report."""
+    """The axes of a bracket over several axes, from which `sort` makes a new one; None after a report."""
     forms = ["axis"] * len(bracket.selectors)
     if name == "sort":
         forms[-1] = "rename"

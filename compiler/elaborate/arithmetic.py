@@ -1,4 +1,4 @@
-"""Operators: their nodes, the kind of the result, and absence, which spreads through all of them."""
+"""Operators: their nodes, the kinds of their results, and absence, which spreads through all of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def logical(ctx: Context, op: str, left: Value, right: Value, expr: syntax.Binar
 
 
 def _lint_lost(ctx: Context, left: Value, right: Value, expr: syntax.Binary) -> None:
-    """A side that may be absent where the other is there and true."""
+    """Warns of a side that may be absent where the other side is present and true."""
     for own, side, other in ((right.present, expr.right, left.present), (left.present, expr.left, right.present)):
         if own is not None and own is not other:
             ctx.warn("W305", "where this is absent, the whole `or` is absent, even if the other side is true", side.span,
@@ -103,17 +103,20 @@ def compare(ctx: Context, expr: syntax.Compare) -> Value:
 
 
 def _exists(label: Value) -> Node | None:
-    """Where a label is not *none*; against another label it is one, against a number it is its integer."""
+    """Where a label is not *none*.
+
+    Compared with another label it stays a label, compared with a number it is its integer.
+    """
     return None if label.node.domain.nonneg else core.apply("le", core.ZERO, label.node)
 
 
 def _calculated(*values: Value) -> Node | None:
-    """Where the result of a calculation is present: a label that is *none* is no number to calculate with."""
+    """Where the result of a calculation is present: a label that is *none* cannot be calculated with."""
     return core.all_of(*(part for value in values for part in (value.present, _exists(value) if value.is_label else None)))
 
 
 def _compared(ctx: Context, expr: syntax.Compare) -> list[Value]:
-    """The operands, all numbers, or in `mode == token` all of one choice."""
+    """The operands, all of them numbers, or in `mode == token` all of the same choice."""
     chosen = _choice_among(ctx, expr.operands)
     if chosen is None:
         operands = [ctx.value(operand) for operand in expr.operands]
@@ -127,7 +130,7 @@ def _compared(ctx: Context, expr: syntax.Compare) -> list[Value]:
 
 
 def _choice_among(ctx: Context, operands: tuple[syntax.Expr, ...]) -> Kind | None:
-    """The kind of the first operand that is the name of a choice."""
+    """The kind of the first operand that names a choice."""
     for operand in operands:
         if isinstance(operand, syntax.Name) and operand.id in ctx.frame.values:
             value = ctx.value(operand)
@@ -137,7 +140,7 @@ def _choice_among(ctx: Context, operands: tuple[syntax.Expr, ...]) -> Kind | Non
 
 
 def choice(ctx: Context, kind: Kind, written: syntax.Expr) -> Value:
-    """`token` where a choice between names is asked for: the number of the name; or a parameter of the same choice."""
+    """A `token` where a choice between names is expected: the number of that name, or a parameter of the same choice."""
     if isinstance(written, syntax.Name):
         if written.id in kind.choices:
             return Value(core.const(kind.choices.index(written.id)), kind)
@@ -225,7 +228,7 @@ def _op_text(op: str) -> str:
 
 
 def _kind_of(ctx: Context, op: str, left: Kind, right: Kind, node: Node) -> Kind:
-    """The rules of the language page, section Values."""
+    """The kind of a result, by the rules of the language page, section Values."""
     if "weights" in (left.name, right.name):
         return weights_kind((left, right))
     if op in "+-":
@@ -263,7 +266,7 @@ def _distribution(ctx: Context, node: Node, axis: str) -> Kind:
 
 
 def convex_axis(ctx: Context, node: Node) -> str | None:
-    """The axis of a convex mix of distributions over it; None where the node is not known to be one."""
+    """The axis of a convex mix of distributions over that axis; None where the node is not known to be one."""
     known = ctx.session.distributions
     divisor: Node = core.ONE
     if isinstance(node, Map) and node.function == "div":
@@ -278,7 +281,7 @@ def convex_axis(ctx: Context, node: Node) -> str | None:
 
 
 def _weighted(term: Node, known: dict[Node, str]) -> tuple[Node, Node] | None:
-    """`weight * distribution` as the two; None where the term is not of that form."""
+    """The weight and the distribution of `weight * distribution`; None for a term of another form."""
     if term in known:
         return core.ONE, term
     if isinstance(term, Map) and term.function == "div":
@@ -290,7 +293,7 @@ def _weighted(term: Node, known: dict[Node, str]) -> tuple[Node, Node] | None:
 
 
 def _sum_to(weights: list[Node], total: Node) -> bool:
-    """Whether the weights are constants that sum to `total`, or w and 1 - w for one w in [0, 1]."""
+    """Whether the weights are constants with the sum `total`, or w and 1 - w for a w in [0, 1]."""
     exact = [constant_value(weight) for weight in (*weights, total)]
     if all(isinstance(value, Fraction) for value in exact):
         *parts, whole = (Fraction(value) for value in exact if value is not None)
@@ -303,7 +306,7 @@ def _sum_to(weights: list[Node], total: Node) -> bool:
 
 
 def _fold(node: Node) -> Node:
-    """A quotient of literals is the exact rational: `1/3`."""
+    """A quotient of literals as the exact rational: `1/3`."""
     if isinstance(node, Map) and node.function == "div":
         top, bottom = node.arguments
         if isinstance(top, Const) and isinstance(bottom, Const):
@@ -313,7 +316,7 @@ def _fold(node: Node) -> Node:
 
 
 def _huge_power(base: Node, exponent: Node) -> bool:
-    """Whether a power of literals, or a literal exponent, is past the bound on literals (10^400)."""
+    """Whether a power of literals, or a literal exponent, exceeds the bound on literals (10^400)."""
     value = constant_value(exponent)
     if value is None:
         return False
@@ -328,7 +331,10 @@ def _huge_power(base: Node, exponent: Node) -> bool:
 
 
 def lint_zero(ctx: Context, divisor: Node, span: Span) -> None:
-    """A given quantity or a count that may well be 0; norms and deviations are left to their author."""
+    """Warns of a divisor that is a given quantity or a count, and may well be 0.
+
+    Norms and deviations are left to their author.
+    """
     domain = divisor.domain
     given = isinstance(divisor, core.Input | core.Param) or (isinstance(divisor, core.Reduce) and divisor.op == "count")
     if given and 0.0 in domain and 0 in (domain.lo, domain.hi) and divisor not in ctx.nonzero:
@@ -337,7 +343,7 @@ def lint_zero(ctx: Context, divisor: Node, span: Span) -> None:
 
 
 def elementwise(ctx: Context, name: str, values: list[Value], arguments: tuple[syntax.Argument, ...]) -> Value:
-    """A primitive of the table under its own name."""
+    """A call of a primitive under its own name."""
     for value, argument in zip(values, arguments, strict=True):
         if not _is_number(ctx, value, argument.value.span, f"`{name}`"):
             return WRONG
@@ -376,7 +382,7 @@ def _in_domain(ctx: Context, name: str, value: Value, span: Span, domain: Interv
 
 
 def _is_not_zero(ctx: Context, node: Node) -> bool:
-    """Whether this is not 0 where the expression counts: so known, or a product or quotient of such and positive numbers."""
+    """Whether the value is nonzero wherever the expression counts: by a condition, or as a product or quotient."""
     if node in ctx.nonzero or node in ctx.factors:
         return True
     if not isinstance(node, Map) or node.function not in ("mul", "div"):

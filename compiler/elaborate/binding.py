@@ -24,8 +24,8 @@ def bind_axes(
 ) -> dict[str, AxisSymbol] | None:
     """Each formal axis with the axis of the caller; None after a report.
 
-    In this order: named explicitly, `ce[v = k](z, y)`; by the codomain of a label; by the last axis of an argument whose
-    kind names one; by an axis of the same name. Where two of the first three disagree, that is an error.
+    A formal axis is bound, in this order: explicitly, `ce[v = k](z, y)`; by the codomain of a label; by the last axis
+    of an argument whose kind names one; by an axis of the same name. It is an error if two of the first three disagree.
     """
     arguments = {name: value for name, (value, _) in given.items()}
     names = formal_axes(term.declaration)
@@ -97,7 +97,7 @@ def _implied(term: TermSymbol, name: str, arguments: dict[str, Value]) -> Iterat
 
 
 def _of_model(name: str, type_: syntax.Type, signature: Signature) -> Iterator[str]:
-    """The axes that a model has where the kind of a formal names one."""
+    """The axes of a model where the kind of a formal names an axis."""
     formal = [*type_.parameters, *((type_.result,) if type_.result is not None else ())]
     for written, (_, order) in zip(formal, (*signature.parameters, signature.result), strict=False):
         yield from (axis for own, axis in zip(written.axes or (), order, strict=False) if own == name)

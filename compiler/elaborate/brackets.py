@@ -1,4 +1,4 @@
-"""What the bracket of a reduction says: `[b, t by g where mask]`."""
+"""The bracket of a reduction: `[b, t by g where mask]`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Scope:
 
     @property
     def admitted(self) -> Node | None:
-        """The condition on entries, membership in a group included: an entry with the label *none* is in no group."""
+        """The condition on entries, including membership in a group: an entry with the label *none* is in no group."""
         member = core.apply("le", core.ZERO, self.groups[0]) if self.groups else None
         return core.all_of(self.where, member)
 
@@ -66,7 +66,7 @@ def _groups(ctx: Context, selector: syntax.Selector) -> tuple[Node, str] | None:
 
 
 def wrong_form(ctx: Context, name: str, selector: syntax.Selector) -> None:
-    """Reports a selector that is no name of an axis."""
+    """Reports a selector that is not the name of an axis."""
     ctx.wrong("E306", f"`{name}` takes names of axes here", selector.span,
               help=f"write `{name}[{selector.name}](…)`; a selection follows a value: `x[{selector.name} = …]`")  # fmt: skip
 
@@ -82,7 +82,7 @@ def read_where(ctx: Context, bracket: syntax.Bracket) -> Node | bool | None:
 
 
 def is_numeric(ctx: Context, value: Value, span: Span, name: str) -> bool:
-    """Whether a value is numbers over axes, as `name` needs them; false after a report."""
+    """Whether a value is numeric and has axes, as `name` requires; reports it otherwise."""
     if value.wrong:
         return False
     if value.term is not None or value.kind.name in ("model", "choice", "weights"):

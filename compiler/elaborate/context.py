@@ -1,4 +1,4 @@
-"""What the elaboration of one objective shares, and what one expression can see."""
+"""What the elaboration of one objective shares (`Session`), and what one expression can see (`Context`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_STEPS = 20_000
 
 @dataclass
 class Session:
-    """One check of one objective: its problems, and what was found on the way."""
+    """One check of one objective: its problems, and everything that elaboration collects."""
 
     problems: Diagnostics
     top: Frame
@@ -62,7 +62,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Context:
-    """The frame of an expression, how deep in term calls it stands, and where problems go."""
+    """The frame of an expression, its depth in calls of terms, and where its problems are reported."""
 
     session: Session
     frame: Frame
@@ -90,32 +90,32 @@ class Context:
         return replace(self, frame=frame, quiet=self.quiet or quiet, depth=self.depth if depth is None else depth)
 
     def assuming(self, condition: Node | None) -> Context:
-        """The context in which a condition holds."""
+        """The context of a branch in which a condition holds."""
         return replace(self, nonzero=self.nonzero | set(_not_zero(condition))) if condition is not None else self
 
     def times(self, *factors: Node) -> Context:
-        """The context of what is multiplied by factors."""
+        """The context of an operand that is multiplied by factors."""
         return replace(self, factors=self.factors.union(*map(_vanishing, factors)))
 
     def alone(self) -> Context:
-        """The context of an argument of a function, whose value may be infinite where a factor of the function is 0."""
+        """The context of a function's argument, which may be infinite where a factor of the function's value is 0."""
         return replace(self, factors=frozenset()) if self.factors else self
 
     def wrong(
         self, code: str, message: str, span: Span, *, label: str = "", notes: Iterable[Note] = (),
         help: Iterable[str] | str = (),
     ) -> Value:  # fmt: skip
-        """Reports an error and returns the value that stands for it."""
+        """Reports an error, and returns the value that takes the place of a wrong one."""
         self.session.problems.add(error(code, message, span, label=label, notes=notes, help=help))
         return WRONG
 
     def warn(self, code: str, message: str, span: Span, *, help: Iterable[str] | str = ()) -> None:
-        """A lint; only the user's own text is linted."""
+        """Reports a lint; only the user's own text is linted."""
         if self.frame.own and not self.quiet:
             self.session.problems.add(warning(code, message, span, help=help))
 
     def uncompiled(self, what: str, span: Span) -> None:
-        """Notes a form that is checked here and compiled by no later stage of this version."""
+        """Notes a form that is checked, but compiled by no later stage of this version."""
         message = f"{what} is checked, but this version does not compile it yet"
         help_ = "`check`, `fmt` and `show` work; `plan`, `compile` and `train` will say this again"
         self.session.uncompiled.append(error("E601", message, span, help=help_))
@@ -123,7 +123,7 @@ class Context:
     # -------------------------------------------------------------------------------------- axes
 
     def axis(self, name: str, span: Span) -> AxisSymbol | None:
-        """The axis of this name, or None after reporting that there is none."""
+        """The axis of this name; None after a report that there is none."""
         symbol = self.frame.axes.get(name)
         if symbol is None and name not in self.session.unread:
             where = "this term" if self.frame.kind == "term" else "this file"
@@ -131,7 +131,7 @@ class Context:
         return symbol
 
     def _about_axes(self, name: str) -> list[str]:
-        """What may have been meant by the name of an axis that is none."""
+        """What may have been meant by the unknown name of an axis."""
         if name in self.frame.values:
             return [f"`{name}` is a value: a condition is written `[… where {name}]`, a selection `x[v = {name}]`"]
         holder = self.axis_with(name)
@@ -153,7 +153,8 @@ class Context:
     def new_axis(self, name: str, span: Span, extent: int | None = None) -> AxisSymbol | None:
         """The axis made by `-> name`, and its extent where that is a number; None after a report.
 
-        At the level of a file it is one axis of the file and has one extent; inside a term it is apart from all others.
+        At the level of a file, such an axis belongs to the file and has one extent; inside a term it is distinct from
+        all others.
         """
         if name not in self.frame.axes:
             self.frame.axes[name] = AxisSymbol(self.frame.full(name), span, declared=False)
@@ -167,12 +168,12 @@ class Context:
         return symbol
 
     def mark(self, term: TermSymbol, axes: Iterable[AxisSymbol]) -> str:
-        """What sets the axes made in a call of a term apart from those of its other calls."""
+        """What distinguishes the axes made in one call of a term from those of its other calls."""
         key = (term, self.depth, tuple(symbol.name for symbol in axes))
         return self.session.marks.setdefault(key, str(len(self.session.marks) + 1))
 
     def axis_named(self, core_name: str) -> AxisSymbol | None:
-        """The axis that has this name in the core."""
+        """The axis with this name in the core."""
         top = self.session.top
         for axes in (self.frame.axes, top.axes):
             for symbol in axes.values():
@@ -181,7 +182,7 @@ class Context:
         return None
 
     def written(self, core_name: str) -> str:
-        """How this frame writes the axis that has this name in the core."""
+        """The name that this frame uses for an axis of the core."""
         for name, symbol in self.frame.axes.items():
             if symbol.name == core_name:
                 return name
@@ -189,7 +190,7 @@ class Context:
 
 
 def _place(name: str, span: Span) -> Span:
-    """The first place of a name inside what was written."""
+    """The first place of a name inside a syntax tree."""
     found = re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", span.text)
     return Span(span.source, span.start + found.start(), span.start + found.end()) if found else span
 
@@ -207,7 +208,7 @@ def _not_zero(condition: Node) -> Iterator[Node]:
 
 
 def _vanishing(factor: Node) -> Iterator[Node]:
-    """What is 0 only where a factor is: itself, factors of it, and what it is a multiple or a power of."""
+    """What is 0 only where a value is 0: the value, its factors, and whatever it is a multiple or power of."""
     yield factor
     if isinstance(factor, Map) and factor.function in ("mul", "div", "pow"):
         inner = factor.arguments if factor.function == "mul" else factor.arguments[:1]
@@ -220,12 +221,12 @@ def declared_note(value: Value) -> list[Note]:
 
 
 def axes_text(ctx: Context, axes: Iterable[str]) -> str:
-    """Axes for a message: `b, t`, or a word where there are none."""
+    """Axes for a message: `b, t`, or a phrase where there are none."""
     return ", ".join(sorted(ctx.written(axis) for axis in axes)) or "no axes"
 
 
 def describe(ctx: Context, value: Value) -> str:
-    """A value's kind and axes as a type is written: `prob[b, t, v]`."""
+    """The kind and axes of a value, as a type is written: `prob[b, t, v]`."""
     if value.term is not None:
         return f"the term `{value.term.name}`"
     last = value.kind.axis if value.kind.axis in value.axes else None

@@ -1,4 +1,4 @@
-"""Declared names as values: tensors, parameters, states, and lets, each elaborated once, when it is first read."""
+"""Declared names as values: tensors, parameters, states and lets, each elaborated when it is first used."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def value_of(ctx: Context, symbol: ValueSymbol) -> Value:
 
 
 def in_order(symbols: Iterable[ValueSymbol]) -> list[ValueSymbol]:
-    """The symbols, each behind those that its declaration reads, whatever the order in the file; cycles stay cycles.
+    """The symbols, each after those that its declaration uses, whatever their order in the file; cycles stay cycles.
 
-    Found without recursion, so that a chain of any length can be evaluated one by one.
+    It does not recurse, so that a chain of any length can be evaluated one by one.
     """
     done: dict[ValueSymbol, None] = {}
     entered: set[ValueSymbol] = set()
@@ -56,7 +56,7 @@ def in_order(symbols: Iterable[ValueSymbol]) -> list[ValueSymbol]:
 
 
 def _reads(symbol: ValueSymbol) -> Iterator[ValueSymbol]:
-    """What a let reads; the other declarations are leaves of the graph."""
+    """The lets that a let uses; all other declarations are leaves of the graph."""
     if isinstance(symbol.declaration, syntax.Let):
         for node in syntax_nodes(symbol.declaration.value):
             other = symbol.frame.values.get(node.id) if isinstance(node, syntax.Name) else None

@@ -1,4 +1,4 @@
-"""`f'(u)`: the symbolic derivative of a term of the language by its first argument."""
+"""`f'(u)`: the symbolic derivative of a term of the language with respect to its first argument."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_ORDER = 6
 
 
 def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value:
-    """`f'(u, …)`: the symbolic derivative of a term by its first argument, at u and the other arguments."""
+    """`f'(u, …)`: the derivative of a term with respect to its first argument, at u and the other arguments."""
     from lossc.compiler.derivative import cancelled, derivative
 
     given = ctx.frame.values.get(head.id)
@@ -64,7 +64,7 @@ def derivative_call(ctx: Context, head: syntax.Name, expr: syntax.Call) -> Value
 
 
 def _promised(ctx: Context, term: TermSymbol, at: Value) -> Interval:
-    """The domain of the first argument of a term: what its signature says, where the value may be no less."""
+    """The domain of a term's first argument: that of its signature if it lies within the value's, otherwise the value's."""
     type_ = term.declaration.formals[0].type if term.declaration.formals else None
     read = read_type(ctx, type_) if type_ is not None else None
     stated = read[0].bounds if read is not None and read[0].name in NUMBERS else iv.REAL

@@ -1,4 +1,4 @@
-"""Functions in Python: `extern drift(x : real[d]) -> real from "mypkg.terms:drift"`, checked here and never imported."""
+"""Python functions, `extern drift(x : real[d]) -> real from "mypkg.terms:drift"`: checked here, never imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TAKEN = (*NUMBERS, *DISTRIBUTIONS, "label", "mask")
 
 
 def check_extern(ctx: Context, term: TermSymbol) -> None:
-    """The path of the function, and the kinds of what it takes and gives."""
+    """The path of the function, and the kinds of its arguments and result."""
     declaration = term.declaration
     assert isinstance(declaration, syntax.Extern)
     if not _TARGET.fullmatch(declaration.target):
@@ -33,7 +33,10 @@ def check_extern(ctx: Context, term: TermSymbol) -> None:
 
 
 def extern_call(inner: Context, name: str, declaration: syntax.Extern) -> Value:
-    """The call; `inner` binds the formals. Axes that the declaration does not name stand first, in all it takes and gives."""
+    """The call; `inner` binds the formals.
+
+    Axes that the declaration does not name come first, in all arguments and the result.
+    """
     read = read_type(inner, declaration.result)
     types = [read_type(inner, formal.type or syntax.Type("real")) for formal in declaration.formals]
     known = [each for each in types if each is not None]
@@ -50,12 +53,12 @@ def extern_call(inner: Context, name: str, declaration: syntax.Extern) -> Value:
 
 
 def _given(value: Value) -> Node:
-    """What the function is given: 0 in place of what is absent."""
+    """The argument passed to the function, with 0 in place of absent entries."""
     return value.node if value.is_label or value.is_mask else core.where(value.present, value.node, core.ZERO)
 
 
 def _present(value: Value, order: tuple[str, ...]) -> Node | None:
-    """What a result is made of exists: along axes that were consumed, all of it."""
+    """Where all entries exist from which an entry of the result is made: along consumed axes, every one."""
     if value.present is None:
         return None
     lost = tuple(sorted(axis for axis in value.present.axes if axis in value.axes and axis not in order))

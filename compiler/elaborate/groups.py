@@ -1,4 +1,4 @@
-"""Groups of weights beside numbers of their leaves: `gamma * w^2` takes, for each entry, the gamma of its leaf."""
+"""Groups of weights combined with values for each leaf: `gamma * w^2` uses, for each entry, the gamma of its leaf."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ WEIGHTS_AXIS = "#weights"
 
 
 def hidden_axis(value: Value) -> str | None:
-    """The axis along which a group of weights is laid out."""
+    """The axis along which a group of weights is laid out flat."""
     return next((axis for axis in sorted(value.axes) if axis.startswith(WEIGHTS_AXIS)), None)
 
 
 def beside_weights(values: Iterable[Value]) -> list[Value]:
-    """The operands, those over the axis of the leaves of weights among them as one number for each entry."""
+    """The operands, where values over the axis of the leaves become one number for each entry of the weights."""
     operands = list(values)
     groups = [(operand.kind.leaves, hidden_axis(operand)) for operand in operands if operand.kind.name == "weights"]
     for layer, hidden in groups:
@@ -42,6 +42,6 @@ def _spread(value: Value, layer: str, hidden: str) -> Value:
 
 
 def weights_kind(kinds: Iterable[Kind]) -> Kind:
-    """The kind of what is made of weights: that of the operand that names their leaves."""
+    """The kind of a value made from weights: that of the operand that names their leaves."""
     found = [kind for kind in kinds if kind.name == "weights"]
     return next((kind for kind in found if kind.leaves is not None), found[0])

@@ -12,7 +12,7 @@ from lossc.grammar import syntax
 
 
 def check_law(ctx: Context, law: syntax.Law) -> Value:
-    """The claim as a mask over an own frame in which the names of `for` are unknowns."""
+    """The claim as a mask, in a frame of its own in which the names of `for` are unknowns."""
     frame = Frame("law", own=True, terms=ctx.frame.terms, objective=ctx.session.top)
     inner = Context(ctx.session, frame, depth=1, quiet=True)
     bound = {formal.name for formal in law.formals}
@@ -47,7 +47,7 @@ def _axes(type_: syntax.Type) -> tuple[str, ...]:
 
 
 def _implied(ctx: Context, law: syntax.Law, name: str) -> syntax.Type:
-    """The type of the argument for which the name stands in the first call of a term that has it."""
+    """The type of the argument for which a name stands in the first call of a term that uses it."""
     for node in syntax_nodes((law.claim, law.lets)):
         if not isinstance(node, syntax.Call):
             continue

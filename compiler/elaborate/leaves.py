@@ -1,7 +1,8 @@
 """Groups of weights leaf by leaf: `sum[entry](w^2)` is a number for each leaf, over the axis that `weights[layer]` names.
 
-In a bracket over a group of weights `entry` are the entries of a leaf, `row` and `column` those of a leaf as a matrix: its
-first dimension, and all others together. A value over the axis of the leaves meets weights as the number of each entry's leaf.
+In a bracket over a group of weights, `entry` means the entries of a leaf; `row` and `column` are the axes of the leaf
+as a matrix, its first dimension and all others together. A value over the axis of leaves is spread to the entries of
+each leaf where it meets weights.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ FORMS = {"svdvals": "svdvals[row, column -> k](w)", "sort": "sort[entry](w)"}
 
 
 def is_of_leaves(ctx: Context, name: str, bracket: syntax.Bracket) -> bool:
-    """Whether a bracket is over the entries of leaves; an axis of the file that has such a name comes first."""
+    """Whether a bracket is over the entries of leaves; an axis of the file with such a name takes precedence."""
     names = [selector.name for selector in bracket.selectors]
     return bool(names) and all(each in ENTRIES and each not in ctx.frame.axes for each in names)
 
 
 def leafwise(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) -> Value:
-    """An operation on every leaf by itself."""
+    """An operation on every leaf separately."""
     if len(call.arguments) != 1 or call.arguments[0].name is not None or call.arguments[0].to is not None:
         return ctx.wrong("E201", f"`{name}` of a group of weights takes one argument", call.span)
     value = ctx.value(call.arguments[0].value)
@@ -82,7 +83,7 @@ def _leaf(
 
 
 def _with_axis(arguments: tuple[Node, ...], hidden: str) -> tuple[Node, ...]:
-    """The arguments, of which the first has the entries even where it is the same for all."""
+    """The arguments, where the first has the axis of entries even if it is constant along it."""
     first, *rest = arguments
     if hidden in first.axes:
         return arguments
@@ -92,7 +93,7 @@ def _with_axis(arguments: tuple[Node, ...], hidden: str) -> tuple[Node, ...]:
 def _singular_values(
     ctx: Context, bracket: syntax.Bracket, value: Value, hidden: str, layer: str, admitted: Node | None
 ) -> Value:
-    """Largest first; a leaf has as many as the shorter of its sides, what is behind them is absent."""
+    """The singular values of each leaf, largest first; a leaf has min(rows, columns) of them, the rest is absent."""
     last = bracket.selectors[-1]
     symbol = ctx.new_axis(last.new or "", last.span)
     if symbol is None:

@@ -1,6 +1,6 @@
 """Linear algebra over named axes: inner products, norms, covariances, matrices, transport plans.
 
-What reductions say already (`dot`, `cov`, `trace`) becomes reductions; the rest are calls of one function each.
+Whatever reductions can express (`dot`, `cov`, `trace`) becomes reductions; everything else is a call of one function.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from lossc.grammar import syntax
 
 @dataclass(frozen=True)
 class Form:
-    """Arguments, how many of them are required, how many axes the bracket names, and whether the last makes a new one.
+    """The form of a call: its arguments, how many are required, how many axes its bracket names.
 
-    `masked`: a `where` says which entries exist. `more`: further axes may be named.
+    `makes`: the last axis becomes a new one. `masked`: a `where` says which entries exist. `more`: further axes may be
+    named.
     """
 
     arguments: tuple[str, ...]
@@ -54,7 +55,7 @@ STEPS = core.const(100)
 
 @dataclass(frozen=True)
 class Bracketed:
-    """What a bracket says: the axes in order, the new one that the last of them becomes, and a condition."""
+    """The contents of a bracket: the axes in order, the new axis made from the last of them, and a condition."""
 
     axes: tuple[str, ...]
     new: str | None
@@ -106,7 +107,7 @@ def _read(ctx: Context, name: str, form: Form, bracket: syntax.Bracket, given: G
 
 
 def _new_axis(ctx: Context, name: str, form: Form, bracket: syntax.Bracket, there: frozenset[str]) -> str | None:
-    """The axis that the last one becomes; "" where none is made, None after a report."""
+    """The axis made from the last one; "" where none is made, None after a report."""
     last = bracket.selectors[-1]
     renames = [selector for selector in bracket.selectors if selector.form != "axis"]
     fits = renames == [last] and last.form == "rename" and last.value is None if form.makes else not renames
@@ -144,7 +145,7 @@ def _norm(ctx: Context, said: Bracketed, given: Given) -> Value:
 
 
 def _cov(ctx: Context, said: Bracketed, given: Given) -> Value:
-    """c_de = sum_b (x_bd - m_d) (x_be - m_e) / (n - ddof), over the entries of which both are there."""
+    """c_de = sum_b (x_bd - m_d) (x_be - m_e) / (n - ddof), over the rows in which both entries exist."""
     (rows, d), new, x = said.axes, said.new, given.values["x"]
     assert new is not None
     admitted = core.all_of(said.where, x.present)
@@ -166,7 +167,7 @@ def _cov(ctx: Context, said: Bracketed, given: Given) -> Value:
 
 
 def _number(rows: str, admitted: Node | None, other: Node | None) -> Node:
-    """How many rows have both entries."""
+    """In how many rows both entries exist."""
     both = core.all_of(admitted, other)
     if both is None:
         return core.Size(rows)
@@ -188,7 +189,7 @@ def _trace(ctx: Context, said: Bracketed, given: Given) -> Value:
 
 
 def _singular_values(ctx: Context, said: Bracketed, given: Given) -> Value:
-    """Those of the entries that exist: a row of zeros adds none but zeros."""
+    """The singular values of the entries that exist: rows of zeros add only zeros."""
     x = given.values["x"]
     node = core.where(core.all_of(said.where, x.present), x.node, core.ZERO)
     present = None if x.present is None else _some(x.present, said.axes)
@@ -217,7 +218,7 @@ def _call(function: str, said: Bracketed, arguments: tuple[Node, ...], bounds: i
 
 
 def _everywhere(value: Value, axes: tuple[str, ...]) -> Node | None:
-    """Where every entry of a matrix exists: with one that is absent, so is what is made of it."""
+    """Where every entry of a matrix exists: if one is absent, everything computed from the matrix is."""
     return _reduced("all", value.present, axes)
 
 
@@ -234,7 +235,7 @@ def _reduced(op: core.ReduceOp, present: Node | None, axes: tuple[str, ...]) -> 
 
 
 def _sinkhorn(ctx: Context, said: Bracketed, given: Given) -> Value:
-    """The plan of entropic transport over the entries that exist; 0 elsewhere, as a softmax is."""
+    """The plan of entropic transport over the entries that exist; 0 elsewhere, like a softmax."""
     eps = constant_value(given.values["eps"].node)
     steps = given.node("steps") or STEPS
     number = constant_value(steps)

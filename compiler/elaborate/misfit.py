@@ -1,4 +1,4 @@
-"""Arguments that do not fit: what was asked for, what was given, and what makes the one the other."""
+"""Arguments that do not fit: what was expected, what was given, and how to turn the one into the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def accepted(
     ctx: Context, inner: Context, term: TermSymbol, formal: syntax.Formal, kind: Kind, order: tuple[str, ...], value: Value,
     span: Span, text: str,
 ) -> bool:  # fmt: skip
-    """Whether a value may be the argument `formal`, by its kind, axes and domain; false after a report."""
+    """Whether a value can be the argument `formal`, by kind, axes and domain; reports it otherwise."""
     notes = [Note("declared here", value.declared)] if value.declared else []
     notes.append(Note(f"`{formal.name}` of `{term.name}`", formal.span))
     if not fits(kind, value):
@@ -47,7 +47,7 @@ def accepted(
 def lint_masks(
     ctx: Context, term: TermSymbol, call: syntax.Call, placed: Container[str], given: Mapping[str, tuple[Value, Span]]
 ) -> None:
-    """W203: a mask given by position for a number with a default, while the mask that the term takes keeps its own."""
+    """W203: a mask passed by position to a number with a default, while the mask that the term takes keeps its own default."""
     formals = term.declaration.formals
     left = [formal.name for formal in formals if formal.name not in placed and _kind(formal) == "mask"]
     for formal, argument in zip(formals, call.arguments, strict=False):
@@ -71,7 +71,7 @@ def _wrong_kind(
 
 
 def _same_signature(asked: Signature, given: Signature | None) -> bool:
-    """Whether a model takes and gives what a formal says, number kinds apart."""
+    """Whether a model has the arguments and result that a formal states, except for kinds of numbers."""
     both = [(*each.parameters, each.result) for each in (asked, given) if each is not None]
     return len(both) == 2 and len(both[0]) == len(both[1]) and all(
         left[1] == right[1] and (left[0].name == right[0].name or {left[0].name, right[0].name} <= set(NUMBERS))
@@ -80,7 +80,7 @@ def _same_signature(asked: Signature, given: Signature | None) -> bool:
 
 
 def known_misfit(ctx: Context, term: TermSymbol, given: dict[str, tuple[Value, Span]]) -> bool:
-    """Reports an argument that is wrong by its kind alone, before the axes of the term are bound."""
+    """Reports an argument whose kind alone is wrong, before the axes of the term are bound."""
     for formal in term.declaration.formals:
         type_ = formal.type
         if type_ is None or formal.name not in given or type_.kind not in (*DISTRIBUTIONS, "label", "mask"):
@@ -117,7 +117,7 @@ def _shown(text: str) -> str:
 
 
 def _hint(ctx: Context, kind: Kind, value: Value, text: str) -> str:
-    """What makes the value the kind that is asked for, where there is such a thing."""
+    """How to turn the value into the expected kind, where that is possible."""
     text = text if 0 < len(text) <= 40 else "x"
     axis = ctx.written(value.kind.axis) if value.kind.axis is not None else "v"
     match kind.name, value.kind.name:

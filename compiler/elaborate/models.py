@@ -1,4 +1,4 @@
-"""Calls of a model: the network itself, called again on other arguments."""
+"""Calls of a model: the caller's network, called on other arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lossc.grammar import syntax
 
 
 def model_call(ctx: Context, name: str, model: Value, call: syntax.Call) -> Value:
-    """The result has the kind and the axes that the declaration of the model states, and those that pass through."""
+    """The call. Its result has the kind and axes of the model's declaration, and the axes that pass through."""
     signature = model.kind.signature
     assert signature is not None
     if len(call.arguments) != len(signature.parameters):
@@ -54,7 +54,7 @@ def _accepted(
 
 
 def _placed(signature: Signature, values: list[Value]) -> Signature:
-    """The signature for this call: rows that no argument has are those that the arguments have instead."""
+    """The signature for this call: rows that no argument has are replaced by those that the arguments have."""
     orders = [order for _, order in (*signature.parameters, signature.result)]
     rows, others = _rows(signature), through(values, orders)
     if not rows or not others or any(set(rows) & value.axes for value in values):
@@ -65,13 +65,13 @@ def _placed(signature: Signature, values: list[Value]) -> Signature:
 
 
 def _rows(signature: Signature) -> tuple[str, ...]:
-    """The first axis of all that a model takes and gives; none where these differ."""
+    """The first axis of all arguments and the result of a model; None where they differ."""
     firsts = {order[:1] for _, order in (*signature.parameters, signature.result)}
     return firsts.pop() if len(firsts) == 1 else ()
 
 
 def _foldable(ctx: Context, name: str, signature: Signature, values: list[Value], call: syntax.Call) -> bool:
-    """Axes that the model does not name are more rows of its first one, which all that it takes and gives must have."""
+    """Axes that the model does not name, folded into its first axis, which all arguments and the result must have."""
     extra = through(values, [order for _, order in (*signature.parameters, signature.result)])
     if not extra or _rows(signature):
         return True
@@ -100,7 +100,7 @@ def _called(ctx: Context, model: Value, signature: Signature, values: list[Value
 
 
 def _present(value: Value, order: tuple[str, ...]) -> Node | None:
-    """What a result is made of exists: along axes that it does not have, all of it."""
+    """Where all entries exist from which an entry of the result is made: along axes that it lacks, every one."""
     if value.present is None:
         return None
     lost = tuple(sorted(axis for axis in value.present.axes if axis not in order))

@@ -1,4 +1,4 @@
-"""Positions that cannot lie outside an axis, so that what is read there is never absent."""
+"""Positions that cannot lie outside an axis, so that reading there is never absent."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from lossc.compiler.core import Along, Const, Index, Map, Node, Select, Size, St
 
 
 def never_negative(position: Node) -> bool:
-    """Whether a position is never before the first."""
+    """Whether a position is never negative."""
     return position.domain.nonneg or _is_from_the_end(position)
 
 
 def never_beyond(position: Node) -> bool:
-    """Whether a position is never behind the last: an index, `size[t] - 1`, either less something, a place, a remainder.
+    """Whether a position never exceeds the last: an index, `size[t] - 1`, either less something, a position, a remainder.
 
-    The index of another axis counts too: `s[j = index[b]]` is the diagonal of what is as long as it is wide.
+    The index of another axis counts too: `s[j = index[b]]` is the diagonal of a square matrix.
     """
     match position:
         case Index() | Along(op="rank"):
@@ -37,7 +37,7 @@ def never_beyond(position: Node) -> bool:
 
 
 def columns_there(node: Node) -> Iterator[Node]:
-    """For each diagonal `s[j = index[b]]` in an expression, that its row has a column: what a `fill` around it asks."""
+    """For each diagonal `s[j = index[b]]` in an expression, the condition that the row has a column; for a `fill` around it."""
     match node:
         case Map(arguments=arguments):
             for argument in dict.fromkeys(arguments):

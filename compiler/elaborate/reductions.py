@@ -1,7 +1,7 @@
 """Reductions `op[axes where mask](x)`, group reductions `op[b by g](x)`, and `count`.
 
-The rules of absence (of a reduction over nothing, over absent entries only) are on the page of the language, section Absent
-and excluded.
+The rules of absence (the value of a reduction over nothing, or over absent entries only) are on the language page,
+section Absent and excluded.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def reduce(ctx: Context, name: str, scope: Scope, value: Value, option: Node | N
 
 
 def _presence(name: str, scope: Scope, value: Value, present: Node | None, option: Node | None) -> Node | None:
-    """The mask of the entries of a result that exist; None: all."""
+    """The mask of the entries of a result that exist; None means all."""
     some = _any(scope, present)
     if name in ("std", "var") and option is not None:
         number = core.Reduce("count", scope.over, value.node, present, scope.groups)
@@ -137,7 +137,7 @@ def _has_axes(ctx: Context, name: str, scope: Scope, value: Value, bracket: synt
 
 
 def count(ctx: Context, bracket: syntax.Bracket) -> Value:
-    """`count[t where m]`: how many entries are admitted."""
+    """`count[t where m]`: the number of admitted entries."""
     scope = read_scope(ctx, "count", bracket)
     if scope is None:
         return WRONG

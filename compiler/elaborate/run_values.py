@@ -1,4 +1,4 @@
-"""Values that follow the run: `step`, `progress`, `ramp(…)`, and the draws `normal(…)` and `uniform(…)`."""
+"""Values that depend on the run: `step`, `progress`, `ramp(…)`, and the draws `normal(…)` and `uniform(…)`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PROGRESS = core.Param(f"{core.RUN}progress", "run", (), iv.UNIT)
 
 
 def run_value(name: str) -> Value:
-    """`step` (from 0) and `progress` (0 to 1) of the run."""
+    """`step` (from 0) or `progress` (from 0 to 1) of the run."""
     return Value(PROGRESS if name == "progress" else STEP)
 
 
 def ramp(ctx: Context, call: syntax.Call) -> Value:
-    """`ramp(a -> b, over = n)`: linear in the step from a to b, then b."""
+    """`ramp(a -> b, over = n)`: from a to b, linear in the step, then constant."""
     first = call.arguments[0] if call.arguments else None
     over = next((argument for argument in call.arguments[1:] if argument.name == "over"), None)
     if first is None or first.to is None or over is None or len(call.arguments) != 2:
@@ -45,14 +45,14 @@ def ramp(ctx: Context, call: syntax.Call) -> Value:
 
 
 def _share(steps: Node) -> Node:
-    """How far the ramp is, from 0 to 1; one over no steps is at its end."""
+    """How far the ramp is, from 0 to 1; a ramp over no steps is at its end."""
     some = None if steps.domain.positive else core.apply("lt", core.ZERO, steps)
     divisor = core.where(some, steps, core.ONE)
     return core.where(some, core.apply("min", core.ONE, core.div(STEP, divisor)), core.ONE)
 
 
 def _between(start: Node, stop: Node, share: Node) -> Node:
-    """The value at this share of the way; its domain is the hull of the two ends."""
+    """The value at this fraction of the way; its domain is the hull of the two ends."""
     if isinstance(start, core.Const) and isinstance(stop, core.Const):
         return core.add(start, core.mul(core.sub(stop, start), share))
     mixed = core.add(core.mul(core.sub(core.ONE, share), start), core.mul(share, stop))
@@ -62,7 +62,7 @@ def _between(start: Node, stop: Node, share: Node) -> Node:
 
 
 def draw(ctx: Context, name: str, call: syntax.Call) -> Value:
-    """`normal(b, d)` and `uniform(b)`: seeded draws over the axes named."""
+    """`normal(b, d)` and `uniform(b)`: seeded draws over the named axes."""
     order: list[str] = []
     for argument in call.arguments:
         if not isinstance(argument.value, syntax.Name) or argument.name is not None:
@@ -78,7 +78,10 @@ def draw(ctx: Context, name: str, call: syntax.Call) -> Value:
 
 
 def _place(ctx: Context, call: syntax.Call) -> int:
-    """The number of a place: in a term that is called, one for each choice of arguments, since equal calls are equal."""
+    """The number of a draw's place in the spec.
+
+    In a term each choice of arguments has its own, so that equal calls draw the same.
+    """
     arguments: tuple[object, ...] = ()
     if ctx.frame.kind == "term":
         values = [(name, value) for name, value in ctx.frame.values.items() if isinstance(value, Value)]

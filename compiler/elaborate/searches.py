@@ -1,6 +1,7 @@
-"""What is found with derivatives: `grad[x](u)`, `worst[delta : type in ball(…)](u)`, `root[x in lo..hi](f)`.
+"""Searches that use derivatives: `grad[x](u)`, `worst[delta : type in ball(…)](u)`, `root[x in lo..hi](f)`.
 
-Each binds a variable in its expression, a `Local`. Nested ones differ by their depth, so that equal expressions stay equal.
+Each binds a variable in its expression, a `Local`. Nested variables differ by their depth, so that equal expressions
+are equal nodes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def search(ctx: Context, name: str, bracket: syntax.Bracket, call: syntax.Call) 
 
 
 def not_too_deep(ctx: Context, value: Value, span: Span) -> Value:
-    """The value of a call that binds a variable, unless too many of them stand in each other."""
+    """The value of a call that binds a variable; reports E505 where too many such calls are nested."""
     if not value.wrong and _nesting(value.node) > MAX_NESTING:
         return ctx.wrong("E505", f"derivatives, searches and folds stand in each other more than {MAX_NESTING} deep", span,
                          help="each of them repeats all that is inside")  # fmt: skip
@@ -42,7 +43,7 @@ def not_too_deep(ctx: Context, value: Value, span: Span) -> Value:
 
 
 def _nesting(root: Node) -> int:
-    """How deep searches and folds stand in each other."""
+    """How deep searches and folds are nested."""
     deep: dict[Node, int] = {}
     for node in core.walk(root):
         own = isinstance(node, Call) and node.function in core.BINDING
@@ -51,7 +52,7 @@ def _nesting(root: Node) -> int:
 
 
 def replace_values(frame: Frame, values: dict[str, Any]) -> Frame:
-    """The same frame with other values; the original is not touched."""
+    """A copy of the frame with other values."""
     return replace(frame, values=values)
 
 
@@ -67,7 +68,7 @@ def bound(body: Node, unknown: Local) -> tuple[Node, Local]:
 
 
 def _summand(value: Value) -> Node:
-    """What a search adds up: the entries that exist."""
+    """The value that a search adds up: its present entries."""
     return core.where(value.present, value.node, core.ZERO)
 
 
@@ -75,7 +76,10 @@ def _summand(value: Value) -> Node:
 
 
 def _grad(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
-    """The gradient of the sum of u, with the axes of x. A named quantity is a variable while it is differentiated by."""
+    """The gradient of the sum of u, with the axes of x.
+
+    A named quantity is a variable while it is differentiated by.
+    """
     selector = bracket.selectors[0]
     if len(bracket.selectors) != 1 or selector.form != "axis":
         return ctx.wrong("E306", "`grad` takes the name of one value", bracket.span, help="write `grad[x](u)`")
@@ -107,7 +111,7 @@ def _number(ctx: Context, value: Value, span: Span) -> bool:
 
 
 def _differentiable(ctx: Context, name: str, of: Value, value: Value, call: syntax.Call) -> bool:
-    """Whether u depends on x, and has no axis but batch axes and those of x; in a term alone neither is known."""
+    """Whether u depends on x and has no axes except batch axes and those of x; inside a term neither is known yet."""
     alone = bool(ctx.session.open_terms)
     if not alone and not any(of.node is part for part in core.walk(value.node)):
         ctx.wrong("E311", f"this does not depend on `{name}`: its gradient is 0", call.span, notes=declared_note(of))
@@ -134,7 +138,7 @@ STEPS = core.const(10)
 
 
 def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
-    """u, or what stands behind `at`, at the point of a ball where u is largest: found by projected gradient ascent.
+    """u, or the expression after `at`, at the point of a ball where u is largest, found by projected gradient ascent.
 
     No gradient passes through the search: the point is a constant.
     """
@@ -170,7 +174,7 @@ def _worst(ctx: Context, bracket: syntax.Bracket, call: syntax.Call) -> Value:
 def _one_for_each_ball(
     ctx: Context, norm: str, unknown: Local, value: Value, options: dict[str, Node], bracket: syntax.Bracket
 ) -> bool:
-    """Whether radius and length of a step are numbers of a ball, or of its entries under signs, and the start has its axes."""
+    """Whether radius and step size are numbers for each ball (or entry, under signs), and the start has its axes."""
     apart = _apart(ctx, unknown.order, value)
     for name, node in options.items():
         allowed = set(unknown.order if name == "start" or norm == "inf" else apart)
@@ -183,12 +187,12 @@ def _one_for_each_ball(
 
 
 def _apart(ctx: Context, order: tuple[str, ...], value: Value) -> tuple[str, ...]:
-    """The axes along whose entries the balls are apart."""
+    """The axes along which every entry has a ball of its own."""
     return tuple(axis for axis in order if axis in value.axes or _is_batch(ctx, axis))
 
 
 def _maximiser(ctx: Context, value: Value, unknown: Local, options: dict[str, Node], norm: str) -> Node:
-    """The point, with a ball of its own for each entry along batch axes and those of u."""
+    """The point; each entry along batch axes and those of u has its own ball."""
     body, variable = bound(_summand(value), unknown)
     order = variable.order
     apart = _apart(ctx, order, value)

@@ -122,7 +122,7 @@ def _at_label(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, value: 
 
 
 def _gather(axis: str, value: Value, index: Value) -> Value:
-    """The entry at an index; what a *none* label reads is absent, and so is what lies outside the axis."""
+    """The entry at an index; absent where the label is *none*, or outside the axis."""
     exists = None if never_negative(index.node) else core.apply("le", core.ZERO, index.node)
     if not index.is_label and not never_beyond(index.node):
         exists = core.all_of(exists, core.apply("lt", index.node, core.Size(axis)))
@@ -194,7 +194,7 @@ def _beyond(ctx: Context, selector: syntax.Selector, axis: AxisSymbol, written: 
 
 
 def _renamed(node: Node, old: str, new: str) -> Node:
-    """The node with its axis renamed; a rename of a rename is one."""
+    """The node with its axis renamed; successive renames become one."""
     if isinstance(node, core.Rename) and node.new == old:
         return _renamed(node.body, node.old, new) if node.old != new else node.body
     return core.Rename(node, old, new)
@@ -222,7 +222,7 @@ def _position(ctx: Context, expr: syntax.Expr) -> int | None:
 
 
 def axis_constant(ctx: Context, expr: syntax.AxisConstant) -> Value:
-    """`side{chosen: 1, rejected: -1}`: one value for each position, as a choice by the index along the axis."""
+    """`side{chosen: 1, rejected: -1}`: one value for each position, as choices by the index along the axis."""
     axis = ctx.axis(expr.axis, expr.span)
     if axis is None:
         return WRONG

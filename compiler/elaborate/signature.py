@@ -14,7 +14,7 @@ from lossc.grammar.suggest import did_you_mean
 
 @dataclass(frozen=True)
 class Given:
-    """Evaluated arguments by the names of a signature, with the place of each."""
+    """Evaluated arguments by the names of a signature, each with its place."""
 
     values: dict[str, Value]
     spans: dict[str, Span]
@@ -46,7 +46,7 @@ def take(ctx: Context, function: str, call: syntax.Call, names: tuple[str, ...],
 def match_arguments(
     ctx: Context, function: str, call: syntax.Call, names: tuple[str, ...]
 ) -> dict[str, syntax.Argument] | None:
-    """Each argument under the name of the parameter that it is for."""
+    """Each argument under the name of its parameter."""
     placed: dict[str, syntax.Argument] = {}
     for position, argument in enumerate(call.arguments):
         if argument.to is not None:

@@ -1,4 +1,4 @@
-"""The functions that are neither elementwise nor reductions: stop-gradient, extents, draws, searches, linear algebra."""
+"""Functions that are neither elementwise nor reductions: stop-gradient, extents, draws, searches, linear algebra."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def extent(ctx: Context, name: str, bracket: syntax.Bracket) -> Value:
 
 
 def plain(ctx: Context, name: str, call: syntax.Call) -> Value:
-    """Functions called without a bracket that are not elementwise."""
+    """Functions without a bracket that are not elementwise."""
     match name:
         case "sg":
             given = take(ctx, name, call, ("x",), 1)

@@ -1,4 +1,4 @@
-"""Calls of terms: arguments, defaults, the binding of formal axes, and the body put in place of the call."""
+"""Calls of terms: arguments, defaults, the binding of formal axes, and the body substituted for the call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REAL_TYPE = syntax.Type("real")
 
 
 def built_in(ctx: Context, function: str) -> TermSymbol:
-    """A function of the language handed over as a term: `fdiv(exp, p, q)`."""
+    """A function of the language passed as a term: `fdiv(exp, p, q)`."""
     body = syntax.Call(syntax.Name(function), (syntax.Argument(syntax.Name("x")),))
     declaration = syntax.Term(function, (syntax.Formal("x", _REAL_TYPE),), body)
     return TermSymbol(function, declaration, Frame("objective", own=False), own=False, sound=True)
@@ -70,7 +70,7 @@ def call(ctx: Context, term: TermSymbol, bracket: syntax.Bracket | None, expr: s
 def _arguments(
     ctx: Context, term: TermSymbol, formals: tuple[syntax.Formal, ...], expr: syntax.Call
 ) -> dict[str, tuple[Value, Span]] | None:
-    """The arguments that are written or captured by `from`, evaluated where the call stands."""
+    """The arguments, written or captured by `from`, evaluated in the context of the call."""
     placed = match_arguments(ctx, term.name, expr, tuple(formal.name for formal in formals))
     if placed is None:
         return None
@@ -94,7 +94,7 @@ def _arguments(
 
 
 def _argument(ctx: Context, formal: syntax.Formal, written: syntax.Expr) -> Value:
-    """An argument, or a default, as its kind reads it: a name of a choice is one of its own words."""
+    """An argument or default, evaluated for its kind: the name of a choice is one of that choice's words."""
     if formal.type is not None and formal.type.kind == "choice":
         return choice(ctx, Kind("choice", choices=formal.type.choices), written)
     return ctx.value(written)
@@ -103,7 +103,7 @@ def _argument(ctx: Context, formal: syntax.Formal, written: syntax.Expr) -> Valu
 def _captured(
     ctx: Context, term: TermSymbol, formal: syntax.Formal, default: syntax.From, expr: syntax.Call
 ) -> Value | None:
-    """`from name`: the value of that name at the level of the objective, nowhere else."""
+    """`from name`: the value of that name at the level of the objective."""
     symbol = ctx.frame.values.get(default.name) if ctx.frame.kind in ("objective", "setting") else None
     if not isinstance(symbol, ValueSymbol):
         if default.name in ctx.session.unread:
@@ -130,7 +130,7 @@ def _bound(
     ctx: Context, inner: Context, term: TermSymbol, formal: syntax.Formal,
     arguments: dict[str, tuple[Value, Span]], expr: syntax.Call,
 ) -> Value | None:  # fmt: skip
-    """The value of a formal inside the body, after its kind, domain and axes are checked."""
+    """The value of a formal inside the body, after a check of its kind, domain and axes."""
     if formal.name in arguments:
         value, span = arguments[formal.name]
     else:
@@ -166,7 +166,7 @@ def _inner_kind(kind: Kind, value: Value) -> Kind:
 
 
 def _memoised(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> Value:
-    """The body once for equal arguments, so that terms over terms grow with their text and not beyond."""
+    """The body, evaluated once for equal arguments, so that terms over terms grow only with their text."""
     key = (
         term,
         tuple((v.node, v.kind, v.present, v.term) for v in inner.frame.values.values() if isinstance(v, Value)),
@@ -202,7 +202,7 @@ def _body(ctx: Context, inner: Context, term: TermSymbol, expr: syntax.Call) -> 
 
 
 def evaluate_body(ctx: Context, term: syntax.Term) -> Value:
-    """The lets of a term in their order, then its expression, against the result that its signature promises."""
+    """Evaluates the lets of a term in order, then its expression, and checks the result against the signature."""
     made = [name for name, span in axes_made((term.lets, term.body), ctx.frame.terms) if ctx.new_axis(name, span)]
     by, before = set(differentiated_names((term.lets, term.body))), len(ctx.session.pending)
     for name in by & ctx.frame.values.keys():
@@ -234,7 +234,7 @@ def evaluate_body(ctx: Context, term: syntax.Term) -> Value:
 
 
 def _axes_as_promised(ctx: Context, term: syntax.Term, value: Value, made: list[str]) -> bool:
-    """Of the axes that the term names or makes, its result has those of its signature; others pass through."""
+    """Checks that the result has, among the axes named or made by the term, those of its signature; others pass through."""
     named = formal_axes(term)
     inside = [name for name in made if name not in named and ctx.frame.axes[name].name in value.axes]
     promised = set(term.result.axes or ()) if term.result is not None else set()
@@ -258,7 +258,7 @@ def _axes_as_promised(ctx: Context, term: syntax.Term, value: Value, made: list[
 
 
 def sound(ctx: Context, term: TermSymbol) -> bool:
-    """Checks the body of a term on its own, once; a term that calls itself is reported."""
+    """Checks the body of a term on its own, once; reports a term that calls itself."""
     if term in ctx.session.open_terms:
         cycle = [*ctx.session.open_terms[ctx.session.open_terms.index(term) :], term]
         path = f": {' -> '.join(f'`{link.name}`' for link in cycle)}" if len(cycle) > 2 else ""

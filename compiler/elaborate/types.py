@@ -1,4 +1,4 @@
-"""Types as written against kinds: reading them, and deciding whether a value may stand where one is asked for."""
+"""Written types as kinds: reading them, and deciding whether a value fits where a kind is expected."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _unknown_kind(ctx: Context, type_: syntax.Type) -> None:
 
 
 def _bounded_rightly(ctx: Context, type_: syntax.Type) -> bool:
-    """Labels point into an axis, numbers lie between bounds, weights match a pattern; nothing else is `in` anything."""
+    """Checks `in`: labels point into an axis, numbers lie between bounds, weights match a pattern; nothing else has one."""
     within, kind = type_.within, type_.kind
     wanted = {"label": str, "weights": syntax.Pattern}.get(kind, tuple if kind in NUMBERS else type(None))
     if within is None or isinstance(within, wanted):
@@ -160,10 +160,10 @@ def _label(ctx: Context, type_: syntax.Type) -> Kind | None:
 
 
 def _per_entry(ctx: Context, type_: syntax.Type, order: list[str]) -> bool:
-    """Whether a `logprob` is one number an entry (`logprob[pair, side]`) and not a distribution over its last axis.
+    """Whether a `logprob` is one number for each entry (`logprob[pair, side]`) and not a distribution over its last axis.
 
-    In a file, only an axis that scores, probabilities or labels elsewhere run over is one that a distribution can be
-    over; a term names only what it consumes, so there the last axis always is.
+    In a file, a distribution can only be over an axis that scores, probabilities or labels elsewhere run over; a term
+    names only axes that it consumes, so there it is always over the last axis.
     """
     if type_.kind != "logprob" or ctx.frame.kind in ("term", "law"):
         return False
@@ -171,7 +171,7 @@ def _per_entry(ctx: Context, type_: syntax.Type, order: list[str]) -> bool:
 
 
 def fits(formal: Kind, actual: Value) -> bool:
-    """Whether a value may stand where a kind is asked for: what is known to be wrong is refused, not what is unproven."""
+    """Whether a value fits where a kind is expected: what is known to be wrong is refused, what is merely unproven is not."""
     name, node = actual.kind.name, actual.node
     if formal.name == "term" or name == "term":
         return formal.name == name
@@ -197,7 +197,7 @@ def fits(formal: Kind, actual: Value) -> bool:
 
 
 def in_bounds(formal: Kind, actual: Value) -> bool:
-    """Whether a number can lie in the domain of the kind that is asked for."""
+    """Whether a number can lie in the domain of the expected kind."""
     value = constant_value(actual.node)
     if value is None:
         return actual.node.domain.meets(formal.bounds)

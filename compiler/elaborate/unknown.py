@@ -1,4 +1,4 @@
-"""Names that stand for nothing: what was probably meant, and what to write."""
+"""Unknown names: what was probably meant, and what to write."""
 
 from __future__ import annotations
 

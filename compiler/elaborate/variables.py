@@ -1,7 +1,8 @@
-"""Named quantities that some `grad[h](u)` differentiates by.
+"""Named quantities by which some `grad[h](u)` differentiates.
 
-Such a quantity is a variable while expressions are built of it, so that it is found whole in all of them: sums and products
-are flat, and `h + 1` would be one sum with what h is made of. Its definition takes its place once all are built.
+Such a quantity is a variable while expressions are built from it, so that it is found whole in all of them: sums and
+products are flattened, and `h + 1` would otherwise become one sum with the terms of h. Its definition is substituted
+once all expressions are built.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _PROVISIONAL = count(1)
 
 
 def unknown(name: str, order: tuple[str, ...], bounds: Interval) -> Local:
-    """A variable that is equal to no other."""
+    """A fresh variable, equal to no other."""
     return Local(name, -next(_PROVISIONAL), order, replace(bounds, integer=False))
 
 
@@ -39,7 +40,7 @@ def differentiated_names(root: object) -> Iterator[str]:
 
 
 def differentiated(frame: Frame, items: Iterable[object]) -> set[ValueSymbol]:
-    """The lets by which the items of a file, or lets of what it uses, differentiate."""
+    """The lets by which items of a file, or lets that these use, differentiate."""
     readers: list[tuple[Frame, object]] = [(frame, item) for item in items]
     lets = [symbol for symbol in frame.values.values() if isinstance(symbol, ValueSymbol)]
     readers += [(symbol.frame, symbol.declaration) for symbol in lets if isinstance(symbol.declaration, Let)]
@@ -48,7 +49,10 @@ def differentiated(frame: Frame, items: Iterable[object]) -> set[ValueSymbol]:
 
 
 def as_variable(session: Session, name: str, value: Value) -> Value:
-    """The value as a variable, unless it is a leaf or no number; also a constant one, which would be any number otherwise."""
+    """The value as a variable, unless it is a leaf or not a number.
+
+    A constant becomes one too, since equal constants are one node.
+    """
     leaf = isinstance(value.node, core.Input | core.Param | Local)
     if leaf or value.wrong or value.term is not None or value.kind.name in ("label", "mask", "model", "choice"):
         return value
@@ -61,7 +65,7 @@ def as_variable(session: Session, name: str, value: Value) -> Value:
 
 
 def settled(session: Session, node: Node, before: int = 0) -> Node:
-    """The graph with the definitions of such quantities in their place, but of the first `before` that there were."""
+    """The graph with these variables replaced by their definitions, except for the first `before`."""
     pending = dict(list(session.pending.items())[before:])
     while any(part in pending for part in core.walk(node)):
         node = core.rewrite(node, lambda part: _flat(pending.get(part, part)))
@@ -69,7 +73,7 @@ def settled(session: Session, node: Node, before: int = 0) -> Node:
 
 
 def exposed(session: Session, node: Node, of: Node) -> Node:
-    """The graph with the definitions of those such quantities in their place through which it depends on another one."""
+    """The graph where those variables are replaced by their definitions through which it depends on another variable."""
     pending = session.pending
 
     def through(part: Node) -> bool:
@@ -81,7 +85,7 @@ def exposed(session: Session, node: Node, of: Node) -> Node:
 
 
 def _reaches(session: Session, node: Node, of: Node) -> bool:
-    """Whether a node depends on another, through definitions too."""
+    """Whether a node depends on another one, definitions included."""
     parts = list(core.walk(node))
     if of in parts:
         return True
