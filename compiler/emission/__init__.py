@@ -48,9 +48,9 @@ def emit(
     roots: Mapping[str, Node], *, seen: Mapping[str, Node] | None = None, spans: dict[Node, Span] | None = None,
     differentiable: bool = True,
 ) -> Procedure:  # fmt: skip
-    """The program that computes the roots; `seen` masks the entries of some of them that count.
+    """The procedure that computes the roots; `seen` has masks of the entries that count, for some of them.
 
-    One that is not to be differentiated needs no safe numbers in place of what is excluded.
+    Unless it is `differentiable`, excluded entries are not replaced by safe numbers.
     """
     with recursion_for(roots):
         ready = prepared(roots)
@@ -70,7 +70,7 @@ def emit(
 
 
 def axis_order(roots: Iterable[Node]) -> dict[str, int]:
-    """A fixed order of all axes: the dimensions of the largest tensors first, so that these are not transposed."""
+    """A fixed order of all axes: the order in the largest tensors first, so that these need no transposing."""
     nodes = list(walk(*roots))
     orders = [node.order for node in nodes if isinstance(node, Input | Param)]
     orders.sort(key=lambda order: (-len(order), order))

@@ -1,4 +1,4 @@
-"""Operations along an axis: running sums and maxima, softmax, shifts, ranks, orders."""
+"""Rules for operations along an axis: cumulative sums and maxima, softmax, shifts, ranks, orders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def emit_along(emitter: Emitter, node: Along, guard: Guard) -> Emitted:
 
 
 def _seen(emitter: Emitter, node: Along, guard: Guard) -> Guard:
-    """The guard of the body: an entry is seen where some entry of the result that is made of it is."""
+    """The guard of the body: an entry is seen if some seen entry of the result is computed from it."""
     if node.op == "shift":
         return ahead(guard, node.axis, _whole(emitter, node), node.where, node.by)
     if node.op in RUNNING:
@@ -80,7 +80,7 @@ def _call(emitter: Emitter, node: Along, operands: dict[str, Emitted]) -> Emitte
 
 
 def _whole(emitter: Emitter, node: Along) -> int:
-    """The amount of a shift, or the number of `topk`: a whole number written in the spec."""
+    """The amount of a shift, or the number of `topk`: a whole number literal of the spec."""
     amount = node.option
     if isinstance(amount, Const) and isinstance(amount.value, Fraction) and amount.value.denominator == 1:
         return int(amount.value)

@@ -1,4 +1,4 @@
-"""Sums and products, in as few operations as they take: a multiple is added by one, and a sign is no factor."""
+"""Rules for sums and products, in as few operations as possible: a multiple is added by one, and a sign is not a factor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def emit_sum(emitter: Emitter, node: Map, guard: Guard) -> Emitted:
-    """The sum: first what is added as it is, then c * x for each multiple."""
+    """The sum: the plain summands first, then c * x for each multiple."""
     parts = [_multiple(emitter, part) for part in node.arguments]
     first = [at for at, (factor, _) in enumerate(parts) if factor is None] or [_last_choice(parts)]
     total = _added(emitter, [emitter.number(node.arguments[at], guard) for at in first])
@@ -29,7 +29,7 @@ def emit_sum(emitter: Emitter, node: Map, guard: Guard) -> Emitted:
 
 
 def _multiple(emitter: Emitter, part: Node) -> tuple[float | None, Node]:
-    """A number c and what it multiplies; None and the part where it is no such multiple."""
+    """The number c and the x of a multiple c * x; None and the summand itself where it is not of this form."""
     if not isinstance(part, Map) or part.function != "mul":
         return None, part
     number, *others = part.arguments
@@ -39,7 +39,7 @@ def _multiple(emitter: Emitter, part: Node) -> tuple[float | None, Node]:
 
 
 def _last_choice(parts: Sequence[tuple[float | None, Node]]) -> int:
-    """Where all are multiples, one that is not only a sign is worked out by itself."""
+    """The multiple with which a sum starts that has no plain summand: one whose factor is more than a sign, if possible."""
     return next((at for at, (factor, _) in enumerate(parts) if factor != -1), 0)
 
 
@@ -62,7 +62,7 @@ def _plus(emitter: Emitter, total: Emitted, factor: float, value: Emitted) -> Em
 
 
 def emit_quotient(emitter: Emitter, node: Map, guard: Guard) -> Emitted | None:
-    """x * w / y as (x / y) * w, where x and y are of rows and w is not."""
+    """x * w / y as (x / y) * w, where x and y are smaller than w."""
     above, below = node.arguments
     factors = above.arguments if isinstance(above, Map) and above.function == "mul" else ()
     narrow = [at for at, part in enumerate(factors) if below.axes <= part.axes < node.axes]
@@ -91,6 +91,6 @@ def _scaled(emitter: Emitter, number: float, value: Emitted) -> Emitted:
 
 
 def _apart(values: Sequence[Emitted], joined: Callable[[list[float]], float]) -> tuple[float, list[Emitted]]:
-    """The literals as one number, and the tensors."""
+    """The literals, as one number, and the tensors."""
     numbers = [value.at for value in values if not isinstance(value.at, Slot)]
     return float(joined(numbers)), [value for value in values if not value.literal]

@@ -1,4 +1,4 @@
-"""Appends instructions to a procedure: aligns operands by axis names, and emits equal instructions once."""
+"""Appends instructions to a procedure, aligning operands by axis names and emitting equal instructions once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Builder:
         return Slot(self._next - 1)
 
     def bind(self, kind: str, name: str, axes: tuple[str, ...] = (), type_: ValueType = "number") -> Slot:
-        """The slot that the caller fills with this tensor, parameter or extent."""
+        """The slot into which the caller puts this tensor, parameter or extent."""
         key = (kind, name)
         if key not in self.bound:
             self.bound[key] = Bound(kind, name, self._slot().index, axes, type_)  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ class Builder:
         return self.bind("like", "")
 
     def size(self, axis: str) -> Slot | int:
-        """The extent of an axis: that of the axis it was made from, a number, or bound by the caller."""
+        """The extent of an axis: that of the axis from which it was made, a number, or bound by the caller."""
         source: Extent = axis
         while isinstance(source, str) and source in self.extents:
             axis, source = source, self.extents[source]
@@ -59,7 +59,7 @@ class Builder:
         self, operation: str, arguments: Iterable[Slot | Scalar], axes: Iterable[str], type_: ValueType = "number",
         **options: Scalar,
     ) -> Emitted:  # fmt: skip
-        """One instruction; an equal one that was emitted before is used again."""
+        """One instruction, or an equal one that was emitted before."""
         operands = tuple(arguments)
         key = (operation, tuple((type(operand), operand) for operand in operands), tuple(options.items()))
         if key not in self._known:
@@ -79,13 +79,13 @@ class Builder:
     # -------------------------------------------------------------------------------------- types
 
     def tensor(self, value: Emitted) -> Emitted:
-        """The value as a tensor: a literal becomes a constant of the computation's type."""
+        """The value as a tensor; a literal becomes a constant in the type of the computation."""
         if not value.literal:
             return value
         return self.call("operations.constant", (value.at, self.like), ())
 
     def number(self, value: Emitted) -> Emitted:
-        """The value in the computation's type; a mask counts as 0 and 1."""
+        """The value in the type of the computation; a mask counts as 0 and 1."""
         if value.literal or value.type == "number":
             return value
         return self.call("operations.number", (value.at, self.like), value.axes)
@@ -103,7 +103,7 @@ class Builder:
         return tuple(sorted(set(axes), key=self.order.__getitem__))
 
     def arranged(self, value: Emitted, axes: Sequence[str]) -> Emitted:
-        """The tensor with exactly the dimensions `axes`, in that order; those it lacks have extent 1."""
+        """The tensor with exactly the dimensions `axes`, in that order; those that it lacks get extent 1."""
         value = self.tensor(value)
         wanted = [axis for axis in axes if axis in value.axes]
         if tuple(wanted) != value.axes:
@@ -115,7 +115,7 @@ class Builder:
         return self.call("operations.align", (value.at,), axes, value.type, dims=missing)
 
     def aligned(self, values: Sequence[Emitted]) -> tuple[list[Slot | float], tuple[str, ...]]:
-        """Operands that broadcast against each other, and the axes of the result; literals stay."""
+        """The operands, broadcast against each other, and the axes of the result; literals stay literals."""
         axes = self.sorted(axis for value in values for axis in value.axes)
         places: list[Slot | float] = []
         for value in values:
@@ -124,7 +124,7 @@ class Builder:
         return places, axes
 
     def expanded(self, value: Emitted, axes: Iterable[str]) -> Emitted:
-        """The tensor with every one of `axes` as a true dimension."""
+        """The tensor with the full extent along every one of `axes`."""
         value = self.tensor(value)
         for axis in self.sorted(set(axes) - set(value.axes)):
             result = self.sorted((*value.axes, axis))

@@ -1,4 +1,4 @@
-"""Calls of linear algebra: the axes that a function names stand last, all others are batched."""
+"""Rules for calls of linear algebra: the axes that a function names come last, all others are batch dimensions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def emit_call(emitter: Emitter, node: Call, guard: Guard) -> Emitted | None:
-    """The value of a call; None of a function that is not emitted."""
+    """The value of a call; None if this module has no rule for the function."""
     rule = _RULES.get(node.function)
     return None if rule is None else rule(emitter, node, guard)
 
@@ -29,7 +29,7 @@ def _norm(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
 
 
 def _of_matrices(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
-    """A function of matrices; where nothing sees its value it is given the identity, at which it is regular."""
+    """A function of matrices. Where its value is not seen its argument is the identity, at which it is regular."""
     builder = emitter.builder
     inner = projected(guard, axes_of(guard) - set(node.order))
     matrix = _with_axes(emitter, node.arguments[0], inner, node.order)
@@ -71,7 +71,7 @@ def _sinkhorn(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
 
 
 def _of_all(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
-    """The place of each of all entries of several axes, which stand last, or these entries in the order of a key."""
+    """The rank of each entry among all entries of several axes, which come last, or these entries in the order of a key."""
     builder = emitter.builder
     inner = projected(guard, axes_of(guard) - {*node.order, *node.produced})
     where, key = node.given("where"), node.given("by")
@@ -88,7 +88,7 @@ def _of_all(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
 
 
 def whole(node: Node | None) -> int:
-    """A whole number that is written in the spec."""
+    """A whole number literal of the spec."""
     assert isinstance(node, Const) and isinstance(node.value, Fraction)
     return int(node.value)
 

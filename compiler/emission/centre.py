@@ -1,8 +1,8 @@
 """Sums that do not change when the same number is added to every logit, computed from centred logits.
 
-`logsumexp[v](z) - z[v = y]` at z = 1e4 + small loses the small part: 1e4 + log s - 1e4. With c, the largest logit of the
-row, held fixed, it is `log sum exp(z - c) - (z_y - c)`. The rule holds for any sum whose coefficients of z cancel, as in
-label smoothing: `logsumexp(z) - (1 - e) z_y - e mean(z)`.
+`logsumexp[v](z) - z[v = y]` at z = 1e4 + small loses the small part: 1e4 + log s - 1e4. With c the largest logit of the
+row, held fixed, it is `log sum exp(z - c) - (z_y - c)`. The rule applies to any sum in which the coefficients of z
+cancel, as in label smoothing: `logsumexp(z) - (1 - e) z_y - e mean(z)`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HUGE = const(3 * 10**38)
 
 @dataclass(frozen=True)
 class Atom:
-    """One operand `coefficient * atom` of a sum, where the atom moves by `shift * c` when the logits move by c."""
+    """One operand `coefficient * atom` of a sum, where the atom grows by `shift * c` when the logits grow by c."""
 
     operand: Node
     coefficient: Node
@@ -43,7 +43,7 @@ class Atom:
 
 
 def centred(node: Node) -> Node:
-    """A sum over centred logits, where its coefficients of some logits cancel; any other node as it is."""
+    """A sum over centred logits, if its coefficients of some logits cancel; any other node unchanged."""
     if not isinstance(node, Map) or node.function != "add":
         return node
     for base, axis in dict.fromkeys(_bases(node)):
@@ -57,7 +57,7 @@ def centred(node: Node) -> Node:
 
 
 def _bases(node: Map) -> Iterator[tuple[Node, str]]:
-    """The logits whose logsumexp occurs in the sum, with its axis."""
+    """The logits whose logsumexp occurs in the sum, with the axis."""
     for operand in node.arguments:
         for factor in _factors(operand):
             if isinstance(factor, Reduce) and factor.op == "logsumexp" and len(factor.over) == 1:
@@ -101,7 +101,7 @@ def _shift(node: Node, base: Node, axis: str) -> Node | None:
 
 
 def _rebuilt(node: Map, atoms: list[Atom]) -> Map:
-    """The sum with every atom replaced by its centred form."""
+    """The sum with every atom in its centred form."""
     largest = Reduce("max", (atoms[0].axis,), atoms[0].base, _mask(atoms))
     centre = StopGrad(apply("clip", largest, neg(_HUGE), _HUGE))
     replaced = {atom.operand: _times(atom.coefficient, _moved(atom, centre)) for atom in atoms}
@@ -115,7 +115,7 @@ def _times(coefficient: Node, atom: Node) -> Node:
 
 
 def _mask(atoms: list[Atom]) -> Node | None:
-    """The mask of the logsumexp: what it excludes is not to be looked at."""
+    """The mask of the logsumexp, so that excluded entries are not read."""
     reduced = (atom.atom for atom in atoms if isinstance(atom.atom, Reduce) and atom.atom.op == "logsumexp")
     return next(reduced).where
 

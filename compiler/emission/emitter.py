@@ -1,8 +1,9 @@
 """From core nodes to instructions.
 
-`emit(node, guard)` returns the value of a node of which only the entries that the guard admits are seen. Its promise: what
-stands at the other entries is finite, and so is its slope in everything below. Leaves keep it by a safe number in place of
-the excluded one, functions that are singular somewhere by a safe argument; everything else is finite on finite arguments.
+`emit(node, guard)` returns the value of a node of which only the entries that the guard admits are seen. The invariant:
+the value at all other entries is finite, and so is every slope below it. Leaves keep the invariant with a safe number
+in place of each excluded entry, functions with singularities with a safe argument; everything else is finite on finite
+arguments.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ MAX_VALUES = 20_000
 class Emitter:
     """Emits graphs into one builder; `spans` tells where an unsupported form was written.
 
-    Without `guards` values are the same, but a gradient may meet what is excluded.
+    Without `guards` the values are the same, but a gradient may meet excluded entries.
     """
 
     def __init__(
@@ -103,13 +104,13 @@ class Emitter:
         self.is_steep: Callable[[Node], bool] = cache(self._is_steep)
 
     def _has_numbers(self, node: Node) -> bool:
-        """Whether a number of the batch is somewhere in the value."""
+        """Whether the value contains a number of the batch."""
         if isinstance(node, Input):
             return node.kind not in ("mask", "label")
         return isinstance(node, Draw | Call | Local) or any(self.has_numbers(child) for child in node.children)
 
     def _passes(self, node: Node) -> bool:
-        """Whether a gradient may be asked for through a value, by a leaf or by what is differentiated inside."""
+        """Whether gradient may flow through a value: to a leaf, or to a variable of a derivative inside."""
         if node.is_mask or isinstance(node, StopGrad):
             return False
         if node in self.tracked or isinstance(node, Local | Call):
@@ -117,11 +118,11 @@ class Emitter:
         return differentiable_leaf(node) or any(map(self.passes, node.children))
 
     def _is_steep(self, node: Node) -> bool:
-        """Whether some function in a value may be infinite, or infinitely steep, where its leaves are finite."""
+        """Whether some function in a value may be infinite, or infinitely steep, at finite leaves."""
         return (isinstance(node, Map) and bool(singular(node))) or any(map(self.is_steep, node.children))
 
     def _measured(self, node: Node, axis: str) -> Slot:
-        """The extent of an axis that a call of the caller's code tells."""
+        """The extent of an axis that is known only from the result of a call."""
         value = self.emit(node)
         extent = self.builder.call("operations.extent", (value.at,), (), dim=value.axes.index(axis)).at
         assert isinstance(extent, Slot)
@@ -141,7 +142,7 @@ class Emitter:
         return self._done[key]
 
     def _count(self, node: Node) -> None:
-        """A value is emitted once for each guard under which it is seen: cases inside cases may double them."""
+        """Counts emissions of a value: one for each guard under which it is seen; nested cases may double them each time."""
         self._work[0] += 1
         if self._work[0] > MAX_VALUES:
             message = f"written out, this program has more than {MAX_VALUES} values"
@@ -151,7 +152,7 @@ class Emitter:
     # -------------------------------------------------------------------------------------- the body of a search or fold
 
     def inside(self, builder: Inner, body: Node, variable: Local) -> Emitter:
-        """What emits the body of a search or fold: all that is free of its variable is computed around it."""
+        """The emitter for the body of a search or fold; whatever does not depend on its variable is computed outside."""
         tracked, untaken = differentiated((body,), variable), perhaps_untaken((body,))
         inner = Emitter(builder, self.spans, guards=self.guards, tracked=tracked, untaken=untaken)
         inner.locals[variable] = builder.variable
@@ -161,7 +162,7 @@ class Emitter:
         return inner
 
     def _is_free(self, node: Node) -> bool:
-        """Whether a value is that of the program around the search."""
+        """Whether a value belongs to the program around the search."""
         for part in walk(node):
             if part not in self._free:
                 own = part in self._binding or (isinstance(part, Local) and part in self.locals)
@@ -176,11 +177,11 @@ class Emitter:
         )  # fmt: skip
 
     def _is_shielded(self, node: Node, guard: Guard) -> bool:
-        """Whether a value of the program around is worked out inside, where the variable tells which entries are safe."""
+        """Whether a value of the outer program is computed inside, because the variable decides which entries are safe."""
         return isinstance(node, Map) and self.is_steep(node) and not self._is_around(guard)
 
     def _from_around(self, around: Emitter, node: Node, guard: Guard) -> Emitted:
-        """What is seen there is known around this body up to the first condition that is of the variable."""
+        """The part of a guard known outside this body: up to the first condition that depends on the variable."""
         assert isinstance(self.builder, Inner)
         known = tuple(takewhile(lambda condition: self._is_around((condition,)), guard))
         value = self.builder.capture(around.emit(node, known))
@@ -248,20 +249,20 @@ class Emitter:
         return self.unsupported(node, f"`{_title(node)}`")
 
     def instead(self, node: Node, other: Node) -> Node:
-        """A node that is emitted in place of another, and goes untaken where that does."""
+        """Emits a node in place of another one, whose property of going untaken it inherits."""
         if node in self.untaken:
             self.untaken.add(other)
         return other
 
     def number(self, node: Node, guard: Guard) -> Emitted:
-        """The node as a tensor or a literal of the computation's type."""
+        """The node as a tensor or literal in the type of the computation."""
         return self.builder.number(self.emit(node, guard))
 
     def _input(self, node: Input) -> Emitted:
         return self.builder.arranged(self.bound(node), self.builder.sorted(node.order))
 
     def bound(self, node: Input | Param) -> Emitted:
-        """A tensor or parameter with its dimensions as declared: a variable where something is differentiated by it."""
+        """A tensor or parameter with its declared dimensions; as a variable where something is differentiated by it."""
         kinds: dict[str, ValueType] = {"label": "integer", "mask": "mask"}
         type_ = kinds.get(node.kind, "number") if isinstance(node, Input) else "number"
         kind = "tensor" if isinstance(node, Input) else "param"
@@ -387,7 +388,7 @@ class Emitter:
 
 
 def _is_of_all(node: Node, axis: str) -> bool:
-    """Whether each entry along an axis is made of all of them, so that it tells nothing which ones are read."""
+    """Whether each entry along an axis depends on all entries, so that none can be left out."""
     match node:
         case Along(axis=own, new=new, op=op):
             return axis in (own, new) and op not in (*RUNNING, "shift")

@@ -1,4 +1,4 @@
-"""What the emitter asks of a node before it emits it."""
+"""Properties of nodes on which emission depends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOGARITHMS = ("log", "log2", "log1p", "log1mexp")
 
 @remembered
 def may_be_infinite(node: Node) -> bool:
-    """Whether the value is made of logarithms of what may be 0, by sums, products, quotients and selections."""
+    """Whether the value is built by sums, products, quotients and selections from logarithms of what may be 0."""
     match node:
         case Input(kind=kind, bounds=bounds):
             return kind == "logprob" or bounds == LOGPROB
@@ -36,13 +36,13 @@ def may_be_infinite(node: Node) -> bool:
 
 
 def is_weighed(node: Map) -> bool:
-    """Whether a product counts as 0 where one factor is 0 and another infinite, as 0 * log(0) does."""
+    """Whether a product counts as 0 where one factor is 0 and another one infinite, as in 0 * log(0)."""
     logs = [may_be_infinite(factor) for factor in node.arguments]
     return any(logs) and any(may_vanish(factor) for factor, log in zip(node.arguments, logs, strict=True) if not log)
 
 
 def logarithms(node: Node) -> Iterator[Map]:
-    """The logarithms of which an infinite value is made."""
+    """The logarithms in a value that may be infinite."""
     seen, stack = {node}, [node]
     while stack:
         part = stack.pop()
@@ -55,24 +55,24 @@ def logarithms(node: Node) -> Iterator[Map]:
 
 
 def may_vanish(node: Node) -> bool:
-    """Whether a factor that differs from entry to entry may be 0."""
+    """Whether a factor that differs between entries may be 0."""
     return not isinstance(node, Const | Param | Size) and node.domain.lo <= 0 <= node.domain.hi
 
 
 def is_representable(number: float) -> bool:
-    """Whether a number is one in single precision too: torch refuses others as options and bounds."""
+    """Whether a number exists in single precision too: torch refuses others as options and bounds."""
     return abs(number) <= LARGEST or abs(number) == INF
 
 
 def leaf(node: Node) -> Input | None:
-    """The tensor that a chain of selections and renamings reads."""
+    """The tensor at the end of a chain of selections and renamings."""
     while isinstance(node, Select | Slice | Rename):
         node = node.body
     return node if isinstance(node, Input) else None
 
 
 def safe_number(bounds: Interval) -> float:
-    """A number of a domain at which everything is finite: 0 where that is one."""
+    """A number of a domain at which everything is finite: 0 where the domain has it."""
     for candidate in (0.0, 1.0, -1.0):
         if candidate in bounds:
             return candidate
@@ -82,7 +82,7 @@ def safe_number(bounds: Interval) -> float:
 
 
 def literal_places(function: str, values: Sequence[Emitted]) -> tuple[int, ...]:
-    """The operands that may be literals."""
+    """The positions of operands that may be literals."""
     if function == "clip":
         bounds = [value.at for value in values[1:] if not isinstance(value.at, Slot)]
         return (1, 2) if len(bounds) == 2 and all(map(is_representable, bounds)) else ()

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def by_steps(node: Node) -> Node:
-    """A fold whose body has an axis of its own for its steps, of which it sees one entry at a time, and a variable of its own.
+    """A fold whose body has its own variable and its own axis of steps, of which each step sees one entry.
 
-    What does not contain the variable is computed around the body, where that axis is one as any other; a function that may
-    be steep can be told there which entries are seen. A call in the body may bind a variable that looks the same.
+    Whatever does not contain the variable is computed outside the body, where that axis is like any other; guards can
+    be applied there to functions that may be steep. Calls in the body may bind a variable that looks the same.
     """
     if not isinstance(node, Call) or node.function != "fold":
         return node
@@ -50,8 +50,11 @@ def _step(node: Call) -> str:
 
 
 def emit_fold(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
-    """The last value, or all of them. Along axes that no step mixes, only the entries that are seen of it are seen of each
-    step; of all values, a step is seen where it or a later one is."""
+    """The last value, or all of them.
+
+    Along axes that no step mixes, each step only has to be right at the entries seen of the value; of all values, a
+    step is seen where it or a later one is.
+    """
     builder = emitter.builder
     body, variable, start, _ = node.arguments
     assert isinstance(variable, Local)

@@ -1,8 +1,8 @@
-"""Guards: which entries of a value are seen by what is made of it.
+"""Guards: which entries of a value are seen by whatever is computed from it.
 
 A guard is a chain of conditions, all of which must hold; each is computed under the guard before it. Where a guard does
-not hold, the emitter puts safe numbers in place of what is there, so that neither a value nor a gradient passes through
-an excluded entry, whatever it is. The empty chain admits everything.
+not hold, the emitter puts safe numbers in place of the entries, so that neither values nor gradients pass through an
+excluded entry, whatever it holds. The empty chain admits everything.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Lifted:
 
 @dataclass(frozen=True)
 class Renamed:
-    """The guard with its axis `new` under the name `old`: of the body of a renaming from `old` to `new`."""
+    """The guard with its axis `new` renamed back to `old`: for the body of a renaming from `old` to `new`."""
 
     guard: Guard
     old: str
@@ -52,7 +52,7 @@ class Renamed:
 class Ahead:
     """True at i where the guard holds `amount` entries later, or, without an amount, at i or anywhere later.
 
-    Entries outside `where` do not exist, and those of another value of the label `by` are of another sequence.
+    Entries outside `where` do not exist, and entries with another value of the label `by` belong to other sequences.
     """
 
     guard: Guard
@@ -72,7 +72,7 @@ class Ahead:
 
 @dataclass(frozen=True)
 class Read:
-    """True at i of an axis where the guard holds for some entry that reads `at` = i; `rest` are the other axes there."""
+    """True at i of an axis where the guard holds for some entry that reads `at` = i; `rest` are its other axes."""
 
     guard: Guard
     axis: str
@@ -99,7 +99,7 @@ def axes_of(guard: Guard) -> Axes:
 
 
 def extended(guard: Guard, condition: Node | None) -> Guard:
-    """The guard and the condition, which is taken apart at `and`."""
+    """The guard and the condition, which is split at `and`."""
     if condition is None or condition in guard:
         return guard
     if isinstance(condition, Map) and condition.function == "and":
@@ -110,7 +110,7 @@ def extended(guard: Guard, condition: Node | None) -> Guard:
 
 
 def projected(guard: Guard, axes: Axes) -> Guard:
-    """The guard of a value that has only `axes`: true where some entry along the others is seen."""
+    """The guard of a value that has only `axes`: true where some entry along the other axes is seen."""
     extra = axes_of(guard) - axes
     if not extra:
         return guard
@@ -123,7 +123,7 @@ def projected(guard: Guard, axes: Axes) -> Guard:
 
 
 def read(guard: Guard, axes: Axes, axis: str, at: Node) -> Guard:
-    """The guard of a value with these axes of which the entries `at` along an axis are seen under the guard."""
+    """The guard of a value with these axes, given that its entries `at` along an axis are seen under the guard."""
     return (Read(guard, axis, at, (axes_of(guard) | at.axes) & (axes - {axis})),)
 
 
@@ -140,7 +140,7 @@ def ahead(guard: Guard, axis: str, amount: int | None, where: Node | None = None
 
 
 def _shifted(guard: Guard, axis: str, amount: int) -> Guard:
-    """Shifts by whole amounts, in one order: their bounds together, and by axes how far the rest of the guard is shifted."""
+    """Shifts by whole amounts, in one order: all bounds together, and by axes how far the rest of the guard is shifted."""
     within: Bounds = {}
     rest: Guard = ()
     for condition in guard:
@@ -156,7 +156,7 @@ def _shifted(guard: Guard, axis: str, amount: int) -> Guard:
 
 
 def _moved(guard: Guard) -> tuple[Guard, dict[str, int]]:
-    """What stands below shifts by whole amounts, and their amounts by axis."""
+    """The guard below shifts by whole amounts, and the amounts by axis."""
     amounts: dict[str, int] = {}
     while len(guard) == 1 and isinstance(guard[0], Ahead):
         outer = guard[0]
@@ -168,7 +168,7 @@ def _moved(guard: Guard) -> tuple[Guard, dict[str, int]]:
 
 
 def unlifted(guard: Guard, axis: str | None) -> Guard:
-    """The guard for each entry along an axis, where it asks whether some entry along that is seen."""
+    """The guard for each entry along an axis, where the given guard asks whether some entry along it is seen."""
     return tuple(part for condition in guard for part in _unlifted(condition, axis))
 
 

@@ -1,4 +1,4 @@
-"""Operations on the leaves of a group of weights, which is laid out flat along its last dimension."""
+"""Rules for operations on the leaves of a group of weights, which is laid out flat along its last dimension."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def emit_condition(emitter: Emitter, condition: Condition, before: Guard) -> Emitted:
-    """The mask of a condition, which is asked for under the guard before it."""
+    """The mask of a condition, emitted under the guard before it."""
     match condition:
         case Lifted():
             return _lifted(emitter, condition)
@@ -33,7 +33,7 @@ def _lifted(emitter: Emitter, condition: Lifted) -> Emitted:
 
 
 def _ahead(emitter: Emitter, condition: Ahead) -> Emitted:
-    """Where an entry along an axis is read by what is made of those before it."""
+    """Where an entry along an axis is read by values computed from earlier entries."""
     builder, guard, axis = emitter.builder, condition.guard, condition.axis
     rows = projected(guard, axes_of(guard) - {axis})
     where = None if condition.where is None else emitter.emit(condition.where, rows)
@@ -46,7 +46,7 @@ def _ahead(emitter: Emitter, condition: Ahead) -> Emitted:
 
 
 def _read(emitter: Emitter, condition: Read) -> Emitted:
-    """Where an entry along an axis is read by a place that the guard admits."""
+    """Where an entry along an axis is read at a position that the guard admits."""
     builder = emitter.builder
     at = builder.integer(emitter.emit(condition.at))
     mask = emitter.mask_of(condition.guard) if condition.guard else None

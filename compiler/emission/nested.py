@@ -1,6 +1,6 @@
-"""Procedures inside a program: the expression of a search or fold, as a function of the variable that it binds.
+"""Procedures inside a program: the body of a search or fold, as a function of the variable that it binds.
 
-What does not depend on the variable is computed once, outside, and handed in.
+Whatever does not depend on the variable is computed once, outside, and passed in.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class Inner(Builder):
-    """Builds the body of a search or fold; what it binds are the variable, in slot 0, and slots of the program around it.
+    """Builds the body of a search or fold; it binds the variable, in slot 0, and slots of the program around it.
 
-    A body that is called for each entry along the axis `step` sees what has that axis without it: one entry.
+    A body that is called for each entry along the axis `step` sees values that have this axis without it: one entry at
+    a time.
     """
 
     def __init__(self, around: Builder, variable: Local, step: str | None = None) -> None:
@@ -37,7 +38,7 @@ class Inner(Builder):
         return self.captured(self.around.bind(kind, name, axes, type_), axes, type_)
 
     def captured(self, slot: Slot, axes: tuple[str, ...], type_: ValueType) -> Slot:
-        """The place of a value of the program around."""
+        """The slot for a value of the outer program."""
         return super().bind("captured", str(slot.index), axes, type_)
 
     def capture(self, value: Emitted) -> Emitted:
@@ -54,7 +55,7 @@ class Inner(Builder):
 def body_of(
     emitter: Emitter, body: Node, variable: Local, axes: tuple[str, ...], guard: Guard = ALL, step: str | None = None
 ) -> tuple[Procedure, list[Slot]]:
-    """The body as a procedure with the one output `value`, over `axes`, and the slots that it is handed."""
+    """The body as a procedure with the one output `value`, over `axes`, and the outer slots passed to it."""
     builder = Inner(emitter.builder, variable, step)
     inner = emitter.inside(builder, body, variable)
     value = builder.number(builder.tensor(inner.emit(body, guard)))
@@ -68,7 +69,7 @@ _FRESH = count(1)
 
 
 def opened(node: Call) -> tuple[Node, ...]:
-    """The arguments of a call with its variable renamed apart from those of all others, which may look the same."""
+    """The arguments of a call with its variable renamed, so that it differs from all others that look the same."""
     body, variable, *rest = node.arguments
     if not isinstance(variable, Local) or (node.function == "grad" and not rest):
         return node.arguments
@@ -77,6 +78,6 @@ def opened(node: Call) -> tuple[Node, ...]:
 
 
 def apart(variable: Node) -> Local:
-    """A variable like another, equal to none."""
+    """A copy of a variable, equal to no other."""
     assert isinstance(variable, Local)
     return replace(variable, depth=-next(_FRESH))

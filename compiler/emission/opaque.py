@@ -1,6 +1,6 @@
-"""Calls that run the caller's code or bind a variable: models, and gradients inside an objective.
+"""Rules for calls that run the caller's code or bind a variable: models, and gradients inside an objective.
 
-Their arguments are seen whole, whatever is seen of their value: a network mixes what it is given, and one call serves all.
+Their arguments are seen whole, whatever is seen of their value: a network mixes its inputs, and one call serves all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def emit_opaque(emitter: Emitter, node: Call, guard: Guard) -> Emitted | None:
-    """The value of a call as a whole, of some the entries that are seen; None of a function that is not emitted."""
+    """The value of a call, which most functions compute whole, with a guard only on the result.
+
+    None if there is no rule for the function.
+    """
     if node.function in _SEEN_IN_PART:
         return _SEEN_IN_PART[node.function](emitter, node, guard)
     rule = emit_leaf if node.function.startswith("leaf:") else _RULES.get(node.function)
@@ -32,9 +35,9 @@ def emit_opaque(emitter: Emitter, node: Call, guard: Guard) -> Emitted | None:
 
 
 def differentiated(roots: Iterable[Node], variable: Node | None = None) -> frozenset[Node]:
-    """The tensors and parameters by which some `grad` differentiates: all of the program reads them as one variable.
+    """The tensors and parameters by which some `grad` differentiates; the whole program uses one variable for each.
 
-    In the body of a search those gradients alone are taken that depend on its variable.
+    In the body of a search, only those of gradients that depend on its variable.
     """
     calls = [node for node in walk(*roots) if isinstance(node, Call) and node.function == "grad"]
     calls = [call for call in calls if variable is None or variable in walk(call)]
@@ -45,7 +48,7 @@ def differentiated(roots: Iterable[Node], variable: Node | None = None) -> froze
 
 
 def _model(emitter: Emitter, node: Call) -> Emitted:
-    """Axes that the model does not name are folded into its first one for the call, as further rows."""
+    """A call of a model. Axes that it does not name are folded into its first one, as further rows."""
     model, *arguments = node.arguments
     assert isinstance(model, Input)
     result, parameters = cast("tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]", node.options)
@@ -84,9 +87,9 @@ def _folded(emitter: Emitter, value: Emitted, order: tuple[str, ...], extra: tup
 
 
 def _grad(emitter: Emitter, node: Call, guard: Guard) -> Emitted:
-    """d (sum u) / d x, where x is one tensor in all that u is made of.
+    """d (sum u) / d x, where x is one tensor throughout u.
 
-    Along axes on which u is worked out entry by entry, only what is seen of the gradient is seen of u.
+    Along axes on which u is elementwise, only those entries of u are seen whose gradient is.
     """
     builder = emitter.builder
     body, variable, *of = opened(node)
@@ -155,7 +158,7 @@ def _searched(emitter: Emitter, node: Call) -> tuple[Node, Slot, Slot]:
 
 
 def _extern(emitter: Emitter, node: Call) -> Emitted:
-    """Axes that the function does not name stand first, in all that it takes and gives."""
+    """A call of an extern. Axes that it does not name come first, in all arguments and the result."""
     _, target, result, parameters = cast(
         "tuple[str, str, tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]", node.options
     )

@@ -1,4 +1,4 @@
-"""Coefficients as polynomials over opaque nodes, to decide whether a sum of them vanishes identically."""
+"""Coefficients as polynomials over opaque nodes, to decide whether their sum vanishes identically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to the core before it is emitted: the same values and gradients, in a form that computes them safely."""
+"""Rewrites a core graph before emission: the same values and gradients, in a form that computes them safely."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lossc.compiler.emission.restrict import Restrictor
 
 
 def prepared(roots: Mapping[str, Node]) -> dict[str, Node]:
-    """The roots with centred logits, selections at the leaves, softmax by groups spelled out, and folds by steps."""
+    """The roots with centred logits, selections at the leaves, softmax by groups written out, and folds by steps."""
     restrictor = Restrictor()
     first: dict[Node, Node] = {}
     second: dict[Node, Node] = {}
@@ -42,7 +42,7 @@ def _softmax_by_groups(node: Node) -> Node:
 
 @contextmanager
 def recursion_for(roots: Mapping[str, Node]) -> Iterator[None]:
-    """Room on the stack for functions that follow the graph downwards."""
+    """Raises the recursion limit for functions that descend into the graph."""
     depth: dict[Node, int] = {}
     for node in walk(*roots.values()):
         depth[node] = 1 + max((depth[child] for child in node.children), default=0)

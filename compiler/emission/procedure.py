@@ -1,7 +1,7 @@
-"""The emitted program: a list of torch operations in single assignment.
+"""The emitted program: a list of torch operations in static single assignment form.
 
-The runtime executes the list by looking the operations up; `lossc compile -o` prints the same list as Python. Nothing of
-a spec's text is in it but the names of its tensors and parameters, as data.
+The runtime executes the list by looking up the operations; `lossc compile -o` prints the same list as Python. From the
+text of the spec it contains only the names of tensors and parameters, as data.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ ValueType = Literal["number", "integer", "mask"]
 
 @dataclass(frozen=True)
 class Slot:
-    """The value that one instruction, or one entry of the signature, has put into a numbered place."""
+    """A numbered place, which holds the value of one instruction or of one entry of the signature."""
 
     index: int
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """`target = operation(*arguments, **options)`; an argument is a slot or a literal, an option a literal or a
-    procedure that the operation calls.
+    """`target = operation(*arguments, **options)`.
+
+    An argument is a slot or a literal; an option is a literal, or a procedure that the operation calls.
     """
 
     target: int
@@ -36,7 +37,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Emitted:
-    """A value of the program: where it is (or a literal), the axes of its dimensions in order, and its type."""
+    """A value of the program: its slot (or a literal), the axes of its dimensions in order, and its type."""
 
     at: Slot | float
     axes: tuple[str, ...] = ()
@@ -49,12 +50,18 @@ class Emitted:
 
 @dataclass(frozen=True)
 class Bound:
-    """What the caller must put into a slot before the first instruction.
+    """What the caller must put into a slot before the first instruction, by `kind`.
 
-    `like` is a tensor of the type and on the device of the computation; `tensor` and `param` are a tensor of the batch and
-    a parameter by name, `axes` being the order of its dimensions; `size` is the extent of an axis, `function` a function of
-    the caller, `leaves` the shapes of the leaves of a group of weights. A procedure inside another has its `variable`, in
-    slot 0, and what is `captured` from the slots around it: whole, or of each `step` of a fold the entry there.
+    | kind | value |
+    |---|---|
+    | `like` | a tensor with the type and device of the computation |
+    | `tensor`, `param` | a tensor of the batch, or a parameter, by name; `axes` are its dimensions in order |
+    | `size` | the extent of an axis |
+    | `function` | a function of the caller |
+    | `leaves` | the shapes of the leaves of a group of weights |
+    | `variable` | in a procedure inside another, its variable, in slot 0 |
+    | `captured` | in a procedure inside another, a value of an outer slot |
+    | `step` | in the body of a fold, the current entry of a value of an outer slot |
     """
 
     kind: Literal["like", "tensor", "param", "size", "function", "leaves", "variable", "captured", "step"]
@@ -66,7 +73,10 @@ class Bound:
 
 @dataclass(frozen=True)
 class Procedure:
-    """A straight-line program from bound slots to named outputs; one inside another has a name of its own."""
+    """A straight-line program from bound slots to named outputs.
+
+    Procedures inside another one have a name of their own.
+    """
 
     bound: tuple[Bound, ...]
     instructions: tuple[Instruction, ...]
@@ -89,7 +99,7 @@ class Procedure:
 
     @property
     def differentiates(self) -> bool:
-        """Whether a gradient is taken inside, so that the program needs autograd even where nobody asks for gradients."""
+        """Whether a gradient is taken inside, so that autograd is needed even where the caller wants no gradient."""
         return any(instruction.operation == "operations.gradient" for instruction in self.instructions)
 
     @property
@@ -99,7 +109,7 @@ class Procedure:
         return tuple(value for value in options if isinstance(value, Procedure))
 
     def last_uses(self) -> Iterator[tuple[Instruction, tuple[int, ...]]]:
-        """Each instruction with the slots that nothing reads after it, so that their tensors can be let go."""
+        """Each instruction with the slots that nothing reads after it, whose tensors can be released."""
         kept = {value.at.index for value in self.outputs.values() if isinstance(value.at, Slot)}
         ends: list[tuple[int, ...]] = []
         for instruction in reversed(self.instructions):

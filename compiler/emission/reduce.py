@@ -1,4 +1,4 @@
-"""Reductions: masked, by groups, and sums of outer products as contractions."""
+"""Rules for reductions: masked, by groups, and sums of outer products as contractions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _option(emitter: Emitter, node: Reduce, guard: Guard) -> Emitted | None:
 
 
 def _count(emitter: Emitter, node: Reduce, mask: Emitted | None) -> Emitted:
-    """The number of admitted entries; an axis that the mask does not have counts by its extent."""
+    """The number of admitted entries; along an axis that the mask lacks, its extent."""
     builder = emitter.builder
     covered = () if mask is None else mask.axes
     factors = [
@@ -87,7 +87,7 @@ def _count(emitter: Emitter, node: Reduce, mask: Emitted | None) -> Emitted:
 
 
 def _contraction(node: Reduce) -> tuple[Node, ...]:
-    """The factors of a sum of products of which none has all the axes: their product would be larger than any."""
+    """The factors of a sum of products none of which has all axes: the product itself would be larger than each."""
     body = node.body
     if not isinstance(body, Map) or body.function != "mul" or len(body.axes) > len(_LETTERS):
         return ()
@@ -117,7 +117,7 @@ def _contracted(emitter: Emitter, node: Reduce, factors: tuple[Node, ...], guard
 
 
 def _grouped(emitter: Emitter, node: Reduce, guard: Guard) -> Emitted:
-    """Within groups: by adding up at labels where that is enough, else over the members of each group."""
+    """A reduction by groups: by scatter-add at labels where that suffices, otherwise over the members of each group."""
     assert node.groups is not None
     label, group = node.groups
     member = all_of(node.where, apply("le", ZERO, label))
@@ -143,7 +143,7 @@ def _grouped(emitter: Emitter, node: Reduce, guard: Guard) -> Emitted:
 
 
 def _added_up(emitter: Emitter, node: Reduce, body: Emitted, mask: Emitted) -> Emitted:
-    """The sums of the admitted entries by their label."""
+    """The sums of the admitted entries by label."""
     builder = emitter.builder
     assert node.groups is not None
     label = builder.integer(emitter.emit(node.groups[0]))

@@ -1,7 +1,7 @@
 """Selections of fixed positions and of labels, moved towards the leaves.
 
-A position that is not selected is then never computed, so nothing of it, NaN included, reaches a value or a gradient; and a
-gather comes before the elementwise functions of what it reads.
+Positions that are not selected are then never computed, so that nothing of them, NaN included, reaches a value or a
+gradient; and a gather precedes the elementwise functions of what it reads.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Cut:
 
 
 class Restrictor:
-    """Moves selections, remembering what it has moved where."""
+    """Moves selections; remembers the result for each node and selection."""
 
     def __init__(self) -> None:
         self._cut: dict[tuple[Node, Cut], Node] = {}
         self._gathered: dict[tuple[Node, str, Node | int], Node] = {}
 
     def step(self, node: Node) -> Node:
-        """One node whose parts have been moved already."""
+        """One node whose parts have been handled already."""
         if isinstance(node, Slice):
             return self.cut(node.body, Cut(node.axis, node.start, node.stop, node.new))
         if isinstance(node, Select):
@@ -86,7 +86,7 @@ class Restrictor:
         return cut.of(node)
 
     def gathered(self, node: Node, axis: str, at: Node | int) -> Node:
-        """The node at a label or position, its selections at the leaves."""
+        """The node at a label or position, with selections at the leaves."""
         if axis not in node.axes:
             return node
         key = (node, axis, at)

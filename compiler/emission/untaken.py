@@ -1,8 +1,8 @@
-"""What an extremum or an order statistic does not take, whose gradient is exactly 0.
+"""Values not taken by an extremum or order statistic, whose gradient must be exactly 0.
 
 Autograd multiplies the 0 that comes back from `min(exp(x), 2)` by the slope of the exponential, which is infinite where
-the exponential is: 0 * inf. Functions below such a choice have their slopes attached to them instead, so that 0 stays 0.
-Only those are: a slope that is finite wherever the leaves are leaves 0 as it is, and so does one by what has no gradient.
+the exponential is: 0 * inf. Functions below such a choice therefore get their slopes attached explicitly, so that 0
+stays 0. Only functions whose slope may be infinite at finite leaves need this, and only where gradient flows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHOICES = frozenset({"min", "max", "clip", "relu", "median", "quantile", "sort",
 
 
 def perhaps_untaken(roots: Iterable[Node]) -> frozenset[Node]:
-    """All that stands below a choice, and below a logarithm that another factor of a product may leave out."""
+    """All nodes below a choice, and below a logarithm that another factor of a product may leave out."""
     found: set[Node] = set()
     for node in reversed(list(walk(*roots))):
         if node in found or _is_choice(node):
@@ -43,10 +43,10 @@ def _is_choice(node: Node) -> bool:
 
 
 def shielded(emitter: Emitter, node: Map, operands: list[Emitted], value: Emitted, guard: Guard) -> Emitted:
-    """The value of a function of operands, where a gradient of 0 reaches nothing.
+    """The value of a function of operands, through which a gradient of 0 stays 0.
 
-    Where it may go untaken and one of its slopes may be infinite, all of them are attached to it, each by the table of
-    primitives.
+    Where the value may go untaken and one of its slopes may be infinite, all slopes are attached explicitly, as given
+    by the table of primitives.
     """
     if not emitter.attaches or node not in emitter.untaken or not (singular(node) or node.function in _MULTIPLES):
         return value
