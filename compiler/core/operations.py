@@ -288,16 +288,19 @@ class Call(Node):
 
     @property
     def is_opaque(self) -> bool:
-        """Whether the value is not an expression of its arguments alone: it runs the caller's code, binds a variable, or
-        follows the leaves of a group of weights."""
+        """Whether the value is more than an expression of its arguments.
+
+        Such a call runs the caller's code, binds a variable, or follows the leaves of a group of weights.
+        """
         return self.function in OPAQUE or self.function.startswith("leaf:")
 
     @property
     def mixed(self) -> Axes:
-        """The axes along which it mixes entries; a function of the caller may mix those too that it takes and gives."""
+        """The axes along which it mixes entries; those that a function of the caller takes and gives may be mixed too."""
         if not self.is_opaque:
             return frozenset((*self.consumed, *self.produced))
-        return (frozenset(self.consumed) ^ frozenset(self.produced)) | frozenset(self.order[:1] if self.function == "fold" else ())
+        steps = self.order[:1] if self.function == "fold" else ()
+        return (frozenset(self.consumed) ^ frozenset(self.produced)) | frozenset(steps)
 
     def given(self, name: str) -> Node | None:
         """The argument that is given by a name."""
