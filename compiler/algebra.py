@@ -1,8 +1,8 @@
-"""Scalar algebra: the one place that calls sympy.
+"""Scalar algebra: the only module that calls sympy.
 
-It sees exact numbers and opaque symbols, never text, never a tensor function: every node that is not arithmetic is a
-symbol, so nothing that was made stable is taken apart. Sizes are bounded before sympy sees them, and it is imported on the
-first call.
+sympy sees exact numbers and opaque symbols, never text and never a tensor function: every node that is not arithmetic
+becomes a symbol, so that stable forms stay whole. Sizes are bounded before sympy sees an expression, and it is imported
+on the first call.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _degree(node: Node) -> int:
 
 
 def within_bounds(*nodes: Node) -> bool:
-    """Whether algebra on these expressions is sure to be small."""
+    """Whether algebra on these expressions is certain to stay small."""
     opaque = {part for node in nodes for part in _opaque(node)}
     parts = sum(1 for _ in walk(*nodes))
     return parts <= MAX_NODES and len(opaque) <= MAX_SYMBOLS and all(_degree(node) <= MAX_EXPONENT for node in nodes)
@@ -139,6 +139,6 @@ def combined(node: Node) -> Node | None:
 
 
 def equal(left: Node, right: Node) -> bool | None:
-    """Whether two expressions agree as rational functions of their opaque parts; None where that is too large to tell."""
+    """Whether two expressions agree as rational functions of their opaque parts; None where they are too large to tell."""
     difference = combined(core.sub(left, right))
     return None if difference is None else difference is core.ZERO

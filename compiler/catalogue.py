@@ -24,7 +24,7 @@ SETTINGS = "std.settings"
 
 @dataclass(frozen=True)
 class TermEntry:
-    """A term of the library: `signature` and `equation` as text, the sources of it apart from what it means."""
+    """A term of the library: `signature` and `equation` as text, and its sources apart from its meaning."""
 
     name: str
     module: str
@@ -99,7 +99,7 @@ _YEAR = re.compile(r"\b(?:1[89]|20)\d\d\b")
 
 
 def _without_sources(prose: str) -> tuple[str, tuple[str, ...]]:
-    """The prose without its sentences that name a source, and these: a source has a year."""
+    """The prose without sentences that name a source, and these sentences: a source has a year."""
     sentences = [sentence.rstrip(".") for sentence in _SENTENCE.split(prose) if sentence]
     sources = tuple(sentence for sentence in sentences if _YEAR.search(sentence))
     meaning = " ".join(f"{sentence}." for sentence in sentences if sentence not in sources)
@@ -171,7 +171,7 @@ def _code(text: str) -> str:
 
 
 def _fenced(text: str) -> str:
-    """A setting as an example that can be checked, with the terms that its quantities are made of."""
+    """A setting as an example that can be checked, with the terms from which its quantities are made."""
     module = shipped_module(SETTINGS)
     uses = [item for item in module.file.items if isinstance(item, Use)] if module is not None else []
     named = [use for use in uses if use.names and any(re.search(rf"\b{name}\(", text) for name in use.names)]

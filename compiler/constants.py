@@ -1,4 +1,4 @@
-"""Constant expressions: their exact value where it is rational, else a float."""
+"""Constant expressions: their exact value where it is rational, otherwise a float."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXACT_POWER = 64
 
 
 def constant_value(node: Node, params: Mapping[str, Number] | None = None) -> Number | None:
-    """The value of a scalar expression of constants (and of the parameters given); None where it has other parts."""
+    """The value of a scalar expression of constants (and of the given parameters); None where it has other parts."""
     if params:
         node = substitute(node, {leaf: _given(params[leaf.name]) for leaf in walk(node)
                                  if isinstance(leaf, Param) and leaf.name in params})  # fmt: skip
@@ -32,7 +32,7 @@ def _given(value: Number) -> Const:
 
 
 def _constant(node: Node) -> Number | None:
-    """Each node keeps its answer, so that asking about every stage of a long chain costs as much as asking once."""
+    """Cached for each node, so that asking at every stage of a long chain costs as much as asking once."""
     stack = [node]
     while stack:
         part = stack[-1]
@@ -64,9 +64,9 @@ def _value(part: Node) -> Number | None:
 
 
 def exact_bits(node: Node) -> int:
-    """About how many digits the exact numbers have that algebra makes of an expression: products add theirs up.
+    """About how many bits the exact numbers have that algebra would make from an expression.
 
-    `a * a` of a let that is `a * a` of a let, and so on, doubles them with each line.
+    Products add them up: with `a * a` of a let that is `a * a` of a let, and so on, they double with each line.
     """
     stack = [node]
     while stack:
@@ -95,7 +95,7 @@ def _bits(part: Node) -> int:
 
 
 def evaluate(function: str, arguments: tuple[Number, ...]) -> Number | None:
-    """A primitive on numbers: exact where it is arithmetic on rationals; None where it is not a number."""
+    """A primitive on numbers: exact for arithmetic on rationals; None where the result is not a number."""
     if all(isinstance(argument, Fraction) for argument in arguments):
         exact = _exact(function, arguments)  # type: ignore[arg-type]
         if exact is not None:
@@ -128,7 +128,7 @@ def _exact(function: str, arguments: tuple[Fraction, ...]) -> Fraction | None:
 
 
 def as_float(value: Number) -> float:
-    """The nearest float; infinite where there is none."""
+    """The nearest float; infinite where it is out of range."""
     try:
         return float(value)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""An objective in two: the values that a statistic table delivers, one table for each class axis, and the rest."""
+"""Divides an objective: values that statistic tables deliver, one table for each class axis, and the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEN = "seen "
 
 @dataclass(frozen=True)
 class Between:
-    """Values without a class axis that stand between tables; `masks` are where some of them are seen."""
+    """Values without a class axis, computed between tables; `masks` says where some of them are seen."""
 
     roots: dict[str, Node]
     masks: dict[str, Node]
@@ -25,11 +25,11 @@ class Between:
 
 @dataclass(frozen=True)
 class Cut:
-    """Every root is in the seam of one table or in `rest`; masks of roots (`seen`) are where their roots are.
+    """Every root is in the seam of one table or in `rest`; the mask of a root (`seen`) is wherever the root is.
 
-    `made` are the axes that the roots make, each with the axis that it came from or its extent. Where heads make matrices of
-    all pairs, `steps` are the tables, by number, and what stands between them, in order, `crossings` say of which roots others
-    are the sums and which are read by later tables.
+    `made` has the axes that the roots make, each with the axis from which it came or its extent. Where heads make
+    matrices of all pairs, `steps` lists tables, by number, and computations between them, in order; `crossings` says
+    which roots are sums of others, and which ones later tables read.
     """
 
     tables: tuple[Table, ...]
@@ -41,7 +41,10 @@ class Cut:
 
 
 def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | None = None) -> Cut:
-    """The roots over statistics; one that has two class axes is cut along the first, one that keeps it is left whole."""
+    """The roots over statistics.
+
+    A root with two class axes is cut along the first; one that keeps a class axis is left whole.
+    """
     masks = seen or {}
     rest = dict(roots)
     found: list[Table] = []
@@ -62,7 +65,7 @@ def cut(program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node] | 
 
 
 def _is_told(axis: str, made: Mapping[str, Extent]) -> bool:
-    """Whether only a call of the caller's code tells how many classes there are: no table makes one."""
+    """Whether the number of classes is known only from a call of the caller's code; no table is made then."""
     source: Extent = axis
     while isinstance(source, str) and source in made:
         source = made[source]
@@ -70,15 +73,17 @@ def _is_told(axis: str, made: Mapping[str, Extent]) -> bool:
 
 
 def _counts(node: Node, axes: Collection[str]) -> bool:
-    """Whether it is the positions or the extent of one of these axes."""
+    """Whether the node is an index or size of one of these axes."""
     return isinstance(node, Index | Size) and node.axis in axes
 
 
 def across(
     program: Program, roots: Mapping[str, Node], seen: Mapping[str, Node], heads: Iterable[str]
 ) -> Cut | None:  # fmt: skip
-    """The same where some tensors are heads, so that no matrix [rows, classes] of theirs needs to exist, along either of its
-    axes; None where they make none, or `cut` does as well."""
+    """The roots, divided for the case that some tensors are heads, so that no matrix [rows, classes] has to exist.
+
+    None where the heads make no matrix of all pairs, or where `cut` serves as well.
+    """
     crossings = crossed(roots, seen, heads)
     covered = frozenset().union(*(each.covered for each in crossings))
     if all(_is_plain(each, roots, class_axes(program)) for each in crossings):
@@ -99,6 +104,6 @@ def across(
 
 
 def _is_plain(crossing: Crossed, roots: Mapping[str, Node], axes: tuple[str, ...]) -> bool:
-    """Whether everything runs along class axes as it stands."""
+    """Whether everything already runs along class axes."""
     return all(part.axis in axes and all(roots.get(name) is root for name, root in part.roots.items())
                for part in crossing.parts)  # fmt: skip

@@ -15,11 +15,11 @@ _NAMES = ("x", "y", "z")
 
 
 def derivative(node: Node, wrt: Node) -> Node:
-    """d node / d wrt, entry by entry: both are functions of the same position.
+    """d node / d wrt, elementwise: both are functions of the same position.
 
-    What is not elementwise is a leaf and does not depend on `wrt`; `StopGrad` has derivative 0. A graph in which `wrt`
-    stands below a reduction, a selection or an operation along an axis has no derivative of this form; asking for it is
-    a fault of the caller.
+    Whatever is not elementwise is a leaf that does not depend on `wrt`; `StopGrad` has derivative 0. It is a fault of
+    the caller to ask for the derivative of a graph in which `wrt` is below a reduction, a selection or an operation
+    along an axis.
     """
     slopes: dict[Node, Node] = {wrt: ONE}
     for part in walk(node):
@@ -31,7 +31,8 @@ def derivative(node: Node, wrt: Node) -> Node:
 def cancelled(node: Node) -> Node:
     """A derivative over one denominator where that is shorter: `log(u) + u / (1 + u) + 1 / (1 + u)` is `log(u) + 1`.
 
-    For what is still a function of its variable: with an exponential in its place the parts overflow, and nothing cancels.
+    It is meant for functions of a plain variable: with an exponential in its place the parts overflow, and nothing
+    cancels.
     """
     from lossc.compiler.algebra import combined
     from lossc.compiler.simplify import Simplifier
@@ -85,7 +86,7 @@ def partial(node: Map, position: int) -> Node:
 
 
 def slope_at(node: Map, position: int) -> Node:
-    """The same, of primitives with any number of arguments too."""
+    """The same, also for primitives with any number of arguments."""
     special = _SPECIAL.get(node.function)
     if special is None:
         return partial(node, position)
@@ -108,7 +109,7 @@ def _of_mul(arguments: tuple[Node, ...], inner: list[Node]) -> Node:
 
 
 def _of_where(arguments: tuple[Node, ...], inner: list[Node]) -> Node:
-    """The slope of the branch that is taken; the other is not read."""
+    """The slope of the branch that is taken; the other one is not read."""
     return where(arguments[0], inner[1], inner[2])
 
 
@@ -139,7 +140,10 @@ _SPECIAL: dict[str, Callable[[tuple[Node, ...], list[Node]], Node]] = {
 
 
 def scaled(share: Node, slope: Node) -> Node:
-    """The product; where the share of what is not taken is 0, a slope that may be infinite there is not read."""
+    """The product of a share and a slope.
+
+    Where a branch is not taken its share is 0, and its slope, which may be infinite there, is not read.
+    """
     if share in (ZERO, ONE) or not is_steep(slope):
         return product(share, slope)
     if isinstance(share, Map) and share.function == "where":
@@ -154,7 +158,7 @@ def total(*terms: Node) -> Node:
 
 
 def product(*factors: Node) -> Node:
-    """A product without its ones, 0 where a factor is 0, constants multiplied up."""
+    """A product without its ones, 0 where a factor is 0, constants multiplied."""
     if any(factor is ZERO for factor in factors):
         return ZERO
     return _folded(mul, ONE, lambda x, y: x * y, [factor for factor in factors if factor is not ONE])

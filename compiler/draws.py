@@ -1,4 +1,4 @@
-"""Draws as tensors: what is drawn is worked out before a call and given to it, so that every backend sees the same numbers."""
+"""Draws as tensors: they are computed before a call and passed to it, so that all backends see the same numbers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NAME = "drawn "
 
 @dataclass(frozen=True)
 class Drawn:
-    """A random tensor: its name, its distribution, its axes in order, and whether every call has its own.
+    """A random tensor: its name, its distribution, its axes in order, and whether each call has its own.
 
-    One that has no batch axis is the same for all calls and ranks of a step.
+    A tensor without a batch axis is the same for all calls and ranks of a step.
     """
 
     name: str
@@ -31,14 +31,14 @@ class Drawn:
 
 @dataclass(frozen=True)
 class WithDraws:
-    """A program whose draws are tensors. `made` are its axes that are made inside, as `made_extents` tells them."""
+    """A program whose draws are tensors. `made` has the axes made inside it, as `made_extents` returns them."""
 
     program: Program
     draws: dict[str, Drawn]
     made: dict[str, Extent]
 
     def extents(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Extents with those of the axes that are made inside."""
+        """The extents, with those of the axes that are made inside."""
         return complete_extents(self.made, sizes)
 
 
@@ -56,7 +56,7 @@ def with_draws(program: Program) -> WithDraws:
 
 
 def mapped(program: Program, change: Callable[[Node], Node]) -> Program:
-    """The program with every graph changed."""
+    """The program with a function applied to every graph."""
 
     def maybe(node: Node | None) -> Node | None:
         return None if node is None else change(node)

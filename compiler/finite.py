@@ -1,4 +1,4 @@
-"""The interval of a value whose leaves are finite: `exp` of a finite number is never 0, though its domain has it."""
+"""The interval of a value whose leaves are finite: `exp` of a finite number is positive, though its domain includes 0."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _BETWEEN = ("mean", "max", "min")
 
 
 def finite_domain(node: Node, batch: frozenset[str] = frozenset(), depth: int = _DEPTH) -> Interval:
-    """The values of `node` when what its functions read is finite; within `node.domain`.
+    """The values of `node` if everything that its functions read is finite; lies within `node.domain`.
 
-    `batch` are axes that may have no entry at all.
+    `batch` are axes that may have no entries.
     """
     if depth and isinstance(node, Map):
         inner = (finite_domain(part, batch, depth - 1) for part in node.arguments)
@@ -31,7 +31,7 @@ def finite_domain(node: Node, batch: frozenset[str] = frozenset(), depth: int = 
 
 
 def _positive(node: Node, batch: frozenset[str], depth: int) -> bool:
-    """A softmax over a whole axis, and a sum or product of positive entries over axes that have some."""
+    """Whether this is a softmax over a whole axis, or a sum or product of positive entries over axes that have some."""
     match node:
         case Along(op="softmax", where=None):
             return True

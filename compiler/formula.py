@@ -1,7 +1,7 @@
-"""Core from a formula of the compiler's own: derivative texts, rewrite patterns, tests.
+"""Core graphs from formulas of the compiler itself: derivative texts, rewrite patterns, tests.
 
-`formula("logsumexp[v](z) - z[v = y]", {"z": z, "y": y})` reads the language without kinds or absence: a name is the
-node given for it, an axis the name given for it (or itself). Formulas are constants of this program, so a fault in one
+`formula("logsumexp[v](z) - z[v = y]", {"z": z, "y": y})` reads the language without kinds and absence: a name is the
+node given for it, an axis the name given for it (or itself). Formulas are constants of this program, so an error in one
 is a fault of lossc.
 """
 
@@ -42,7 +42,7 @@ _COMPARISONS: dict[str, Callable[[Node, Node], Node]] = {
 
 
 def formula(text: str, names: Mapping[str, Node], axes: Mapping[str, str] | None = None) -> Node:
-    """The core graph of an expression over the nodes that `names` gives; results are cached."""
+    """The core graph of an expression over the nodes in `names`; results are cached."""
     return _built(text, frozenset(names.items()), frozenset((axes or {}).items()))
 
 
@@ -64,7 +64,7 @@ def parsed(text: str) -> Expr:
 
 
 class _Builder:
-    """One reading of a formula."""
+    """Builds the graph of one formula."""
 
     def __init__(self, text: str, names: dict[str, Node], axes: dict[str, str]) -> None:
         self.text = text

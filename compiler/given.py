@@ -1,4 +1,4 @@
-"""Named quantities that are given in place of what they are computed from."""
+"""Named quantities that the caller gives in place of the values from which they are computed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FLAT = {"add": add, "mul": mul}
 
 
 def with_given(root: Node, given: Mapping[Node, Node]) -> Node:
-    """The graph with every quantity in `given` replaced, those too that have become part of a larger sum or product."""
+    """The graph with every quantity in `given` replaced, even if it has become part of a larger sum or product."""
     parts = [quantity for quantity in given if isinstance(quantity, Map) and quantity.function in _FLAT]
     done: dict[Node, Node] = dict(given)
     for node in walk(root):
@@ -29,13 +29,16 @@ def with_given(root: Node, given: Mapping[Node, Node]) -> Node:
 
 
 def _rebuilt(node: Node, children: tuple[Node, ...]) -> Node:
-    """The node over other operands. What no longer differs along an axis is the same at each of its positions."""
+    """The node over other operands.
+
+    Where a value no longer varies along an axis, a selection along it is the value itself.
+    """
     axis = node.old if isinstance(node, Rename) else node.axis if isinstance(node, Select | Slice) else None
     return children[0] if axis is not None and axis not in children[0].axes else node.rebuild(children)
 
 
 def _covered(node: Map, parts: Iterable[Map], given: Mapping[Node, Node]) -> list[Map]:
-    """The quantities whose operands are all among those of a sum or product, the largest first, each operand used once."""
+    """The quantities all of whose operands occur in a sum or product, the largest first, each operand used once."""
     left = Counter(node.arguments)
     found: list[Map] = []
     for part in sorted(parts, key=lambda part: -len(part.arguments)):

@@ -11,7 +11,7 @@ INF = math.inf
 
 @dataclass(frozen=True)
 class Interval:
-    """The reals from `lo` to `hi`; an open end does not belong to it, and an infinite end is always open or unknown.
+    """The reals from `lo` to `hi`. An open end does not belong to it; an infinite end is always open or unknown.
 
     An interval describes the mathematics, not the floating-point value: `softmax` lies in (0, 1) although it may
     underflow to 0.
@@ -34,7 +34,7 @@ class Interval:
         return f"{left}{_number(self.lo)}, {_number(self.hi)}{right}"
 
     def within(self, other: Interval) -> bool:
-        """Whether every value of this interval lies in `other` (integrality aside)."""
+        """Whether every value of this interval lies in `other` (apart from integrality)."""
         above = self.lo > other.lo or (self.lo == other.lo and (self.lo_open or not other.lo_open))
         below = self.hi < other.hi or (self.hi == other.hi and (self.hi_open or not other.hi_open))
         return above and below
@@ -45,7 +45,7 @@ class Interval:
         return both.lo < both.hi or (both.lo == both.hi and not both.lo_open and not both.hi_open)
 
     def hull(self, other: Interval) -> Interval:
-        """The smallest interval that holds both."""
+        """The smallest interval that contains both."""
         lo, lo_open = min((self.lo, self.lo_open), (other.lo, other.lo_open))
         hi, hi_closed = max((self.hi, not self.hi_open), (other.hi, not other.hi_open))
         return Interval(lo, hi, lo_open, not hi_closed, self.integer and other.integer)
@@ -95,7 +95,7 @@ LOGPROB = Interval(-INF, 0)
 
 
 def point(value: float) -> Interval:
-    """The interval that holds only `value`."""
+    """The interval that contains only `value`."""
     return Interval(value, value, integer=math.isfinite(value) and value == math.floor(value))
 
 
@@ -189,7 +189,7 @@ def div(x: Interval, y: Interval) -> Interval:
 
 
 def power(x: Interval, y: Interval) -> Interval:
-    """x^y, narrow for constant exponents and for bases that are not negative."""
+    """x^y; narrow for constant exponents and for bases that are not negative."""
     if y.lo == y.hi and y.integer and not math.isinf(y.lo):
         return _integer_power(x, int(y.lo))
     if x.nonneg:

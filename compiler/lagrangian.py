@@ -30,17 +30,17 @@ VIOLATION = "violation of "
 
 
 def multiplier(name: str, relation: str, order: tuple[str, ...]) -> core.Param:
-    """The leaf of the multiplier of a constraint."""
+    """The leaf for the multiplier of a constraint."""
     return core.Param(f"multiplier of {name}", "state", order, iv.NONNEG if relation == "<=" else iv.REAL)
 
 
 def penalty(constraint: ConstraintInfo) -> core.Param:
-    """The leaf of the penalty of a constraint."""
+    """The leaf for the penalty of a constraint."""
     return core.Param(f"penalty of {constraint.name}", "state", (), iv.POSITIVE)
 
 
 def with_constraints(program: Program, formulations: Mapping[str, Formulation] | None = None) -> Program:
-    """The program with a term for each constraint, of its name, and its violation among the monitors."""
+    """The program with a term for each constraint, under the constraint's name, and its violation as a monitor."""
     if not program.constraints:
         return program
     normaliser = Normaliser(program.batch_axes)
@@ -81,7 +81,7 @@ def _own(constraint: ConstraintInfo) -> Node:
 
 
 def admitted(constraint: ConstraintInfo) -> Node | None:
-    """The entries that are constrained: those that exist, and that a label points from."""
+    """The entries that are constrained: those that exist and, with labels, whose label is not *none*."""
     labelled = None if constraint.by is None else core.apply("le", core.ZERO, constraint.by)
     return core.all_of(constraint.present, labelled)
 
@@ -97,7 +97,7 @@ def _violation(constraint: ConstraintInfo, normaliser: Normaliser) -> TermInfo:
 
 
 def whole_violation(constraint: ConstraintInfo) -> tuple[Node, Node | None]:
-    """The violation that moves each multiplier, and where there is one: of entries with one label, their sum."""
+    """The violation that moves each multiplier, and where it exists: for entries with the same label, their sum."""
     if constraint.by is None:
         return constraint.value, constraint.present
     assert constraint.per is not None

@@ -1,4 +1,4 @@
-"""Where `use` finds a file: the shipped library, and files beside the one that names them."""
+"""Where `use` finds a file: in the shipped library, and beside the file that names it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def shipped_modules() -> tuple[str, ...]:
 
 @cache
 def shipped_module(path: str) -> Module | None:
-    """The library's module of this dotted name; None where there is none."""
+    """The library's module with this dotted name; None where there is none."""
     if path not in shipped_modules():
         return None
     file = files("lossc.specs").joinpath(*path.split(".")[:-1], f"{path.rsplit('.', 1)[-1]}.loss")
@@ -59,7 +59,7 @@ def shipped_module(path: str) -> Module | None:
 
 
 def file_module(path: str, user: Source) -> Module | str:
-    """A file named in quotes, beside the file that names it; the reason where it cannot be read.
+    """A file named in quotes, beside the file that names it; otherwise the reason why it cannot be read.
 
     Only files below the folder of the naming file are read: a spec is untrusted input.
     """
@@ -106,7 +106,7 @@ def settings_with(name: str) -> tuple[str, ...]:
 
 @cache
 def known_elsewhere() -> dict[str, str]:
-    """What other libraries call a term of this one, with its name here."""
+    """The names that other libraries have for terms of this one, each with the name here."""
     names: dict[str, str] = json.loads(
         files("lossc.specs").joinpath("std", "elsewhere.json").read_text(encoding="utf-8")
     )

@@ -13,7 +13,7 @@ from lossc.grammar.syntax import Bracket, Call, Extern, Name, Node, Selector, Te
 
 
 def axes_made(root: object, terms: Mapping[str, TermSymbol]) -> Iterator[tuple[str, Span]]:
-    """The axes that an expression makes: by `->`, and by calling a term that makes one and lets it out."""
+    """The axes that an expression makes: by `->`, and by calling a term whose result has an axis that it makes."""
     for node in syntax_nodes(root):
         if isinstance(node, Selector) and node.form == "rename" and node.new:
             yield node.new, node.span
@@ -27,7 +27,7 @@ def axes_made(root: object, terms: Mapping[str, TermSymbol]) -> Iterator[tuple[s
 
 
 def _let_out(declaration: Term | Extern) -> list[str]:
-    """The axes of a result that no argument has; without a result also those that a faulty body may let out."""
+    """The axes of a result that no argument has; without a declared result, also those that a faulty body may have."""
     given = {name for formal in declaration.formals if formal.type is not None for name in axes_of(formal.type)}
     made = list(formal_axes(declaration))
     if isinstance(declaration, Term) and declaration.result is None:
@@ -45,7 +45,7 @@ def _bound_to(name: str, bracket: Bracket | None) -> str:
 
 
 def formal_axes(declaration: Term | Extern) -> tuple[str, ...]:
-    """The axes that a signature names, in the order of their first mention."""
+    """The axes that a signature names, in order of first mention."""
     names: dict[str, None] = {}
     for formal in declaration.formals:
         if formal.type is not None:
@@ -56,7 +56,7 @@ def formal_axes(declaration: Term | Extern) -> tuple[str, ...]:
 
 
 def axes_of(type_: Type) -> Iterator[str]:
-    """The axes that a type names, those of what a model takes and gives included."""
+    """The axes that a type names, including those of a model's arguments and result."""
     yield from type_.axes or ()
     for inner in (*type_.parameters, *((type_.result,) if type_.result is not None else ())):
         yield from axes_of(inner)
@@ -78,5 +78,5 @@ def syntax_nodes(root: object) -> Iterator[Node]:
 
 @cache
 def _parts_of(kind: Any) -> tuple[str, ...]:
-    """The fields of a syntax node that take part in what it says."""
+    """The fields of a syntax node that carry meaning."""
     return tuple(field.name for field in fields(kind) if field.compare)

@@ -1,7 +1,7 @@
-"""Every term as `sum_k c_k * N_k / D_k + f`: numerators and denominators stay apart to the very end.
+"""Every term as `sum_k c_k * N_k / D_k + f`: numerators and denominators stay separate to the very end.
 
-N and D are sums over batch axes, c and f are free of them; then accumulation over micro-batches and ranks is exact.
-What has no such form depends on how the batch is split and becomes one `coupled` part.
+N and D are sums over batch axes, c and f are free of them; accumulation over micro-batches and ranks is therefore
+exact. A term without such a form depends on how the batch is split, and becomes one `coupled` part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Normaliser:
         self._local: dict[Node, bool] = {}
 
     def parts(self, node: Node, present: Node | None) -> tuple[Part, ...]:
-        """The parts of a scalar; what is absent (nothing is left of it) counts as 0."""
+        """The parts of a scalar; an absent value (a reduction over nothing) counts as 0."""
         found = self._split(node, core.ONE)
         if any(part.form == "coupled" for part in found) and present is not None:
             return (Part("coupled", core.ONE, core.where(present, node, core.ZERO)),)
@@ -108,7 +108,7 @@ class Normaliser:
         return core.ONE, None
 
     def _chosen(self, condition: Node, branch: Node, coefficient: Node) -> Iterator[Part]:
-        """The parts of a branch that a parameter chooses: sums that admit nothing where it is not taken."""
+        """The parts of a branch that a parameter chooses: their sums admit nothing where the branch is not taken."""
         for part in self._split(branch, coefficient):
             fixed = core.where(condition, part.coefficient, core.ZERO)
             if part.body is None:
@@ -134,7 +134,7 @@ class Normaliser:
         return replace(entry, form="ratio", numerator=numerator, denominator=denominator)
 
     def _ratio(self, top: Node, bottom: Node, coefficient: Node) -> Part | None:
-        """A quotient of two sums over the batch, as a weighted mean is."""
+        """A quotient of two sums over the batch, such as a weighted mean."""
         bottom = _unguarded(top, bottom)
         factor, numerator = self._scaled_sum(top)
         inner_factor, denominator = self._scaled_sum(bottom)
@@ -145,7 +145,7 @@ class Normaliser:
         return Part("ratio", _times(coefficient, scale), numerator, denominator, body, numerator.where, numerator.over)
 
     def _scaled_sum(self, node: Node) -> tuple[Node, Reduce | core.Size | None]:
-        """`c * sum(...)` as (c, the sum), `c * size[b]` likewise; the sum is None where the node is not of that form."""
+        """`c * sum(...)` as (c, the sum), likewise `c * size[b]`; the sum is None for a node of another form."""
         factors = node.arguments if isinstance(node, Map) and node.function == "mul" else (node,)
         split = [factor for factor in factors if self.depends(factor)]
         fixed = core.mul(*(factor for factor in factors if not self.depends(factor)))
@@ -157,7 +157,7 @@ class Normaliser:
         return core.ONE, None
 
     def _is_sum(self, node: Reduce) -> bool:
-        """Whether the reduction is a sum over rows, each computed from its own row alone."""
+        """Whether the reduction is a sum over rows, each of which is computed from its own row only."""
         return bool(self.batch & set(node.over)) and all(self.local(child) for child in node.children)
 
     def depends(self, node: Node) -> bool:
@@ -170,7 +170,7 @@ class Normaliser:
         return self._batchy[node]
 
     def local(self, node: Node) -> bool:
-        """Whether each row of the value is computed from that row alone."""
+        """Whether each row of the value is computed from that row only."""
         for part in core.walk(node):
             if part not in self._local:
                 self._local[part] = not self._mixes(part) and all(self._local[child] for child in part.children)
@@ -194,14 +194,14 @@ class Normaliser:
 
 
 def _is_presence(where: Node | None, inner: Reduce) -> bool:
-    """Whether a condition says no more than that the inner reduction has an entry: without any its part is 0 of 0."""
+    """Whether a condition says only that the inner reduction has an entry; without any, its part is 0 of 0."""
     if not isinstance(where, Reduce) or where.op != "any" or where.groups is not None or inner.where is None:
         return False
     return where.body is inner.where and where.where in (None, inner.where) and set(where.over) <= set(inner.over)
 
 
 def _count(over: tuple[str, ...], condition: Node | None) -> Node:
-    """How many entries are admitted, from the condition and the extents alone: it needs no scores."""
+    """The number of admitted entries, from the condition and extents alone, without scores."""
     if condition is None:
         return core.mul(*(core.Size(axis) for axis in over))
     seen = tuple(axis for axis in over if axis in condition.axes)
@@ -231,9 +231,10 @@ def _times(left: Node, right: Node) -> Node:
 
 
 def _unguarded(top: Node, bottom: Node) -> Node:
-    """A denominator without its guard against nothing: an empty one is guarded where parts are divided.
+    """A denominator without its guard against emptiness: parts are guarded where they are divided.
 
-    `d if d != 0 else 1` always is one; `max(d, 1)` is where d counts what the numerator sums, so that both are empty at once.
+    `d if d != 0 else 1` is always such a guard; `max(d, 1)` is one where d counts the entries that the numerator sums,
+    so that both are empty at once.
     """
     match bottom:
         case Map(function="where", arguments=(condition, then, otherwise)):

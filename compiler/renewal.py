@@ -1,8 +1,9 @@
-"""What is worked out once a step from all of its calls: the renewal of a state, the violation of a constraint.
+"""Values computed once a step from all of its calls: the renewal of a state, the violation of a constraint.
 
-A value is cut in two. Its sums over batch axes are *gathered*: each call works out its own, and those of several calls
-(micro-batches, ranks) are merged, which is exact. The rest of it is a graph over what was gathered, free of the batch, and is
-worked out behind the last call. What is no sum (a median, pairs of the batch) is averaged over the calls instead.
+A value is divided in two. Its sums over batch axes are *gathered*: each call computes its own, and those of several
+calls (micro-batches, ranks) are merged, which is exact. The rest is a graph over the gathered values, free of the
+batch, and computed after the last call. Values that are not sums (a median, pairs of the batch) are averaged over the
+calls instead.
 
 | gathered | of | merged by |
 |---|---|---|
@@ -11,7 +12,8 @@ worked out behind the last call. What is no sum (a median, pairs of the batch) i
 | `max`, `min`, `logaddexp` | max, min, logsumexp | the same, entry by entry |
 | `first` | what does not depend on the rows of a call | the first |
 
-What is averaged is the quotient of two that add up: its sum over the calls in which it is present, and their number.
+An average is itself a quotient of two gathered values: the sum over the calls in which the value is present, and their
+number.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _EXTREMES: dict[str, tuple[Merging, Node]] = {
 
 @dataclass(frozen=True)
 class Gathered:
-    """A value of each call, how those of several calls are merged, and the leaf that stands for the whole."""
+    """A value of each call, how values of several calls are merged, and the leaf that stands for the merged value."""
 
     merging: Merging
     node: Node
@@ -52,21 +54,21 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Behind:
-    """A value behind the calls of a step, over what was gathered; `present` masks its entries that exist (None: all)."""
+    """A value computed after the calls of a step from gathered values; `present` masks its entries that exist (None: all)."""
 
     value: Node
     present: Node | None
 
     @property
     def reads_calls(self) -> bool:
-        """Whether it reads anything that was gathered."""
+        """Whether it reads any gathered value."""
         roots = (self.value,) if self.present is None else (self.value, self.present)
         return any(isinstance(part, Input) for part in core.walk(*roots))
 
 
 @dataclass
 class Gathering:
-    """Cuts values in two; `found` fills while it goes. `batch` are the axes that are split over calls."""
+    """Divides values in two; `found` collects what to gather. `batch` are the axes that are split over calls."""
 
     batch: Iterable[str]
     found: dict[Node, Gathered] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Gathering:
         self._axes = frozenset(self.batch)
 
     def behind(self, value: Node, present: Node | None) -> Behind:
-        """A value and its presence as graphs over what is gathered."""
+        """A value and its presence as graphs over gathered values."""
         exists = None if present is None else self._rest(present, present)
         return Behind(self._rest(value, present), exists)
 
@@ -98,7 +100,7 @@ class Gathering:
         return done[root]
 
     def _whole(self, node: Node, present: Node | None) -> Node | None:
-        """What stands for a node of which nothing is left to do; None where its parts are looked at instead."""
+        """The replacement for a node that is handled as a whole; None where its parts are to be handled."""
         if not self._normaliser.depends(node):
             if not any(isinstance(part, Input) for part in core.walk(node)):
                 return node
@@ -123,7 +125,7 @@ class Gathering:
         return core.apply("lt", core.HALF, mean) if node.is_mask else mean
 
     def _reduced(self, node: Reduce) -> Node | None:
-        """A reduction over the batch of what each row gives by itself."""
+        """A reduction over the batch of values that each row gives on its own."""
         if not self._axes & set(node.over) or not all(self._normaliser.local(child) for child in node.children):
             return None
         match node.op:
@@ -149,7 +151,7 @@ class Gathering:
 
 
 def _number(node: Reduce) -> Node:
-    """How many entries a mean is over."""
+    """The number of entries of a mean."""
     there = node.where.axes if node.where is not None else frozenset[str]()
     there |= node.groups[0].axes if node.groups is not None else frozenset()
     inner = tuple(axis for axis in node.over if axis in there)
@@ -179,7 +181,10 @@ def _is_label(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class Renewals:
-    """What the calls of a step gather, and behind them the new value of each state and the violation of each constraint."""
+    """What the calls of a step gather, and what is computed from that.
+
+    These are the new value of each state and the violation of each constraint.
+    """
 
     gathered: tuple[Gathered, ...]
     states: dict[str, Behind]
@@ -188,7 +193,7 @@ class Renewals:
 
 
 def renewals(program: Program) -> Renewals:
-    """The renewal of every state of a program and the violation of every constraint, cut in two."""
+    """The renewal of every state and the violation of every constraint of a program, divided in two."""
     gathering = Gathering(program.batch_axes)
     states = {name: gathering.behind(state.renewal, state.renewal_present) for name, state in program.states.items()}
     violations = {each.name: gathering.behind(*whole_violation(each)) for each in program.constraints}

@@ -1,6 +1,7 @@
-"""An objective as one self-contained file: every term and setting that it uses written out in it.
+"""An objective as one self-contained file, with every term and setting that it uses written out.
 
-`lossc render` prints it, and it is the identity of an Objective: what it means does not depend on a later library.
+`lossc render` prints it. It is the identity of an `Objective`: its meaning does not depend on later versions of the
+library.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 def resolve(file: File, source: Source) -> File:
-    """The file with its imports written out; it has been checked without errors."""
+    """The file with its imports written out; the file must have been checked without errors."""
     gatherer = Gatherer(source, Diagnostics())
     return _Resolver(gatherer, source).resolve(file, gatherer.objective(file).frame)
 
@@ -48,7 +49,7 @@ class _Resolver:
         return replace(file, items=(*head, *uses, *rest, *kept))
 
     def _use(self, use: Use, frame: Frame) -> list[Use]:
-        """The `use` lines that are left: of settings, which now stand in the file."""
+        """The `use` lines that remain: of settings, which are now in the file."""
         if use.path in frame.settings and not use.is_file and "." not in use.path:
             return [use]
         module, member = self._module(use)
@@ -79,7 +80,7 @@ class _Resolver:
             self.settings[name] = replace(setting, items=tuple(inner))
 
     def _renamed(self, item: Item, frame: Frame) -> Item:
-        """The item with every term that it names kept, under the name that it has now."""
+        """The item with every term that it names, under the term's new name."""
         names = {node.id for node in syntax_nodes(item) if isinstance(node, Name)}
         hidden = _local_names(item)
         changed: dict[str, str] = {}
@@ -103,7 +104,7 @@ class _Resolver:
 
 
 def _local_names(item: Item) -> set[str]:
-    """Names that mean something else inside a term: its arguments and its lets."""
+    """Names with a meaning of their own inside a term: its arguments and its lets."""
     if isinstance(item, Term):
         return {formal.name for formal in item.formals} | {let.name for let in item.lets}
     return {item.name} if isinstance(item, Let | State) else set()

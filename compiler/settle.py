@@ -1,4 +1,4 @@
-"""Choices made before compiling: of `a if mode == fast else b` what is not chosen is neither computed nor planned."""
+"""Choices made before compilation: in `a if mode == fast else b`, the branch not taken is neither computed nor planned."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lossc.compiler.simplify import masks
 
 
 def choices(program: Program) -> dict[str, ParamInfo]:
-    """The parameters that are one of several names."""
+    """The parameters whose values are one of several names."""
     return {name: info for name, info in program.params.items() if info.kind.name == "choice"}
 
 
 def settle(program: Program, chosen: Mapping[str, int] | None = None) -> Program:
-    """The program with every choice made: as in `chosen`, by the number of the name, or else by default.
+    """The program with every choice made: as in `chosen`, by position of the name, otherwise by default.
 
-    The terms are normalised anew, since a branch that is not taken may have depended on how the batch is split.
+    Terms are split into parts again, since a branch that is not taken may have depended on how the batch is split.
     """
     numbers = {info.node: _number(info, chosen or {}) for info in choices(program).values()}
     made: dict[Node, Node] = {node: core.const(number) for node, number in numbers.items() if number is not None}
@@ -56,7 +56,7 @@ def _normalised(term: TermInfo, normaliser: Normaliser, memo: dict[Node, Node]) 
 
 
 def _decided(node: Node) -> Node:
-    """One node with decided parts: comparisons of numbers, what is made of them, and the branch that is taken."""
+    """One node over decided parts: decides comparisons of numbers, logic over these, and the branch taken."""
     if not isinstance(node, Map):
         return node
     result = _map(node.function, node.arguments)

@@ -1,8 +1,8 @@
-"""Axes of training examples of which a step touches only the entries that its labels point to.
+"""Axes of training examples of which a step touches only the entries to which its labels point.
 
-A state or a multiplier for each training example is read at labels and renewed by groups of them. Where nothing else is done
-along its axis, a call can be made over the entries that it touches, in place of all: labels are numbered anew, and the
-values of other entries are neither read nor written.
+A state or multiplier for each training example is read at labels and renewed by groups of them. Where nothing else
+happens along its axis, a call can run over only the entries that it touches: labels are renumbered, and other entries
+are neither read nor written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lossc.compiler.simplify import roots
 
 
 def sparse_axes(program: Program, renewals: Renewals) -> dict[str, tuple[str, ...]]:
-    """Such axes of a program, each with the labels that point into it."""
+    """The axes of this kind in a program, each with the labels that point into it."""
     kept = {axis for state in program.states.values() for axis in state.order}
     kept |= {axis for each in program.constraints for axis in each.multiplier.order}
     kept -= {axis for tensor in program.tensors.values() for axis in tensor.order}
@@ -60,7 +60,7 @@ def _of_groups(part: Node, axis: str) -> bool:
 
 
 def _allows(node: Node, axis: str, labels: frozenset[Node]) -> bool:
-    """Whether a node is the same over the entries that are touched."""
+    """Whether a node has the same value over the touched entries only."""
     if any(child in labels for child in node.children) and not _reads(node, labels):
         return False
     match node:
@@ -78,7 +78,7 @@ def _allows(node: Node, axis: str, labels: frozenset[Node]) -> bool:
 
 
 def _reads(node: Node, labels: frozenset[Node]) -> bool:
-    """Whether labels are only looked at as labels: which they are, and whether there are any, not their numbers."""
+    """Whether labels are used only for their identity and existence, not for their numbers."""
     match node:
         case core.Select(body=body):
             return body not in labels

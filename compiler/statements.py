@@ -1,4 +1,4 @@
-"""States, constraints and the usual reduction of a file, each checked against its form."""
+"""Statements of a file, each checked against its form: states, constraints, and the reduction of a setting."""
 
 from __future__ import annotations
 
@@ -101,12 +101,12 @@ NOT_POSITIVE = Interval(-iv.INF, 0)
 
 
 def _relation(operator: str) -> Literal["<=", "=="]:
-    """The relation of a constraint with everything on one side."""
+    """The relation of a constraint, with everything on one side."""
     return "==" if operator == "==" else "<="
 
 
 def _has_multipliers(ctx: Context, item: syntax.Constraint, per: AxisSymbol, by: Value | None, head: Span) -> bool:
-    """One for each entry of an axis that stays, or for each label of the entries of one that does not."""
+    """Checks `per` and `by`: one multiplier for each entry of an axis, or for each label of the entries."""
     declare = "declare `axis example` and `data id : label[b] in example`, and write `per b by id`"
     if by is not None and (not by.is_label or by.kind.codomain is None):
         ctx.wrong("E208", "`by` needs a label: the training example that each entry is", _of(head, item.by or ""),

@@ -38,7 +38,7 @@ def is_small_power(node: Map) -> bool:
 
 
 def singular(node: Map) -> Iterable[int]:
-    """The arguments in which a function may be infinite or infinitely steep, as far as their domains allow."""
+    """The arguments at which a function may be infinite or infinitely steep, as far as their domains allow."""
     safe = PRIMITIVES[node.function].safe
     if safe is None or is_small_power(node):
         return ()
@@ -47,14 +47,14 @@ def singular(node: Map) -> Iterable[int]:
 
 
 def _is_harmless(function: str, argument: Node) -> bool:
-    """Whether the domain of an argument keeps away from where the function is singular."""
+    """Whether the domain of an argument excludes the singularity of the function."""
     if function in ("exp", "expm1"):
         return argument.domain.hi <= HARMLESS_EXPONENT
     return function in AT_ZERO and _is_positive(argument)
 
 
 def _is_positive(node: Node) -> bool:
-    """Whether a value stays above 0 when it is rounded: a small bound is trusted where nothing cancels."""
+    """Whether a value stays above 0 after rounding; a small bound is trusted only where nothing cancels."""
     least = node.domain.lo
     if least >= AWAY:
         return True
@@ -63,5 +63,5 @@ def _is_positive(node: Node) -> bool:
 
 
 def is_steep(node: Node) -> bool:
-    """Whether a graph has a function that may be infinite, or have an infinite slope, where its leaves are finite."""
+    """Whether a graph contains a function that may be infinite, or have an infinite slope, at finite leaves."""
     return any(isinstance(part, Map) and singular(part) for part in walk(node))

@@ -1,4 +1,4 @@
-"""What a name stands for, and the frames in which names are looked up."""
+"""What names stand for, and the frames in which they are looked up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FrameKind = Literal["objective", "setting", "term", "law"]
 
 @dataclass(frozen=True)
 class AxisSymbol:
-    """An axis under its name in the core, with what its declaration says. `declared`: it has an `axis` line of its own."""
+    """An axis with its name in the core and what its declaration says. `declared`: it has an `axis` line of its own."""
 
     name: str
     span: Span
@@ -27,7 +27,10 @@ class AxisSymbol:
 
 @dataclass(eq=False)
 class ValueSymbol:
-    """A tensor, parameter, state or let under its full name. `own`: declared in the file that is checked, not imported."""
+    """A tensor, parameter, state or let under its full name.
+
+    `own`: declared in the checked file itself, not imported.
+    """
 
     name: str
     declaration: Tensor | Param | State | Let
@@ -43,7 +46,7 @@ class ValueSymbol:
 
 @dataclass(eq=False)
 class TermSymbol:
-    """A term or extern, with the frame of the module in which it was written, where its body looks names up."""
+    """A term or extern, with the frame of its module, in which names of its body are looked up."""
 
     name: str
     declaration: Term | Extern
@@ -64,7 +67,7 @@ Symbol: TypeAlias = ValueSymbol | Value
 
 @dataclass(eq=False)
 class Frame:
-    """The names that an expression can see: values, terms, axes and settings, each as it is written there."""
+    """The names that an expression can see, values, terms, axes and settings, each as it is written there."""
 
     kind: FrameKind
     own: bool

@@ -1,4 +1,4 @@
-"""Names that a file declares in lines that could not be read: that they are missing is no second fault."""
+"""Names declared in lines that could not be parsed: uses of them are not reported as a second error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED = frozenset({"let", "term", "extern", "setting"})
 
 @dataclass
 class Unread:
-    """The names that are missing for a reason already reported; any name may be, where an import brings nothing."""
+    """The names that are missing for a reason already reported; where a failed import brings unknown names, any name."""
 
     names: set[str] = field(default_factory=set)
     functions: set[str] = field(default_factory=set)
@@ -31,7 +31,7 @@ class Unread:
 
 
 def unread_names(problems: Iterable[Diagnostic]) -> Unread:
-    """What the lines in which these problems stand may declare, in a file of either surface."""
+    """The names that the lines with these problems may declare, in a file of either surface."""
     unread = Unread()
     for problem in problems:
         source = problem.span.source
@@ -43,7 +43,7 @@ def unread_names(problems: Iterable[Diagnostic]) -> Unread:
 
 
 def _keyword(words: list[str]) -> str:
-    """The word that begins a declaration, or the one that was probably meant by it."""
+    """The keyword of a declaration, or the one that was probably meant."""
     first = words[0] if words else ""
     known = first in DECLARATIONS or first in ("from", "import")
     return first if known else nearest(first, DECLARATIONS) or first

@@ -1,4 +1,4 @@
-"""`Value`, what an expression means while it is checked: a core node with its kind and its presence."""
+"""`Value`, the meaning of an expression during a check: a core node with its kind and its presence."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Value:
     """A `node` over named axes, its `kind`, and `present`, a mask of the entries that exist (None: all).
 
-    `declared` is where its name was declared. A `wrong` value stands for an error that has been reported already, so that
-    nothing made of it is reported again.
+    `declared` is where its name was declared. A `wrong` value replaces an erroneous one that has been reported, so that
+    nothing computed from it is reported again.
     """
 
     node: Node

@@ -1,7 +1,7 @@
-"""What a well-formed core graph is, as a table, and the check of it that runs after each pass.
+"""What makes a core graph well formed, as a table, and the check of it that runs after each pass.
 
-A pass calls `verified(name, roots)`; with LOSSC_VERIFY=1 in the environment (as in the tests) every node reachable from
-its roots is held against the statements of its type.
+A pass calls `verified(name, roots)`; with LOSSC_VERIFY=1 in the environment (as in the tests), every node reachable
+from the roots is checked against the statements for its type.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from lossc.compiler.primitives import PRIMITIVES
 
 @dataclass(frozen=True)
 class Statement:
-    """Something true of every well-formed node of a type."""
+    """A property of every well-formed node of a type."""
 
     text: str
     holds: Callable[[Any], bool]
@@ -178,7 +178,7 @@ SPECIFICATION: dict[type[Node], tuple[Statement, ...]] = {
 
 
 def violation(node: Node) -> str | None:
-    """The first statement that this node breaks (its parts are not looked at), or None."""
+    """The first statement that this node violates (its parts are not checked), or None."""
     statements = SPECIFICATION.get(type(node))
     if statements is None:
         return "it is of a type of the core"

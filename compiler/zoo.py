@@ -1,6 +1,6 @@
 """The zoo: published objectives, one file each in `specs/zoo/<family>/`, and what is known of each.
 
-A file of the zoo is named `zoo/<family>/<name>` wherever a path of a spec is asked for.
+`zoo/<family>/<name>` refers to a file of the zoo wherever the path of a spec is expected.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ PREFIX = "zoo"
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """One work. `id` is its number in the catalogue of works; `certainty` says how far the equation was compared.
+    """One work. `id` is its number in the catalogue of works; `certainty` says how far its equation was compared.
 
-    `inputs` are what a call is given, `models` those of them that are called; loading needs the extents of the axes `sizes`,
-    and `progress` the length of the run. `coupled` names the terms whose value depends on how a batch is split.
+    `inputs` are what a call takes, `models` those of them that are called. Loading needs the extents of the axes
+    `sizes`, and `progress` needs the length of the run. `coupled` names the terms whose value depends on how a batch is
+    split.
     """
 
     reference: str
@@ -59,12 +60,12 @@ def zoo_files() -> dict[str, Path]:
 
 
 def is_reference(path: str) -> bool:
-    """Whether a path may be the name of a work of the zoo."""
+    """Whether a path may refer to a work of the zoo."""
     return Path(path).parts[:1] == (PREFIX,)
 
 
 def located(path: str, folder: Path = Path()) -> Path:
-    """The file in a folder that a path means: itself, or the one of the zoo of this name where there is no such file."""
+    """The file that a path means: the path itself, or the work of the zoo with this name if there is no such file."""
     written = folder / path
     if not is_reference(path) or written.exists():
         return written
@@ -89,7 +90,7 @@ def zoo_entry(reference: str) -> ZooEntry:
 
 
 def _needs(program: Program | None) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], bool]:
-    """The inputs of a work, the models among them, the axes whose extents it is loaded with, and whether it asks for steps."""
+    """The inputs of a work, the models among them, the axes whose extents loading needs, and whether it needs `progress`."""
     if program is None:
         return (), (), (), False
     models = tuple(name for name, info in program.tensors.items() if info.kind.name == "model")
