@@ -91,7 +91,7 @@ _distance = distance
 def with_network(tensors: Tensors, seed: int) -> Tensors:
     """An input, a network and where its attack begins, which is drawn otherwise."""
     b, v = tensors["logits"].shape
-    return {"x": uniform(b, 3, seed=seed + 5), "net": network(3, v), "start": uniform(3, b, seed=seed + 6) / 50}
+    return {"x": uniform(b, 3, seed=seed + 5), "net": network(3, v), "start": uniform(b, 3, seed=seed + 6) / 50}
 
 
 @oracle(
@@ -112,5 +112,5 @@ def comp_sum(tensors: Tensors, t: float = 1, rho: float = 1, nu: float = 1, gamm
         far = tensors["net"](x + e)
         return (gathered(far, y).unsqueeze(-1) - far - delta).norm(dim=-1)
 
-    start = tensors["start"].T[tensors["labels"] >= 0]
+    start = tensors["start"][tensors["labels"] >= 0]
     return mean(family + nu * moved(ascended(moved, start, gamma, steps=10)))
