@@ -6,7 +6,7 @@ names of the roots. A root may come with a mask outside of which it is not seen.
 | modules | what they do |
 |---|---|
 | `procedure` | the emitted program as data: slots, instructions, outputs |
-| `prepare`, `centre`, `polynomial`, `restrict` | the graph in a form that computes safely: centred logits, … |
+| `prepare`, `centre`, `coefficients`, `restrict` | the graph in a form that computes safely: centred logits, … |
 | `emitter` | nodes to instructions, under a guard |
 | `guards`, `bounds`, `masks`, `facts`, `untaken` | which entries are seen, and what must be finite where they are not |
 | `builder`, `extents` | appends instructions, aligned by axes; the extents of axes made inside |

@@ -24,7 +24,7 @@ from lossc.compiler.core import (
     mul,
     neg,
 )
-from lossc.compiler.emission.polynomial import Polynomial, plus, polynomial
+from lossc.compiler.emission.coefficients import Polynomial, plus, polynomial
 
 _HUGE = const(3 * 10**38)
 """Beyond any logit in single precision: the centre of a row with an infinite one."""

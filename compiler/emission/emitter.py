@@ -62,8 +62,8 @@ from lossc.compiler.steep import singular
 from lossc.grammar.diagnostics import LosscError, error
 from lossc.grammar.source import NOWHERE, Span
 
-COMPARISONS = {"lt": "torch.gt", "le": "torch.ge", "eq": "torch.eq", "ne": "torch.ne"}
-"""Comparisons, with what they are when their operands are swapped."""
+SWAPPED = {"lt": "torch.gt", "le": "torch.ge", "eq": "torch.eq", "ne": "torch.ne"}
+"""Each comparison as the function of its operands in the other order."""
 
 MAX_VALUES = 20_000
 """The values that one program computes, those in searches among them; those of a long paper are some hundreds."""
@@ -290,7 +290,7 @@ class Emitter:
         if function == "div" and (quotient := emit_quotient(self, node, guard)) is not None:
             return quotient
         values = [self.emit(argument, guard) for argument in node.arguments]
-        if function in COMPARISONS:
+        if function in SWAPPED:
             return self._comparison(function, values[0], values[1])
         if function in ("and", "or", "not"):
             return self.elementwise(PRIMITIVES[function].torch, values, "mask")
@@ -327,7 +327,7 @@ class Emitter:
     def _comparison(self, function: str, left: Emitted, right: Emitted) -> Emitted:
         operation = PRIMITIVES[function].torch
         if left.literal and not right.literal:
-            operation, left, right = COMPARISONS[function], right, left
+            operation, left, right = SWAPPED[function], right, left
         if left.type == "integer" and not isinstance(right.at, Slot) and right.at == round(right.at):
             right = Emitted(int(right.at))
         return self.elementwise(operation, (self.builder.tensor(left), right), "mask")
