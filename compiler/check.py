@@ -345,7 +345,7 @@ class _Check:
         return TensorInfo(name, declaration.role, read[0], read[1], value.node, declaration.span)
 
     def _let(self, name: str, value: Value) -> LetInfo:
-        axes = dict.fromkeys((*self.gathered.brought, *(symbol.name for symbol in self.frame.axes.values())))
+        axes = dict.fromkeys((*self.gathered.of_settings, *(symbol.name for symbol in self.frame.axes.values())))
         positions = {axis: at for at, axis in enumerate(axes)}
         order = tuple(sorted(value.axes, key=lambda axis: (positions.get(axis, len(positions)), axis)))
         return LetInfo(

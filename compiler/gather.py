@@ -40,8 +40,8 @@ class Gathered:
     reduces: list[tuple[Reduce, Frame]] = field(default_factory=list)
     imports: list[tuple[str, Span, TermSymbol]] = field(default_factory=list)
     """Terms imported by name in the objective's own file, for the lint on unused names."""
-    brought: tuple[str, ...] = ()
-    """The axes that the settings have which the file uses, in that order, but for those that it declares itself."""
+    of_settings: dict[str, None] = field(default_factory=dict)
+    """The axes of the settings that the file uses, those that it shares with them among them."""
 
 
 class Gatherer:
@@ -61,11 +61,9 @@ class Gatherer:
         gathered = Gathered(top)
         self._declare_terms(file.items, top, own=True)
         self._declare_axes(file.items, top)
-        own = set(top.axes)
         for item in file.items:
             if isinstance(item, Use):
                 self._use(item, top, gathered)
-        gathered.brought = tuple(axis.name for name, axis in top.axes.items() if name not in own)
         self._declare_values(file.items, top, gathered)
         return gathered
 
@@ -214,6 +212,8 @@ class Gatherer:
         self._open_settings.pop()
         self._declare_values(setting.items, inner, gathered, imported=use)
         self._export(inner, frame, use)
+        if gathered is not None and frame is gathered.frame:
+            gathered.of_settings.update(dict.fromkeys(axis.name for axis in inner.axes.values()))
 
     def _share(self, use: Use, setting: Setting, inner: Frame, frame: Frame) -> None:
         """Axes under `sharing` are those of the file that uses the setting; new ones there where it has none yet."""
