@@ -11,33 +11,51 @@ from lossc.compiler.primitives import PRIMITIVES
 _DEPTH = 8
 """How many nested functions are looked through: enough for what is written in one line, and bounded for any program."""
 
+_MOST = 16
+"""Arguments above which a function is not looked through."""
+
 _BETWEEN = ("mean", "max", "min")
 """Reductions whose value lies between the smallest and the largest of what they admit; of nothing they are absent."""
 
 
-def finite_domain(node: Node, batch: frozenset[str] = frozenset(), depth: int = _DEPTH) -> Interval:
+def finite_domain(node: Node, batch: frozenset[str] = frozenset()) -> Interval:
     """The values of `node` if everything that its functions read is finite; lies within `node.domain`.
 
     `batch` are axes that may have no entries.
     """
-    if depth and isinstance(node, Map):
-        inner = (finite_domain(part, batch, depth - 1) for part in node.arguments)
-        return _opened(PRIMITIVES[node.function].image(*inner).intersect(node.domain))
-    if depth and isinstance(node, Reduce) and node.op in _BETWEEN:
-        return _opened(finite_domain(node.body, batch, depth - 1).intersect(node.domain))
-    if depth and _positive(node, batch, depth):
-        return _opened(node.domain.intersect(POSITIVE))
-    return _opened(node.domain)
+    return _Finite(batch).domain(node, _DEPTH)
 
 
-def _positive(node: Node, batch: frozenset[str], depth: int) -> bool:
-    """Whether this is a softmax over a whole axis, or a sum or product of positive entries over axes that have some."""
-    match node:
-        case Along(op="softmax", where=None):
-            return True
-        case Reduce(op="sum" | "prod", where=None, groups=None):
-            return batch.isdisjoint(node.over) and finite_domain(node.body, batch, depth - 1).positive
-    return False
+class _Finite:
+    """Looks through each part once at each depth, however many ways lead to it."""
+
+    def __init__(self, batch: frozenset[str]) -> None:
+        self._batch = batch
+        self._known: dict[tuple[Node, int], Interval] = {}
+
+    def domain(self, node: Node, depth: int) -> Interval:
+        """The values of a node, looking through that many functions."""
+        key = (node, depth)
+        if key not in self._known:
+            self._known[key] = _opened(self._inner(node, depth))
+        return self._known[key]
+
+    def _inner(self, node: Node, depth: int) -> Interval:
+        if depth and isinstance(node, Map) and len(node.arguments) <= _MOST:
+            inner = (self.domain(part, depth - 1) for part in node.arguments)
+            return PRIMITIVES[node.function].image(*inner).intersect(node.domain)
+        if depth and isinstance(node, Reduce) and node.op in _BETWEEN:
+            return self.domain(node.body, depth - 1).intersect(node.domain)
+        return node.domain.intersect(POSITIVE) if depth and self._positive(node, depth) else node.domain
+
+    def _positive(self, node: Node, depth: int) -> bool:
+        """Whether this is a softmax over a whole axis, or a sum or product of positive entries over axes that have some."""
+        match node:
+            case Along(op="softmax", where=None):
+                return True
+            case Reduce(op="sum" | "prod", where=None, groups=None):
+                return self._batch.isdisjoint(node.over) and self.domain(node.body, depth - 1).positive
+        return False
 
 
 def _opened(interval: Interval) -> Interval:

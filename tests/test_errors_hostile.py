@@ -48,6 +48,8 @@ RIGHT = {
     "lets that square": lets(40, "{0} * {0}"),
     "terms that double": terms(40, "{0}(x) + {0}(x)"),
     "terms that double, from the end": terms(40, "{0}(x) + {0}(x)", backwards=True),
+    "terms that fill": terms(40, "fill({0}(x), {0}(x))"),
+    "lets of logarithms": lets(120, "log(softplus({0})) * {0}"),
     "terms of terms of the same": terms(40, "{0}({0}(x))"),
     "the largest literals": loss(f"mean[b](x) * {'9' * 40} * 1e400 * 1e-400"),
     "a title with three quotes": 'title "\\"\\"\\" + __import__(\'os\') + \\"\\"\\"\\n\\n"\n' + loss("mean[b](x)"),

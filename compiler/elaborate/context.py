@@ -209,11 +209,17 @@ def _not_zero(condition: Node) -> Iterator[Node]:
 
 def _vanishing(factor: Node) -> Iterator[Node]:
     """What is 0 only where a value is 0: the value, its factors, and whatever it is a multiple or power of."""
-    yield factor
-    if isinstance(factor, Map) and factor.function in ("mul", "div", "pow"):
-        inner = factor.arguments if factor.function == "mul" else factor.arguments[:1]
-        if factor.function != "pow" or factor.arguments[1].domain.positive:
-            yield from (node for part in inner for node in _vanishing(part))
+    seen: set[Node] = set()
+    stack = [factor]
+    while stack:
+        part = stack.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        yield part
+        power = isinstance(part, Map) and part.function == "pow" and not part.arguments[1].domain.positive
+        if isinstance(part, Map) and part.function in ("mul", "div", "pow") and not power:
+            stack.extend(part.arguments if part.function == "mul" else part.arguments[:1])
 
 
 def declared_note(value: Value) -> list[Note]:

@@ -38,16 +38,22 @@ def never_beyond(position: Node) -> bool:
 
 def columns_there(node: Node) -> Iterator[Node]:
     """For each diagonal `s[j = index[b]]` in an expression, the condition that the row has a column; for a `fill` around it."""
-    match node:
-        case Map(arguments=arguments):
-            for argument in dict.fromkeys(arguments):
-                yield from columns_there(argument)
-        case StopGrad(body=body):
-            yield from columns_there(body)
-        case Select(body=body, axis=column, at=at):
-            yield from columns_there(body)
-            if isinstance(at, Index):
-                yield apply("lt", at, Size(column))
+    seen: set[Node] = set()
+    stack = [node]
+    while stack:
+        part = stack.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        match part:
+            case Map(arguments=arguments):
+                stack.extend(reversed(arguments))
+            case StopGrad(body=body):
+                stack.append(body)
+            case Select(body=body, axis=column, at=at):
+                stack.append(body)
+                if isinstance(at, Index):
+                    yield apply("lt", at, Size(column))
 
 
 def _is_size_less_one(size: Node, summands: tuple[Node, ...]) -> bool:
