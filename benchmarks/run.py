@@ -70,15 +70,16 @@ def _table(rows: list[Record], dtype: str, allocator: str) -> Iterable[str]:
     shown = [row for row in rows if (row["dtype"], row["allocator"]) == (dtype, allocator)]
     variants = [variant for variant in VARIANTS if any(row["variant"] == variant for row in shown)]
     yield from (f"{dtype}, {allocator} allocator:", "")
-    yield f"| objective | floor | {' | '.join(variants)} | compile / c | peak MiB: eager, compile, c |"
-    yield f"|---|{'---:|' * (len(variants) + 3)}"
+    yield f"| objective | floor | {' | '.join(variants)} | c / floor | compile / c | peak MiB: eager, compile, c |"
+    yield f"|---|{'---:|' * (len(variants) + 4)}"
     for name in dict.fromkeys(row["objective"] for row in shown):
         found = {row["variant"]: row for row in shown if row["objective"] == name}
         times = " | ".join(f"{found[v]['ms']:.1f}" if v in found else "" for v in variants)
         floor = next(iter(found.values()))["floor_ms"]
         peaks = ", ".join(f"{found[v]['peak_bytes'] / 2**20:.0f}" for v in ("eager", "compile", "c") if v in found)
         gain = f"{found['compile']['ms'] / found['c']['ms']:.1f}x" if {"compile", "c"} <= set(found) else ""
-        yield f"| {name.replace('_', ' ')} | {floor:.1f} | {times} | {gain} | {peaks} |"
+        near = f"{found['c']['ms'] / floor:.2f}x" if "c" in found else ""
+        yield f"| {name.replace('_', ' ')} | {floor:.1f} | {times} | {near} | {gain} | {peaks} |"
     yield ""
 
 
