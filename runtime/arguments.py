@@ -123,6 +123,16 @@ def multiplies(tensor: Tensor) -> bool:
     return tensor.dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
+def is_batched(tensor: Tensor) -> bool:
+    """Whether `torch.vmap` has it stand for several tensors, whose entries cannot be looked at."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
+
+
 def unusable(tensor: Tensor) -> str:
     """Why a tensor cannot be computed with, such as a sparse layout; empty where it can be."""
     if tensor.is_nested:

@@ -54,7 +54,7 @@ class Forms:
 
 def form_of(given: Mapping[str, object], *options: object) -> tuple[object, ...] | None:
     """A key for the form of a call; None while tracing, and where some value is no plain tensor."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
     found: list[object] = []
     for name, x in given.items():

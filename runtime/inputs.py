@@ -16,7 +16,7 @@ from lossc.compiler.program import LetInfo, Program, TensorInfo, copied_axes
 from lossc.grammar.diagnostics import Diagnostic, LosscError
 from lossc.grammar.source import Span
 from lossc.grammar.suggest import did_you_mean
-from lossc.runtime.arguments import unusable
+from lossc.runtime.arguments import is_batched, unusable
 from lossc.runtime.forms import Form, Forms, form_of
 from lossc.runtime.functions import Called, Interface, ambient, interfaces
 from lossc.runtime.layouts import Layout, leaves_of, stacked, unfolded
@@ -327,7 +327,7 @@ class Inputs:
         most = {**sizes, **{axis: head.classes for axis, head in heads.items()}}
         for name, axis in labels.items():
             tensor = tensors[name]
-            if isinstance(tensor, Linear) or not (check or axis in told):
+            if isinstance(tensor, Linear) or not (axis in told or (check and not is_batched(tensor))):
                 continue
             largest = int(tensor.max()) if tensor.numel() else -1
             if axis in told:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from lossc.grammar.diagnostics import LosscError
 from lossc.runtime.messages import fail
@@ -15,14 +16,16 @@ from lossc.runtime.messages import fail
 def refusal() -> LosscError:
     """The error for a derivative of a derivative, and for calls under a transform of `torch.func`."""
     return fail(
-        "E720", "this backend gives first derivatives only, and not under `torch.func`",
+        "E720", "this backend gives first derivatives only, and not under `torch.func` or in forward mode",
         help='for second derivatives and `torch.func` load the objective with `backend="reference"`',
     )  # fmt: skip
 
 
 def transforming() -> bool:
-    """Whether a transform of `torch.func` is active."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    """Whether a transform of `torch.func`, or differentiation in forward mode, is active."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def refuse_transforms() -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tests.runtime import fused_cases as cases
 from tests.runtime.fused_cases import assert_same, outcome
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
 
 import lossc
-from lossc import LosscWarning
+from lossc import LosscError, LosscWarning
 from lossc.compiler.simplify import simplify
 from lossc.compiler.table import tables
 from lossc.runtime.backends import choose
@@ -154,3 +156,35 @@ def test_transforms_run_on_the_reference_at_any_size(monkeypatch: pytest.MonkeyP
     slope = torch.func.grad(lambda x: objective(logits=x, labels=labels).loss)
     curvature = torch.func.grad(lambda x: slope(x)[0, 0])(torch.zeros(2, 3))
     assert curvature.abs().max() > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own forward mode does so
+@pytest.mark.parametrize("backend", ["reference", "auto", "torch", "c"])
+def test_under_vmap_and_in_forward_mode(backend: str) -> None:
+    """The reference and what chooses it work; the others say that they do not."""
+    objective, y = lossc.loads("nll", setting="classes", backend=backend), torch.tensor([[0, 2, -1], [1, 1, 0]])
+    z, v = (torch.randn(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(at)) for at in (0, 1))
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        return objective(logits=z, labels=y).loss
+
+    asked = {
+        "vmap": lambda: torch.func.vmap(torch.func.grad(loss))(z, y),
+        "jvp": lambda: torch.func.jvp(lambda z: loss(z, y[0]), (z[0],), (v[0],))[1],
+        "forward": lambda: _tangent(z[0], v[0], lambda z: loss(z, y[0])),
+    }
+    if backend in ("torch", "c"):
+        for ask in asked.values():
+            with pytest.raises(LosscError, match="E720"):
+                ask()
+        return
+    slopes = torch.stack([torch.autograd.grad(loss(x, y), x)[0] for x, y in zip(z.requires_grad_().unbind(), y, strict=True)])
+    torch.testing.assert_close(asked["vmap"](), slopes)
+    for way in ("jvp", "forward"):
+        torch.testing.assert_close(asked[way](), (slopes[0] * v[0]).sum())
+
+
+def _tangent(x: Tensor, direction: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    with forward_ad.dual_level():
+        found: Tensor = forward_ad.unpack_dual(function(forward_ad.make_dual(x, direction))).tangent
+    return found
