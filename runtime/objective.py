@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Collection, Mapping
 from functools import partial
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,7 +100,7 @@ class Objective(Running):
         behind = renewals(self._runs.program)
         self._labels = sparse_axes(self._runs.program, behind)
         self._states = States(behind, {name: info.order for name, info in program.states.items()})
-        self._variants, self._prepared = SimpleNamespace(), dict[str, str]()
+        self._variants, self._prepared = SimpleNamespace(numbers=count()), dict[str, str]()
 
     def _learned(self) -> list[ParamInfo]:
         return [info for info in self._program.params.values() if info.role == "learn"]
@@ -267,8 +268,9 @@ class Objective(Running):
                 gathered = self._states.nodes if want.endswith("+") else None
                 values = want.startswith("values")
                 variant = full(self._formed, given, self.backend, values=values, gathered=gathered)
-            self._prepared[key] = f"variant{len(self._prepared)}"
-            setattr(self._variants, self._prepared[key], variant)
+            name = f"variant{next(self._variants.numbers)}"
+            setattr(self._variants, name, variant)
+            self._prepared[key] = name  # last: another thread may look it up at once
         return self._prepared[key]
 
     def _check_inputs(self, variant: Variant, given: Mapping[str, object]) -> CheckedInputs:
