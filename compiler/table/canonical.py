@@ -175,8 +175,10 @@ class Canonical(Reading):
     def _where(self, node: Map) -> Polynomial:
         condition, *branches = (self.done[argument] for argument in node.arguments)
         mask = self.node(condition)
+        if node.is_mask:
+            return atom(where(mask, *(self.node(branch) for branch in branches)))
         branches[0] = given(branches[0], (mask,))
-        if branches[1] == NOTHING and not node.is_mask:
+        if branches[1] == NOTHING:
             return self.product(atom(mask), branches[0])
         then, otherwise = (self.partition(branch) for branch in branches)
         if then[1] == otherwise[1] or otherwise[0].node() in (INFINITY, MINUS_INFINITY):

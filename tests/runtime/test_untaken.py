@@ -56,6 +56,33 @@ def test_a_branch_that_is_not_taken(expression: str) -> None:
     assert found == pytest.approx([0.0, slope], rel=1e-5)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_choice_between_masks_is_a_mask(backend: str) -> None:
+    """`m` masks a distribution and says where it counts."""
+    text = """axis b : batch
+axis v
+input z : logits[b, v]
+input y : logits[b, v]
+data m : mask[b, v]
+minimize
+  loss : sum[b, v](sigmoid(log_softmax[v where m](z)) if m else y)
+"""
+    z = torch.tensor([[0.5, -1.0, 2.0], [1.0, 3.0, math.inf]], dtype=torch.float64)
+    m = torch.tensor([[True, False, True], [False, False, False]])
+    y = torch.ones(2, 3, dtype=torch.float64)
+    left, right = z[0, 0].item(), z[0, 2].item()
+    p = 1 / (1 + math.exp(right - left))
+    first, third = p / (1 + p), (1 - p) / (2 - p)  # sigmoid(log p) = p / (1 + p)
+    leaf, other = z.clone().requires_grad_(), y.clone().requires_grad_()
+    loss = lossc.loads(text, backend=backend)(z=leaf, y=other, m=m).loss
+    loss.backward()
+    slope = p * (1 - p) * (1 / (1 + p) ** 2 - 1 / (2 - p) ** 2)
+    assert loss.item() == pytest.approx(first + third + 4)
+    assert leaf.grad is not None and other.grad is not None
+    assert leaf.grad.tolist() == [pytest.approx([slope, 0.0, -slope]), [0.0, 0.0, 0.0]]
+    assert other.grad.tolist() == [[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
+
+
 def test_a_factor_of_what_is_not_taken() -> None:
     text = "axis b : batch\ninput x : real[b]\ninput y : real[b]\nminimize\n  loss : sum[b](min(exp(x) * y, 2))\n"
     found = gradients(text, "reference", x=torch.tensor([1e4, 0.1]), y=torch.ones(2))
