@@ -29,7 +29,7 @@ def test_the_optimum_of_srpo_is_the_preference_whichever_pairs_were_collected(of
     own = torch.tensor([0.3, -0.7, 1.1]).double()
     better = own + (probability.double() - 0.5) / BETA  # [revision, shown]
     h, d = own.clone().requires_grad_(), better.clone().requires_grad_()
-    shown = torch.stack([d[pairs, y.unsqueeze(-1)] for y in pairs.unbind(-1)])  # [given, pair, side]
+    shown = torch.stack([d[pairs, y.unsqueeze(-1)] for y in pairs.unbind(-1)], -1)  # [pair, side, given]
     objective = objective_of("zoo/preference/srpo", beta=BETA)
     batch = {"logp": h[pairs], "ref_logp": torch.zeros(pairs.shape).double(), "d": shown}
     result = objective(batch)
