@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,13 @@ SIZES = {"b": 2, "t": 3, "v": 11, "pair": 2, "q": 2, "sample": 3}
 OBJECTIVES = sorted(path.stem for path in BENCHMARKS.glob("o*_*.loss"))
 KEYS = {"objective", "path", "variant", "dtype", "allocator", "ms", "floor_ms", "peak_bytes", "grad_error", "compile_s",
         "loss_error"}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_objects() -> None:
+    """A worker collects garbage before it measures; here it need not go through what earlier tests left in caches."""
+    gc.collect()
+    gc.freeze()
 
 
 def task_of(name: str, **changes: object) -> Task:
