@@ -42,6 +42,9 @@ from lossc.runtime.variants import Variant, counted, full
 
 BATCH = "a mapping from names to tensors"
 
+_NUMBERS = count()
+"""Of variants, in all objectives: older tracers take integers in two attributes of one name for one that changes."""
+
 
 class Objective(Running):
     """A training objective, a `torch.nn.Module`: `objective(logits=…, labels=…).loss.backward()`.
@@ -100,7 +103,7 @@ class Objective(Running):
         behind = renewals(self._runs.program)
         self._labels = sparse_axes(self._runs.program, behind)
         self._states = States(behind, {name: info.order for name, info in program.states.items()})
-        self._variants, self._prepared = SimpleNamespace(numbers=count()), dict[str, str]()
+        self._variants, self._prepared = SimpleNamespace(), dict[str, str]()
 
     def _learned(self) -> list[ParamInfo]:
         return [info for info in self._program.params.values() if info.role == "learn"]
@@ -268,7 +271,7 @@ class Objective(Running):
                 gathered = self._states.nodes if want.endswith("+") else None
                 values = want.startswith("values")
                 variant = full(self._formed, given, self.backend, values=values, gathered=gathered)
-            name = f"variant{next(self._variants.numbers)}"
+            name = f"variant{next(_NUMBERS)}"
             setattr(self._variants, name, variant)
             self._prepared[key] = name  # last: another thread may look it up at once
         return self._prepared[key]

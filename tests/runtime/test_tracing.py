@@ -37,6 +37,16 @@ def test_a_constant_is_marked_as_torch_marks_it() -> None:
     assert marked(constant_in_traces) == marked(torch.compiler.assume_constant_result)
 
 
+def test_objectives_that_are_compiled_one_after_the_other() -> None:
+    """The second is no other length of the first, for which torch 2.6 takes integers of two attributes of one name."""
+    torch.compiler.reset()
+    for text in ("x^2", "exp(x) + abs(x)"):
+        objective = lossc.loads(f"axis b : batch\ninput x : real[b]\nminimize\n  loss : mean[b]({text})\n", backend="reference")
+        x = torch.linspace(-1, 1, 5, requires_grad=True)
+        compiled = torch.compile(objective, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(x=x).loss, objective(x=x).loss)
+
+
 def test_a_graph_breaks_at_draws_and_goes_on() -> None:
     text = "axis b : batch\ninput x : real[b]\nminimize\n  loss : mean[b](normal(b) * x)\n"
     x = torch.arange(4.0)
