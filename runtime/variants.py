@@ -6,26 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from lossc.compiler.core import (
-    ONE,
-    ZERO,
-    Along,
-    Call,
-    Const,
-    Index,
-    Input,
-    Node,
-    Reduce,
-    Rename,
-    Select,
-    Size,
-    Slice,
-    StopGrad,
-    apply,
-    walk,
-)
+from lossc.compiler.core import ONE, ZERO, Call, Index, Input, Node, Reduce, Select, Size, Slice, StopGrad, apply, walk
 from lossc.compiler.draws import NAME
-from lossc.compiler.emission import Extent, emit, made_extents
+from lossc.compiler.emission import Extent, Product, emit, made_by, made_extents
 from lossc.compiler.given import with_given
 from lossc.compiler.normalise import Normaliser
 from lossc.compiler.program import LetInfo, Part, Program, TermInfo
@@ -118,15 +101,11 @@ def _origin(axis: str, made: Mapping[str, Extent]) -> str | int:
 def _made(roots: Mapping[str, Node]) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     """Axes that a `->` makes, each with the axes whose least extent it has, or with a number."""
     for node in walk(*roots.values()):
-        match node:
-            case Rename(old=old, new=new) | Along(op="sort", axis=old, new=str() as new):
-                yield new, (old,)
-            case Slice(new=new, start=start, stop=stop):
-                yield new, (stop - start,)
-            case Along(op="topk", option=Const() as number, new=str() as new):
-                yield new, (int(float(number)),)
-            case Call(function="svdvals" | "eigvals", order=order, produced=(new,)):
-                yield new, order
+        match made_by(node):
+            case (axis, str() | int() as source):
+                yield axis, (source,)
+            case (axis, tuple() as several) if not isinstance(several, Product):
+                yield axis, several
 
 
 def full(

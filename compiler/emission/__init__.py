@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from lossc.compiler.core import Call, Input, Node, Param, Rename, walk
 from lossc.compiler.emission.builder import Builder
 from lossc.compiler.emission.emitter import Emitter
-from lossc.compiler.emission.extents import Extent, Product, complete_extents, made_extents
+from lossc.compiler.emission.extents import Extent, Product, complete_extents, made_by, made_extents
 from lossc.compiler.emission.guards import ALL, extended
 from lossc.compiler.emission.opaque import differentiated
 from lossc.compiler.emission.prepare import prepared, recursion_for
@@ -40,6 +40,7 @@ __all__ = [
     "axis_order",
     "complete_extents",
     "emit",
+    "made_by",
     "made_extents",
 ]
 

@@ -20,27 +20,36 @@ Extent: TypeAlias = "str | int | Product | tuple[str, ...] | Node"
 the value of a call."""
 
 
+def made_by(node: Node) -> tuple[str, Extent] | None:
+    """The axis that a node makes, with where its extent comes from; None where it makes none, or calls what alone tells it."""
+    match node:
+        case Rename(old=old, new=new):
+            return new, old
+        case Slice(new=new, start=start, stop=stop):
+            return new, stop - start
+        case Along(op="sort", axis=axis, new=str() as new):
+            return new, axis
+        case Along(op="topk", option=Const() as number, new=str() as new):
+            return new, int(float(number))
+        case Call(function="svdvals" | "eigvals", order=order, produced=(new,)):
+            return new, order
+        case Call(function="sort", order=order, produced=(new,)):
+            return new, Product(order)
+    return None
+
+
 def made_extents(roots: Iterable[Node]) -> dict[str, Extent]:
     """The axes that the graphs make, each with where its extent comes from."""
     nodes = list(walk(*roots))
     own = {axis for node in nodes if isinstance(node, Input) for axis in node.order}
     found: dict[str, Extent] = {}
     for node in nodes:
+        made = made_by(node)
+        if made is not None and made[0] not in own and not _comes_from(made[1], made[0], found):
+            found.setdefault(*made)
         match node:
-            case Rename(old=old, new=new) if new not in own and not _comes_from(old, new, found):
-                found.setdefault(new, old)
-            case Slice(new=new, start=start, stop=stop) if new not in own:
-                found.setdefault(new, stop - start)
-            case Along(op="sort", axis=axis, new=str() as new) if new not in own:
-                found.setdefault(new, axis)
-            case Along(op="topk", option=Const() as number, new=str() as new) if new not in own:
-                found.setdefault(new, int(float(number)))
-            case Call(function="svdvals" | "eigvals", order=order, produced=(new,)) if new not in own:
-                found.setdefault(new, order)
-            case Call(function="sort", order=order, produced=(new,)) if new not in own:
-                found.setdefault(new, Product(order))
-            case Call(function="model" | "extern", produced=made):
-                kept = [axis for axis in made if axis not in own and (axis not in found or _is_open(found[axis]))]
+            case Call(function="model" | "extern", produced=produced):
+                kept = [axis for axis in produced if axis not in own and (axis not in found or _is_open(found[axis]))]
                 found.update(dict.fromkeys(kept, node))
             case Call(function="leaf:svdvals", produced=(_, new)) if new not in own:
                 found.setdefault(new, node)
